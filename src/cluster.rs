@@ -1,0 +1,370 @@
+//! A cluster: one primary, its replicas, how reads are spread, and who may serve right now.
+//!
+//! Settings are checked once, by [`Cluster::try_new`]. What changes while a process runs, the members' states, is an
+//! immutable [`View`] that is swapped whole: a decision reads one consistent view and never waits for a lock.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+use crate::counters::Counters;
+use crate::names::Alias;
+use crate::pool::{Member, Order, Pool};
+
+/// The primary's place among the members of its cluster.
+pub const PRIMARY: Member = 0;
+
+/// Which server a class of reads belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// The primary.
+    Primary,
+    /// The replicas.
+    Replica,
+}
+
+/// `ON_UNAVAILABLE`: what to do when no replica may serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnavailable {
+    /// Read from the primary, up to `PRIMARY_SPILL` of the scopes.
+    Primary,
+    /// Read from any replica that answers, however late it is.
+    Replica,
+    /// Refuse.
+    Error,
+}
+
+/// The settings of a cluster, as the contract names them.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The alias of the primary, which names the cluster.
+    pub primary: Alias,
+    /// `REPLICAS`, in the order given, with their weights.
+    pub replicas: Vec<(Alias, f64)>,
+    /// `READS`.
+    pub reads: Home,
+    /// `PRIMARY_WEIGHT`.
+    pub primary_weight: f64,
+    /// `BALANCE`.
+    pub balance: Order,
+    /// `OUTSIDE_REQUESTS`.
+    pub outside_requests: Home,
+    /// `STICKY`.
+    pub sticky: bool,
+    /// How long a write outside a request keeps reads on the primary; `None` for `CONSISTENCY = "eventual"`.
+    pub pin: Option<Duration>,
+    /// `ON_UNAVAILABLE`.
+    pub on_unavailable: OnUnavailable,
+    /// `PRIMARY_SPILL`, from 0 to 1.
+    pub primary_spill: f64,
+}
+
+/// Why a cluster's settings cannot be used.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SettingsError {
+    /// A weight is negative, infinite or not a number, or the weights add up to infinity.
+    #[error("a weight must be a finite number of 0 or more, and so must their sum")]
+    Weight,
+    /// A member stands twice.
+    #[error("a member stands twice, or the primary stands among its own replicas")]
+    Twice,
+    /// `PRIMARY_SPILL` is not a share.
+    #[error("PRIMARY_SPILL must be a number from 0 to 1")]
+    Spill,
+}
+
+/// Whether a member may serve reads, and if not, why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// It serves.
+    #[default]
+    Up,
+    /// It is further behind than `MAX_LAG`.
+    Lagging,
+    /// It failed too often.
+    Ejected,
+    /// It was ejected and is being tried again.
+    Probing,
+    /// It does not answer.
+    Down,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Up, Self::Lagging, Self::Ejected, Self::Probing, Self::Down];
+
+    /// The name that users see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Lagging => "lagging",
+            Self::Ejected => "ejected",
+            Self::Probing => "probing",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// The members' states at one moment, and the pools that follow from them.
+#[derive(Debug)]
+pub struct View {
+    states: Box<[State]>,
+    eligible: Box<[Member]>,
+    pool: Pool,
+    late: Pool,
+}
+
+impl View {
+    fn new(settings: &Settings, states: Box<[State]>) -> Self {
+        let weights = |serves: &dyn Fn(State) -> bool| -> Vec<(Member, f64)> {
+            let replicas = (1..).zip(&settings.replicas).map(|(member, &(_, weight))| (member, weight));
+            replicas.filter(|&(member, weight)| weight > 0.0 && serves(states[member as usize])).collect()
+        };
+        let replicas = weights(&|state| state == State::Up);
+        let eligible = replicas.iter().map(|&(member, _)| member).collect();
+        let mut pool = replicas;
+        if states[PRIMARY as usize] == State::Up {
+            pool.push((PRIMARY, settings.primary_weight));
+        }
+        let late = weights(&|state| state != State::Down);
+        Self { eligible, pool: Pool::new(&pool, settings.balance), late: Pool::new(&late, settings.balance), states }
+    }
+
+    /// Whether a read may go to `member`, its weight aside.
+    #[inline]
+    #[must_use]
+    pub fn serves(&self, member: Member) -> bool {
+        self.states[member as usize] == State::Up
+    }
+
+    /// Whether `member` at least answers, as far as is known.
+    #[must_use]
+    pub fn answers(&self, member: Member) -> bool {
+        self.states[member as usize] != State::Down
+    }
+
+    /// The state of `member`.
+    #[must_use]
+    pub fn state(&self, member: Member) -> State {
+        self.states[member as usize]
+    }
+
+    /// The replicas that the pool may choose.
+    #[inline]
+    #[must_use]
+    pub fn eligible(&self) -> &[Member] {
+        &self.eligible
+    }
+
+    /// The eligible replicas, and the primary with its own weight.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The replicas that answer, however late.
+    #[must_use]
+    pub fn late(&self) -> &Pool {
+        &self.late
+    }
+}
+
+/// A cluster in use.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: Settings,
+    members: Box<[Alias]>,
+    view: ArcSwap<View>,
+    /// Held by those who swap the view, so that two changes do not lose one another; never by a decision.
+    changing: Mutex<()>,
+    turn: AtomicUsize,
+    counters: Counters,
+}
+
+impl Cluster {
+    /// Checks the settings and begins with every member up.
+    ///
+    /// # Errors
+    /// See [`SettingsError`].
+    pub fn try_new(settings: Settings) -> Result<Self, SettingsError> {
+        let weights = || settings.replicas.iter().map(|&(_, weight)| weight).chain([settings.primary_weight]);
+        if weights().any(|weight| weight.is_nan() || weight < 0.0) || !weights().sum::<f64>().is_finite() {
+            return Err(SettingsError::Weight);
+        }
+        if !(0.0..=1.0).contains(&settings.primary_spill) {
+            return Err(SettingsError::Spill);
+        }
+        let members: Box<[Alias]> =
+            [settings.primary].into_iter().chain(settings.replicas.iter().map(|&(alias, _)| alias)).collect();
+        let mut sorted = members.to_vec();
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(SettingsError::Twice);
+        }
+        let view = View::new(&settings, vec![State::Up; members.len()].into());
+        Ok(Self {
+            counters: Counters::new(members.len()),
+            view: ArcSwap::from_pointee(view),
+            changing: Mutex::new(()),
+            turn: AtomicUsize::new(0),
+            members,
+            settings,
+        })
+    }
+
+    /// Takes over what `before`, the same cluster under earlier settings, knew of the members both have.
+    #[must_use]
+    pub fn inheriting(self, before: &Self) -> Self {
+        let mut states = vec![State::Up; self.members.len()];
+        for (member, &alias) in (0..).zip(&self.members) {
+            if let Some(old) = before.member(alias) {
+                states[member as usize] = before.view.load().state(old);
+                self.counters.inherit(member, &before.counters, old);
+            }
+        }
+        self.view.store(Arc::new(View::new(&self.settings, states.into())));
+        self
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The alias of the primary, by which the cluster is known.
+    #[inline]
+    #[must_use]
+    pub fn name(&self) -> Alias {
+        self.settings.primary
+    }
+
+    /// All members: the primary, then the replicas.
+    #[inline]
+    #[must_use]
+    pub fn members(&self) -> &[Alias] {
+        &self.members
+    }
+
+    /// The place of `alias` among the members.
+    #[inline]
+    #[must_use]
+    pub fn member(&self, alias: Alias) -> Option<Member> {
+        (0..).zip(&self.members).find(|&(_, &member)| member == alias).map(|(member, _)| member)
+    }
+
+    /// The weight of `member` in the read pool.
+    #[must_use]
+    pub fn weight(&self, member: Member) -> f64 {
+        if member == PRIMARY { self.settings.primary_weight } else { self.settings.replicas[member as usize - 1].1 }
+    }
+
+    /// The present view.
+    #[inline]
+    pub fn view(&self) -> Guard<Arc<View>> {
+        self.view.load()
+    }
+
+    /// Reports the state of `member`; returns the state before.
+    pub fn set_state(&self, member: Member, state: State) -> State {
+        let _changing = self.changing.lock();
+        let view = self.view.load();
+        let before = view.state(member);
+        if before != state {
+            let mut states = view.states.clone();
+            states[member as usize] = state;
+            self.view.store(Arc::new(View::new(&self.settings, states)));
+        }
+        before
+    }
+
+    /// The round robin's place in its cycle.
+    #[must_use]
+    pub fn turn(&self) -> &AtomicUsize {
+        &self.turn
+    }
+
+    /// Begins the round robin at `turn`: drawn at random in each process, or all workers would start with the same
+    /// replica.
+    pub fn start_turn(&self, turn: u32) {
+        self.turn.store(turn as usize, Ordering::Relaxed);
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Cluster 0 with replicas 1, 2, ... of the weights given.
+    pub(crate) fn settings(weights: &[f64]) -> Settings {
+        Settings {
+            primary: Alias::from_number(0),
+            replicas: (1..).map(Alias::from_number).zip(weights.iter().copied()).collect(),
+            reads: Home::Replica,
+            primary_weight: 0.0,
+            balance: Order::Random,
+            outside_requests: Home::Replica,
+            sticky: true,
+            pin: Some(Duration::from_secs(5)),
+            on_unavailable: OnUnavailable::Primary,
+            primary_spill: 1.0,
+        }
+    }
+
+    #[test]
+    fn settings_are_checked_once() {
+        assert!(Cluster::try_new(settings(&[])).is_ok());
+        for weight in [-1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(Cluster::try_new(settings(&[1.0, weight])).unwrap_err(), SettingsError::Weight);
+        }
+        assert_eq!(Cluster::try_new(settings(&[1e308, 1e308])).unwrap_err(), SettingsError::Weight);
+        let own = Settings { replicas: vec![(Alias::from_number(0), 1.0)], ..settings(&[]) };
+        assert_eq!(Cluster::try_new(own).unwrap_err(), SettingsError::Twice);
+        let spill = Settings { primary_spill: 1.5, ..settings(&[]) };
+        assert_eq!(Cluster::try_new(spill).unwrap_err(), SettingsError::Spill);
+    }
+
+    #[test]
+    fn a_member_that_does_not_serve_leaves_the_pool() {
+        let cluster = Cluster::try_new(settings(&[1.0, 1.0, 0.0])).unwrap();
+        assert_eq!(cluster.view().eligible(), [1, 2]);
+        assert_eq!(cluster.set_state(1, State::Lagging), State::Up);
+        assert_eq!(cluster.view().eligible(), [2]);
+        assert_eq!(cluster.set_state(1, State::Up), State::Lagging);
+        assert_eq!(cluster.view().eligible(), [1, 2]);
+    }
+
+    #[test]
+    fn a_rebuild_keeps_what_is_known_of_the_members() {
+        let before = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
+        before.set_state(2, State::Down);
+        before.counters.count(2, crate::decision::Reason::Balanced);
+        // Alias 2 moves from the second place to the first.
+        let replicas = vec![(Alias::from_number(2), 1.0), (Alias::from_number(7), 1.0)];
+        let after = Cluster::try_new(Settings { replicas, ..settings(&[]) }).unwrap().inheriting(&before);
+        assert_eq!((after.view().state(1), after.view().state(2)), (State::Down, State::Up));
+        assert_eq!(after.counters.get(1, crate::decision::Reason::Balanced), 1);
+    }
+
+    #[test]
+    fn changes_from_many_threads_are_not_lost() {
+        let cluster = Cluster::try_new(settings(&[1.0; 8])).unwrap();
+        std::thread::scope(|scope| {
+            for member in 1..=8 {
+                let cluster = &cluster;
+                scope.spawn(move || cluster.set_state(member, State::Down));
+            }
+        });
+        assert!(cluster.view().eligible().is_empty());
+    }
+}

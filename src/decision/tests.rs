@@ -1,0 +1,397 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use rand::{SeedableRng, rngs::SmallRng};
+
+use super::*;
+use crate::cluster::tests::settings;
+use crate::cluster::{Settings, State};
+use crate::names::Alias;
+use crate::pool::Order;
+use crate::scope::Kind;
+
+const CLUSTER: Alias = Alias::from_number(0);
+const REPLICA: Effect = Effect::Replica { member: None, stale_ok: false };
+
+fn named(member: u32) -> Effect {
+    Effect::Replica { member: Some(Alias::from_number(member)), stale_ok: false }
+}
+
+fn scope(parent: Option<&Arc<Scope>>, effect: Effect) -> Arc<Scope> {
+    Scope::enter(parent.cloned(), 1, Kind::Use(None, effect))
+}
+
+fn request() -> Arc<Scope> {
+    Scope::enter(None, 1, Kind::Request)
+}
+
+fn wrote(scope: &Scope) {
+    scope.record().unwrap().of(CLUSTER).wrote(Duration::ZERO);
+}
+
+/// A question with nothing special about it, and a way to change one thing.
+struct Ask {
+    exempt: bool,
+    scope: Option<Arc<Scope>>,
+    instance: Option<Loaded>,
+    in_transaction: bool,
+    last_write: Option<Duration>,
+    now: Duration,
+    seed: u64,
+    mode: Mode,
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Self {
+            exempt: false,
+            scope: None,
+            instance: None,
+            in_transaction: false,
+            last_write: None,
+            now: Duration::from_secs(100),
+            seed: 1,
+            mode: Mode::Decide,
+        }
+    }
+}
+
+impl Ask {
+    fn of(self, cluster: &Cluster) -> Result<Decision, NoReplicaAvailable> {
+        let read = Read {
+            exempt: self.exempt,
+            scope: self.scope.as_deref(),
+            instance: self.instance,
+            in_transaction: || self.in_transaction,
+            last_write: || self.last_write,
+            now: || self.now,
+        };
+        decide(cluster, read, &mut SmallRng::seed_from_u64(self.seed), self.mode)
+    }
+}
+
+fn within(scope: &Arc<Scope>) -> Ask {
+    Ask { scope: Some(scope.clone()), ..Ask::default() }
+}
+
+fn loaded(from: Member) -> Loaded {
+    Loaded { from, exempt: false }
+}
+
+fn two_replicas() -> Cluster {
+    Cluster::try_new(settings(&[1.0, 1.0])).unwrap()
+}
+
+fn with(change: impl FnOnce(&mut Settings)) -> Cluster {
+    let mut changed = settings(&[1.0, 1.0]);
+    change(&mut changed);
+    Cluster::try_new(changed).unwrap()
+}
+
+#[test]
+fn row_2_an_exempt_model_is_read_from_the_primary() {
+    let ask = Ask { exempt: true, ..within(&scope(None, named(1))) };
+    assert_eq!(ask.of(&two_replicas()), Ok((PRIMARY, Reason::Exempt)));
+}
+
+#[test]
+fn row_3_use_primary_outranks_a_transaction() {
+    let ask = Ask { in_transaction: true, ..within(&scope(None, Effect::Primary)) };
+    assert_eq!(ask.of(&two_replicas()), Ok((PRIMARY, Reason::UsePrimary)));
+}
+
+#[test]
+fn row_4_a_transaction_outranks_use_replica() {
+    let ask = Ask { in_transaction: true, ..within(&scope(None, named(1))) };
+    assert_eq!(ask.of(&two_replicas()), Ok((PRIMARY, Reason::Transaction)));
+    let stale = scope(None, Effect::Replica { member: None, stale_ok: true });
+    let ask = Ask { in_transaction: true, ..within(&stale) };
+    assert_eq!(ask.of(&two_replicas()), Ok((PRIMARY, Reason::Transaction)));
+}
+
+#[test]
+fn row_5_a_request_that_wrote_stays_on_the_primary_until_it_ends() {
+    let (cluster, request) = (two_replicas(), request());
+    wrote(&request);
+    let late = Ask { now: Duration::from_secs(1_000_000), ..within(&request) };
+    assert_eq!(late.of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+    assert_eq!(within(&scope(Some(&request), named(1))).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+    assert_eq!(Ask::default().of(&cluster).unwrap().1, Reason::Balanced);
+}
+
+#[test]
+fn row_5_outside_a_request_the_pin_ends_by_itself() {
+    let ask =
+        |now| Ask { last_write: Some(Duration::from_secs(100)), now: Duration::from_millis(now), ..Ask::default() };
+    let cluster = two_replicas();
+    assert_eq!(ask(100_000).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+    assert_eq!(ask(104_999).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+    assert_eq!(ask(105_000).of(&cluster).unwrap().1, Reason::Balanced);
+}
+
+#[test]
+fn row_5_concerns_only_the_cluster_that_was_written() {
+    let request = request();
+    request.record().unwrap().of(Alias::from_number(9)).wrote(Duration::ZERO);
+    assert_eq!(within(&request).of(&two_replicas()).unwrap().1, Reason::Balanced);
+}
+
+#[test]
+fn row_5_is_set_aside_by_stale_ok_and_by_eventual_consistency() {
+    let request = request();
+    wrote(&request);
+    let stale = scope(Some(&request), Effect::Replica { member: None, stale_ok: true });
+    assert_eq!(within(&stale).of(&two_replicas()).unwrap().1, Reason::Balanced);
+    assert_eq!(within(&request).of(&with(|settings| settings.pin = None)).unwrap().1, Reason::Sticky);
+}
+
+#[test]
+fn row_5_outranks_row_11_and_its_policy() {
+    let cluster = with(|settings| settings.on_unavailable = OnUnavailable::Error);
+    cluster.set_state(1, State::Down);
+    cluster.set_state(2, State::Down);
+    let request = request();
+    assert_eq!(within(&request).of(&cluster), Err(NoReplicaAvailable));
+    wrote(&request);
+    assert_eq!(within(&request).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+}
+
+#[test]
+fn row_6_a_named_replica_serves_even_with_weight_0_and_does_not_stick() {
+    let cluster = Cluster::try_new(settings(&[1.0, 0.0])).unwrap();
+    let request = request();
+    assert_eq!(within(&scope(Some(&request), named(2))).of(&cluster), Ok((2, Reason::UseReplica)));
+    assert_eq!(within(&request).of(&cluster), Ok((1, Reason::Balanced)));
+}
+
+#[test]
+fn row_6_a_named_replica_that_may_not_serve_is_replaced_whatever_reads_says() {
+    let cluster = with(|settings| settings.reads = Home::Primary);
+    cluster.set_state(1, State::Lagging);
+    assert_eq!(within(&scope(None, named(1))).of(&cluster), Ok((2, Reason::Balanced)));
+    assert_eq!(within(&scope(None, named(77))).of(&cluster), Ok((2, Reason::Balanced)));
+}
+
+#[test]
+fn row_7_what_came_from_the_primary_is_followed_there() {
+    let cluster = two_replicas();
+    let ask = |scope: Option<Arc<Scope>>| Ask { instance: Some(loaded(PRIMARY)), scope, ..Ask::default() };
+    assert_eq!(ask(None).of(&cluster), Ok((PRIMARY, Reason::Instance)));
+    assert_eq!(ask(Some(request())).of(&cluster), Ok((PRIMARY, Reason::Instance)));
+    assert_eq!(ask(Some(scope(None, REPLICA))).of(&cluster).unwrap().1, Reason::Balanced);
+}
+
+#[test]
+fn row_7_an_instance_of_an_exempt_model_decides_nothing() {
+    let ask = Ask { instance: Some(Loaded { from: PRIMARY, exempt: true }), ..Ask::default() };
+    assert_eq!(ask.of(&two_replicas()).unwrap().1, Reason::Balanced);
+}
+
+#[test]
+fn row_7b_with_no_scope_one_object_graph_reads_from_one_replica() {
+    let cluster = two_replicas();
+    for seed in 0..20 {
+        let ask = Ask { instance: Some(loaded(2)), seed, ..Ask::default() };
+        assert_eq!(ask.of(&cluster), Ok((2, Reason::Instance)));
+    }
+    assert_eq!(Ask { instance: Some(loaded(2)), ..within(&request()) }.of(&cluster).unwrap().1, Reason::Balanced);
+    cluster.set_state(2, State::Ejected);
+    assert_eq!(Ask { instance: Some(loaded(2)), ..Ask::default() }.of(&cluster), Ok((1, Reason::Balanced)));
+    let primary = with(|settings| settings.reads = Home::Primary);
+    assert_eq!(Ask { instance: Some(loaded(2)), ..Ask::default() }.of(&primary), Ok((PRIMARY, Reason::Default)));
+}
+
+#[test]
+fn row_8_a_scope_reads_from_one_replica_while_it_is_eligible() {
+    let (cluster, request) = (two_replicas(), request());
+    let (first, reason) = within(&request).of(&cluster).unwrap();
+    assert_eq!(reason, Reason::Balanced);
+    for seed in 0..20 {
+        let ask = Ask { seed, ..within(&scope(Some(&request), REPLICA)) };
+        assert_eq!(ask.of(&cluster), Ok((first, Reason::Sticky)));
+    }
+    cluster.set_state(first, State::Down);
+    let other = 3 - first;
+    assert_eq!(within(&request).of(&cluster), Ok((other, Reason::Balanced)));
+    cluster.set_state(first, State::Up);
+    assert_eq!(within(&request).of(&cluster), Ok((other, Reason::Sticky)));
+}
+
+#[test]
+fn row_8_the_primary_chosen_by_its_weight_is_kept_too() {
+    let cluster = with(|settings| settings.primary_weight = 1e6);
+    let request = request();
+    assert_eq!(within(&request).of(&cluster), Ok((PRIMARY, Reason::Balanced)));
+    assert_eq!(within(&request).of(&cluster), Ok((PRIMARY, Reason::Sticky)));
+}
+
+#[test]
+fn row_9_every_read_is_balanced_without_stickiness_or_scope() {
+    let cluster = with(|settings| {
+        settings.sticky = false;
+        settings.balance = Order::RoundRobin;
+    });
+    let request = request();
+    let members: Vec<Member> = (0..4).map(|_| within(&request).of(&cluster).unwrap().0).collect();
+    assert_eq!(members, [1, 2, 1, 2]);
+    let two = with(|settings| settings.balance = Order::RoundRobin);
+    assert_eq!((0..4).map(|_| Ask::default().of(&two).unwrap().0).collect::<Vec<_>>(), [1, 2, 1, 2]);
+}
+
+#[test]
+fn row_10_reads_stay_home_unless_a_scope_asks() {
+    let cluster = with(|settings| settings.reads = Home::Primary);
+    assert_eq!(Ask::default().of(&cluster), Ok((PRIMARY, Reason::Default)));
+    assert_eq!(within(&request()).of(&cluster), Ok((PRIMARY, Reason::Default)));
+    assert_eq!(within(&scope(None, REPLICA)).of(&cluster).unwrap().1, Reason::Balanced);
+}
+
+#[test]
+fn row_10_outside_requests_reads_can_be_kept_on_the_primary() {
+    let cluster = with(|settings| settings.outside_requests = Home::Primary);
+    assert_eq!(Ask::default().of(&cluster), Ok((PRIMARY, Reason::Default)));
+    assert_eq!(within(&request()).of(&cluster).unwrap().1, Reason::Balanced);
+    assert_eq!(within(&scope(None, REPLICA)).of(&cluster).unwrap().1, Reason::Balanced);
+}
+
+#[test]
+fn row_10_a_migration_reads_from_the_primary_whatever_is_asked() {
+    let migrate = Scope::enter(None, 1, Kind::Migrate);
+    for inner in [migrate.clone(), scope(Some(&migrate), REPLICA), scope(Some(&migrate), named(1))] {
+        assert_eq!(within(&inner).of(&two_replicas()), Ok((PRIMARY, Reason::Default)));
+    }
+}
+
+#[test]
+fn a_cluster_without_replicas_is_its_primary() {
+    let laptop = Cluster::try_new(Settings { on_unavailable: OnUnavailable::Error, ..settings(&[]) }).unwrap();
+    assert_eq!(within(&scope(None, REPLICA)).of(&laptop), Ok((PRIMARY, Reason::Default)));
+}
+
+#[test]
+fn row_11_each_policy_does_what_it_says() {
+    let down = |policy, states: [State; 2]| {
+        let cluster = with(|settings| settings.on_unavailable = policy);
+        cluster.set_state(1, states[0]);
+        cluster.set_state(2, states[1]);
+        Ask::default().of(&cluster)
+    };
+    let late = [State::Lagging, State::Down];
+    assert_eq!(down(OnUnavailable::Primary, late), Ok((PRIMARY, Reason::Unavailable)));
+    assert_eq!(down(OnUnavailable::Replica, late), Ok((1, Reason::Unavailable)));
+    assert_eq!(down(OnUnavailable::Error, late), Err(NoReplicaAvailable));
+    assert_eq!(down(OnUnavailable::Replica, [State::Down; 2]), Ok((PRIMARY, Reason::Unavailable)));
+}
+
+#[test]
+fn row_11_the_primarys_own_weight_does_not_get_around_the_policy() {
+    let cluster = with(|settings| {
+        settings.primary_weight = 1.0;
+        settings.on_unavailable = OnUnavailable::Error;
+    });
+    cluster.set_state(1, State::Down);
+    cluster.set_state(2, State::Down);
+    assert_eq!(Ask::default().of(&cluster), Err(NoReplicaAvailable));
+}
+
+#[test]
+fn row_11_the_spill_lets_its_share_of_scopes_through() {
+    let cluster = with(|settings| settings.primary_spill = 0.2);
+    cluster.set_state(1, State::Down);
+    cluster.set_state(2, State::Down);
+    let mut through = 0;
+    for seed in 0..10_000 {
+        let request = request();
+        let first = Ask { seed, ..within(&request) }.of(&cluster);
+        for again in 0..3 {
+            assert_eq!(Ask { seed: seed + again * 7919, ..within(&request) }.of(&cluster), first);
+        }
+        through += u32::from(first.is_ok());
+    }
+    // Binomial with n = 10,000 and p = 0.2: standard deviation 40, so four of them are 160.
+    assert!((1840..=2160).contains(&through), "{through}");
+}
+
+#[test]
+fn explain_leaves_no_trace() {
+    let cluster = with(|settings| settings.balance = Order::RoundRobin);
+    let request = request();
+    let explain = || Ask { mode: Mode::Explain, ..within(&request) }.of(&cluster);
+    assert_eq!(explain(), Ok((1, Reason::Balanced)));
+    assert_eq!(explain(), Ok((1, Reason::Balanced)));
+    assert_eq!(cluster.counters().get(1, Reason::Balanced), 0);
+    assert_eq!(within(&request).of(&cluster), Ok((1, Reason::Balanced)));
+    assert_eq!(explain(), Ok((1, Reason::Sticky)));
+    assert_eq!(cluster.counters().get(1, Reason::Balanced), 1);
+}
+
+#[test]
+fn threads_of_one_request_read_from_one_replica() {
+    let cluster = Cluster::try_new(settings(&[1.0; 10])).unwrap();
+    for round in 0..100 {
+        let request = request();
+        let members: Vec<Member> = std::thread::scope(|threads| {
+            let ask = |seed| Ask { seed, ..within(&request) }.of(&cluster).unwrap().0;
+            let running: Vec<_> = (0..4).map(|n| threads.spawn(move || ask(round * 4 + n))).collect();
+            running.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(members.iter().all(|member| *member == members[0]), "{members:?}");
+    }
+}
+
+proptest! {
+    /// Whatever the settings, the states and the question: a member that may not serve is never chosen from the pool,
+    /// and what must be read from the primary is.
+    #[test]
+    fn nothing_unsafe_is_ever_chosen(
+        weights in prop::collection::vec(prop_oneof![Just(0.0), 0.1..5.0], 0..6),
+        states in prop::collection::vec(0..5_usize, 6),
+        (primary_weight, sticky, robin, reads, outside) in (0.0..2.0, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
+        (exempt, in_transaction, in_request, wrote_before) in (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
+        effect in prop::option::of(prop_oneof![
+            Just(Effect::Primary), Just(REPLICA), (0..7_u32).prop_map(named),
+            Just(Effect::Replica { member: None, stale_ok: true }),
+        ]),
+        from in prop::option::of(0..6_u32),
+        policy in prop::sample::select(vec![OnUnavailable::Primary, OnUnavailable::Replica, OnUnavailable::Error]),
+        seed in any::<u64>(),
+    ) {
+        let home = |primary| if primary { Home::Primary } else { Home::Replica };
+        let cluster = Cluster::try_new(Settings {
+            primary_weight, sticky, reads: home(reads), outside_requests: home(outside), on_unavailable: policy,
+            balance: if robin { Order::RoundRobin } else { Order::Random },
+            ..settings(&weights)
+        }).unwrap();
+        let members = u32::try_from(cluster.members().len()).unwrap();
+        for member in 1..members {
+            cluster.set_state(member, State::ALL[states[member as usize - 1]]);
+        }
+        let mut around = in_request.then(request);
+        if wrote_before && let Some(request) = &around {
+            wrote(request);
+        }
+        if let Some(effect) = effect {
+            around = Some(scope(around.as_ref(), effect));
+        }
+        let instance = from.filter(|&from| from < members).map(loaded);
+        let stale_ok = effect == Some(Effect::Replica { member: None, stale_ok: true });
+        let must_be_primary = exempt || in_transaction || effect == Some(Effect::Primary)
+            || (in_request && wrote_before && !stale_ok);
+        for step in 0..5 {
+            let answer = Ask {
+                exempt, in_transaction, scope: around.clone(), instance, seed: seed.wrapping_add(step), ..Ask::default()
+            }.of(&cluster);
+            let Ok((member, reason)) = answer else {
+                prop_assert!(!must_be_primary && policy == OnUnavailable::Error);
+                prop_assert!(cluster.view().eligible().is_empty());
+                continue;
+            };
+            prop_assert!(!must_be_primary || member == PRIMARY, "{member} {reason:?}");
+            if member != PRIMARY {
+                let state = cluster.view().state(member);
+                prop_assert!(state == State::Up || (reason == Reason::Unavailable && state != State::Down));
+                prop_assert!(cluster.weight(member) > 0.0 || reason == Reason::UseReplica);
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! From settings to a table, and what the rest of the package tells the core.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use rand::Rng;
+
+use crate::cluster::{Cluster, Home, OnUnavailable, PRIMARY, Settings, State};
+use crate::models::{self, Models};
+use crate::pool::Order;
+
+use super::errors;
+use super::state::{self, Entry, Table, ThreadDraws};
+use super::transactions::Lookup;
+
+/// A cluster as `replicant.conf` hands it over, its values checked there.
+#[derive(Debug, FromPyObject)]
+pub struct Spec {
+    primary: String,
+    replicas: Vec<(String, f64)>,
+    reads: String,
+    primary_weight: f64,
+    balance: String,
+    primary_only: Vec<String>,
+    outside_requests: String,
+    models: Vec<String>,
+    sticky: bool,
+    /// Seconds, or None for no pin.
+    pin: Option<f64>,
+    on_unavailable: String,
+    primary_spill: f64,
+}
+
+impl Spec {
+    fn settings(&self) -> PyResult<Settings> {
+        let mut names = state::names();
+        Ok(Settings {
+            primary: names.intern(&self.primary),
+            replicas: self.replicas.iter().map(|(alias, weight)| (names.intern(alias), *weight)).collect(),
+            reads: home(&self.reads)?,
+            primary_weight: self.primary_weight,
+            balance: match self.balance.as_str() {
+                "random" => Order::Random,
+                "round_robin" => Order::RoundRobin,
+                other => return Err(unknown("BALANCE", other)),
+            },
+            outside_requests: home(&self.outside_requests)?,
+            sticky: self.sticky,
+            pin: match self.pin {
+                Some(seconds) => {
+                    Some(Duration::try_from_secs_f64(seconds).map_err(|_| unknown("PIN_SECONDS", seconds))?)
+                }
+                None => None,
+            },
+            on_unavailable: match self.on_unavailable.as_str() {
+                "primary" => OnUnavailable::Primary,
+                "replica" => OnUnavailable::Replica,
+                "error" => OnUnavailable::Error,
+                other => return Err(unknown("ON_UNAVAILABLE", other)),
+            },
+            primary_spill: self.primary_spill,
+        })
+    }
+}
+
+fn home(name: &str) -> PyResult<Home> {
+    match name {
+        "primary" => Ok(Home::Primary),
+        "replica" => Ok(Home::Replica),
+        other => Err(unknown("READS or OUTSIDE_REQUESTS", other)),
+    }
+}
+
+fn unknown(key: &str, value: impl std::fmt::Debug) -> PyErr {
+    PyValueError::new_err(format!("{key} cannot be {value:?}"))
+}
+
+/// Puts clusters in force. What was known of members that were there before is kept.
+#[pyfunction]
+pub fn configure(py: Python<'_>, clusters: Vec<Spec>) -> PyResult<()> {
+    let before = state::last_table();
+    let mut entries = Vec::with_capacity(clusters.len());
+    let mut names = Vec::with_capacity(clusters.len());
+    let mut rest = None;
+    for (index, spec) in clusters.into_iter().enumerate() {
+        let cluster =
+            Cluster::try_new(spec.settings()?).map_err(|error| errors::settings(py, &spec.primary, &error))?;
+        let same = |entry: &&Entry| entry.cluster.name() == cluster.name();
+        let cluster = match before.as_ref().and_then(|table| table.entries.iter().find(same)) {
+            Some(entry) => cluster.inheriting(&entry.cluster),
+            None => cluster,
+        };
+        cluster.start_turn(ThreadDraws.next_u32());
+        if spec.primary == "default" {
+            rest = Some(index);
+        }
+        let aliases = std::iter::once(&spec.primary).chain(spec.replicas.iter().map(|(alias, _)| alias));
+        let strings = aliases.map(|alias| PyString::intern(py, alias).unbind()).collect();
+        entries.push(Entry { cluster: Arc::new(cluster), strings });
+        names.push(models::Names { models: spec.models, primary_only: spec.primary_only });
+    }
+    let models = Models::new(&names, rest);
+    let lookup = Lookup::new(py)?;
+    let table = Table::new(entries.into(), models, lookup, &state::names());
+    state::install(table);
+    Ok(())
+}
+
+/// The settings have changed: the next question reads them anew.
+#[pyfunction]
+pub fn invalidate() {
+    state::drop_table();
+}
+
+/// The number of the configuration in force; another number, another configuration.
+#[pyfunction]
+pub fn generation() -> u64 {
+    state::configured()
+}
+
+/// What `alias` is: `"primary"`, `"replica"`, or None for a member of no cluster.
+#[pyfunction]
+pub fn role(py: Python<'_>, alias: &str) -> PyResult<Option<&'static str>> {
+    let place = state::table(py)?.places.get(alias).copied();
+    Ok(place.map(|(_, member)| if member == PRIMARY { "primary" } else { "replica" }))
+}
+
+/// Reports the state of a member; returns the state before.
+#[pyfunction]
+pub fn set_state(py: Python<'_>, alias: &str, state: &str) -> PyResult<&'static str> {
+    let table = state::table(py)?;
+    let Some(&(index, member)) = table.places.get(alias) else {
+        return Err(PyValueError::new_err(format!("no cluster has the alias {alias:?}")));
+    };
+    let Some(state) = State::ALL.into_iter().find(|known| known.name() == state) else {
+        return Err(PyValueError::new_err(format!("no state of a member: {state:?}")));
+    };
+    Ok(table.entries[index].cluster.set_state(member, state).name())
+}
+
+/// Seeds this thread's draws, for repeatable tests; None lets the operating system seed them again.
+#[pyfunction]
+#[pyo3(signature = (seed=None))]
+pub fn seed(seed: Option<u64>) {
+    state::seed(seed);
+}
+
+/// To be called in a forked child: its draws must not repeat its parent's.
+#[pyfunction]
+pub fn after_fork() {
+    state::forked();
+    if let Some(table) = state::present_table().as_ref() {
+        table.entries.iter().for_each(|entry| entry.cluster.start_turn(ThreadDraws.next_u32()));
+    }
+}

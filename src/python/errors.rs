@@ -1,0 +1,51 @@
+//! The one place where errors of the core become Python's exceptions.
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::cluster::{Cluster, OnUnavailable, SettingsError};
+
+use super::state::Table;
+
+fn raise(py: Python<'_>, module: &str, class: &str, message: String) -> PyErr {
+    match py.import(module).and_then(|module| module.getattr(class)).and_then(|class| class.call1((message,))) {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+/// Django's `ImproperlyConfigured`.
+pub fn improperly_configured(py: Python<'_>, message: impl Into<String>) -> PyErr {
+    raise(py, "django.core.exceptions", "ImproperlyConfigured", message.into())
+}
+
+/// Settings that the Python side let through and the core does not.
+pub fn settings(py: Python<'_>, alias: &str, error: &SettingsError) -> PyErr {
+    improperly_configured(py, format!("REPLICANT[{alias:?}]: {error}."))
+}
+
+/// `NoReplicaAvailable`, saying what every replica's trouble is.
+pub fn no_replica_available(py: Python<'_>, table: &Table, cluster: &Cluster) -> PyErr {
+    let (view, settings) = (cluster.view(), cluster.settings());
+    let troubles: Vec<String> = (1..)
+        .zip(&settings.replicas)
+        .map(|(member, &(alias, weight))| match (table.name(alias), weight > 0.0) {
+            (name, true) => format!("{name} is {}", view.state(member).name()),
+            (name, false) => format!("{name} has weight 0"),
+        })
+        .collect();
+    let policy = match settings.on_unavailable {
+        OnUnavailable::Primary => format!("PRIMARY_SPILL = {} kept this read off the primary", settings.primary_spill),
+        OnUnavailable::Replica | OnUnavailable::Error => "ON_UNAVAILABLE = 'error' keeps reads off the primary".into(),
+    };
+    let name = table.name(cluster.name());
+    let message = format!("No replica of '{name}' may serve this read ({}), and {policy}.", troubles.join(", "));
+    raise(py, "replicant.errors", "NoReplicaAvailable", message)
+}
+
+/// `ImproperlyConfigured` for an alias that is in no cluster, naming those that are.
+pub fn no_member(py: Python<'_>, scope: &str, alias: &Bound<'_, PyString>, table: &Table) -> PyErr {
+    let known = table.aliases().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    let alias = alias.to_string_lossy();
+    improperly_configured(py, format!("{scope}('{alias}'): no cluster of REPLICANT has this alias; there is {known}."))
+}

@@ -1,0 +1,66 @@
+//! Looking inside without touching.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+
+use crate::cluster::PRIMARY;
+use crate::decision::{Mode, Reason};
+
+use super::router::{self, LAST};
+use super::state;
+
+/// The alias, the reason, and the aliases of the eligible replicas.
+type Explanation<'py> = (Option<Bound<'py, PyString>>, Option<&'static str>, Bound<'py, PyTuple>);
+
+/// What a read of `model` would be answered now: the alias, the reason, and the aliases of the eligible replicas.
+#[pyfunction]
+#[pyo3(signature = (model, hints))]
+pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> PyResult<Explanation<'py>> {
+    let py = model.py();
+    let table = state::table(py)?;
+    let Some((entry, (member, reason))) =
+        router::read(&table, model, Some(hints), &mut state::preview(), Mode::Explain)?
+    else {
+        return Ok((None, None, PyTuple::empty(py)));
+    };
+    let alias = |member: u32| entry.strings[member as usize].bind(py).clone();
+    let view = entry.cluster.view();
+    // A pinned scope has no eligible replica: none is known to have what it wrote.
+    let eligible: &[u32] = if reason == Reason::Pinned { &[] } else { view.eligible() };
+    let eligible = PyTuple::new(py, eligible.iter().map(|&member| alias(member)))?;
+    Ok((Some(alias(member)), Some(reason.code()), eligible))
+}
+
+/// This thread's last decision, once: the alias and the reason (`"write"` if a write was asked for), or None if it was
+/// taken already.
+#[pyfunction]
+pub fn take_decision() -> Option<(String, &'static str)> {
+    let (alias, reason) = LAST.take()?;
+    Some((state::names().name(alias)?.to_owned(), reason))
+}
+
+/// Every cluster and member: plain lists and dictionaries.
+#[pyfunction]
+pub fn snapshot(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let table = state::table(py)?;
+    let clusters = PyDict::new(py);
+    for entry in &table.entries {
+        let (view, cluster) = (entry.cluster.view(), &entry.cluster);
+        let members = PyList::empty(py);
+        for (member, alias) in (0..).zip(&entry.strings) {
+            let described = PyDict::new(py);
+            described.set_item("alias", alias)?;
+            described.set_item("role", if member == PRIMARY { "primary" } else { "replica" })?;
+            described.set_item("state", view.state(member).name())?;
+            described.set_item("weight", cluster.weight(member))?;
+            let reads = PyDict::new(py);
+            for reason in Reason::ALL {
+                reads.set_item(reason.code(), cluster.counters().get(member, reason))?;
+            }
+            described.set_item("reads", reads)?;
+            members.append(described)?;
+        }
+        clusters.set_item(&entry.strings[PRIMARY as usize], members)?;
+    }
+    Ok(clusters)
+}

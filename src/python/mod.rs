@@ -1,0 +1,41 @@
+//! The Python face: `replicant._core`. Only names here; the only room that knows the interpreter.
+
+mod configure;
+mod context;
+mod errors;
+mod explain;
+mod model;
+mod router;
+mod scopes;
+mod state;
+mod statements;
+mod transactions;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state};
+    #[pymodule_export]
+    use super::explain::{explain, snapshot, take_decision};
+    #[pymodule_export]
+    use super::router::ReplicaRouter;
+    #[pymodule_export]
+    use super::scopes::{Record, Scope, ScopeNode, SharedCell, record};
+    #[pymodule_export]
+    use super::statements::analyse;
+    #[pymodule_export]
+    use super::transactions::{in_transaction, public_lookup, text_transaction};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        module.add("scope_variable", super::scopes::scope_variable(py)?.object(py))?;
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("optimised", !cfg!(debug_assertions))?;
+        super::statements::add_flags(module)
+    }
+}

@@ -1,0 +1,187 @@
+//! Scopes as Python sees them, and the context variables that hold them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
+
+use crate::cluster::PRIMARY;
+use crate::decision;
+use crate::names::Alias;
+use crate::scope::{self, Cell, Effect, Kind, Owner};
+
+use super::context::ContextVariable;
+use super::{errors, state};
+
+static SCOPE: PyOnceLock<ContextVariable> = PyOnceLock::new();
+static RECORD: PyOnceLock<ContextVariable> = PyOnceLock::new();
+
+/// Holds the innermost [`ScopeNode`], or None.
+pub fn scope_variable(py: Python<'_>) -> PyResult<&'static ContextVariable> {
+    SCOPE.get_or_try_init(py, || ContextVariable::new(py, c"replicant.scope"))
+}
+
+/// Holds the [`Record`] of a thread or task, for what it writes with no request open.
+fn record_variable(py: Python<'_>) -> PyResult<&'static ContextVariable> {
+    RECORD.get_or_try_init(py, || ContextVariable::new(py, c"replicant.record"))
+}
+
+/// The innermost scope of the current context.
+#[inline]
+pub fn current(py: Python<'_>) -> PyResult<Option<Bound<'_, ScopeNode>>> {
+    match scope_variable(py)?.get(py)? {
+        Some(node) if !node.is_none() => Ok(Some(node.cast_into::<ScopeNode>()?)),
+        _ => Ok(None),
+    }
+}
+
+/// When this thread or task last wrote to a cluster, with no request open.
+pub fn last_write(py: Python<'_>, cluster: &crate::cluster::Cluster) -> PyResult<Option<std::time::Duration>> {
+    let Some(record) = record_variable(py)?.get(py)? else { return Ok(None) };
+    Ok(decision::last_write(&record.cast::<Record>()?.get().0, cluster))
+}
+
+/// An entered scope and all those around it. Opaque: set `scope_variable` to it to be inside of them all.
+#[pyclass(frozen, module = "replicant._core")]
+#[derive(Debug)]
+pub struct ScopeNode {
+    pub scope: Arc<scope::Scope>,
+}
+
+/// What a scope remembers, to be handed to another entry of it.
+#[pyclass(frozen, module = "replicant._core")]
+#[derive(Debug)]
+pub struct SharedCell(Arc<Cell>);
+
+/// What may be entered: a request, a migration, `use_primary` or `use_replica`.
+#[pyclass(frozen, subclass, module = "replicant._core")]
+#[derive(Debug)]
+pub struct Scope {
+    owner: Owner,
+    wanted: Wanted,
+    alias: Option<Py<PyString>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Request,
+    Migrate,
+    Primary,
+    Replica { stale_ok: bool },
+}
+
+#[pymethods]
+impl Scope {
+    #[new]
+    #[pyo3(signature = (kind, alias=None, stale_ok=false))]
+    fn new(kind: &str, alias: Option<Py<PyString>>, stale_ok: bool) -> PyResult<Self> {
+        static OWNERS: AtomicU64 = AtomicU64::new(0);
+        let wanted = match kind {
+            "request" => Wanted::Request,
+            "migrate" => Wanted::Migrate,
+            "use_primary" => Wanted::Primary,
+            "use_replica" => Wanted::Replica { stale_ok },
+            _ => return Err(PyValueError::new_err(format!("no kind of scope: {kind:?}"))),
+        };
+        Ok(Self { owner: OWNERS.fetch_add(1, Ordering::Relaxed), wanted, alias })
+    }
+
+    /// Enters the scope in the current context, with the memory of an earlier entry if one is given.
+    #[pyo3(signature = (cell=None))]
+    fn enter(&self, py: Python<'_>, cell: Option<&Bound<'_, SharedCell>>) -> PyResult<SharedCell> {
+        let kind = self.kind(py)?;
+        let parent = current(py)?.map(|node| node.get().scope.clone());
+        let scope = scope::Scope::enter_with(parent, self.owner, kind, cell.map(|cell| cell.get().0.clone()));
+        let cell = SharedCell(scope.cell().clone());
+        scope_variable(py)?.set(Bound::new(py, ScopeNode { scope })?.as_any())?;
+        Ok(cell)
+    }
+
+    /// Leaves the scope; what was entered since and is still open stays open.
+    fn leave(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(node) = current(py)? else { return Ok(()) };
+        match scope::Scope::leave(&node.get().scope, self.owner) {
+            Some(scope) => scope_variable(py)?.set(Bound::new(py, ScopeNode { scope })?.as_any()),
+            None => scope_variable(py)?.set(py.None().bind(py)),
+        }
+    }
+}
+
+impl Scope {
+    /// What entering means under the configuration in force.
+    fn kind(&self, py: Python<'_>) -> PyResult<Kind> {
+        Ok(match self.wanted {
+            Wanted::Request => Kind::Request,
+            Wanted::Migrate => Kind::Migrate,
+            Wanted::Primary => Kind::Use(self.target(py, "use_primary")?.map(|(cluster, _)| cluster), Effect::Primary),
+            Wanted::Replica { stale_ok } => {
+                let target = self.target(py, "use_replica")?;
+                let member = target.and_then(|(_, member)| member);
+                Kind::Use(target.map(|(cluster, _)| cluster), Effect::Replica { member, stale_ok })
+            }
+        })
+    }
+
+    /// The cluster that the alias names, and the replica if it names one.
+    fn target(&self, py: Python<'_>, name: &str) -> PyResult<Option<(Alias, Option<Alias>)>> {
+        let table = state::table(py)?;
+        let Some(alias) = &self.alias else { return Ok(None) };
+        let alias = alias.bind(py);
+        let Some(&(index, member)) = table.places.get(alias.to_str()?) else {
+            return Err(errors::no_member(py, name, alias, &table));
+        };
+        let cluster = &table.entries[index].cluster;
+        let replica = (member != PRIMARY).then(|| cluster.members()[member as usize]);
+        Ok(Some((cluster.name(), replica)))
+    }
+}
+
+/// Who remembers a write: a request, or a thread or task with no request open.
+#[pyclass(frozen, eq, hash, module = "replicant._core")]
+#[derive(Debug)]
+pub struct Record(Arc<Cell>);
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Record {}
+
+impl std::hash::Hash for Record {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+#[pymethods]
+impl Record {
+    /// A write to the primary `alias` has become visible to others.
+    fn wrote(&self, py: Python<'_>, alias: &str) -> PyResult<()> {
+        let table = state::table(py)?;
+        if let Some(&(index, _)) = table.places.get(alias) {
+            self.0.of(table.entries[index].cluster.name()).wrote(state::now());
+        }
+        Ok(())
+    }
+}
+
+/// The record in force here. With no request open it is begun, and belongs to this thread or task from now on.
+#[pyfunction]
+pub fn record(py: Python<'_>) -> PyResult<Bound<'_, Record>> {
+    if let Some(node) = current(py)?
+        && let Some(record) = node.get().scope.record()
+    {
+        return Bound::new(py, Record(record.clone()));
+    }
+    if let Some(record) = record_variable(py)?.get(py)? {
+        return Ok(record.cast_into::<Record>()?);
+    }
+    let record = Bound::new(py, Record(Arc::default()))?;
+    record_variable(py)?.set(record.as_any())?;
+    Ok(record)
+}

@@ -1,0 +1,55 @@
+//! `analyse`: reads told from writes, as flags.
+
+use pyo3::prelude::*;
+
+use crate::statement::{self, Dialect};
+
+const WRITES: u8 = 1;
+const LOCKS: u8 = 2;
+const AT_ONCE: u8 = 4;
+const BEGINS: u8 = 8;
+const COMMITS: u8 = 16;
+const ROLLS_BACK: u8 = 32;
+const AUTOCOMMIT_OFF: u8 = 64;
+const AUTOCOMMIT_ON: u8 = 128;
+
+/// What a statement does, as a sum of flags.
+#[pyfunction]
+pub fn analyse(sql: &str, vendor: &str) -> u8 {
+    let dialect = match vendor {
+        "mysql" => Dialect::MySql,
+        "postgresql" => Dialect::PostgreSql,
+        "sqlite" => Dialect::Sqlite,
+        _ => Dialect::Other,
+    };
+    let effects = statement::analyse(sql, dialect);
+    [
+        (effects.writes, WRITES),
+        (effects.locks, LOCKS),
+        (effects.at_once, AT_ONCE),
+        (effects.begins, BEGINS),
+        (effects.commits, COMMITS),
+        (effects.rolls_back, ROLLS_BACK),
+        (effects.autocommit == Some(false), AUTOCOMMIT_OFF),
+        (effects.autocommit == Some(true), AUTOCOMMIT_ON),
+    ]
+    .iter()
+    .filter(|(set, _)| *set)
+    .fold(0, |flags, (_, flag)| flags | flag)
+}
+
+pub fn add_flags(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    for (name, flag) in [
+        ("WRITES", WRITES),
+        ("LOCKS", LOCKS),
+        ("AT_ONCE", AT_ONCE),
+        ("BEGINS", BEGINS),
+        ("COMMITS", COMMITS),
+        ("ROLLS_BACK", ROLLS_BACK),
+        ("AUTOCOMMIT_OFF", AUTOCOMMIT_OFF),
+        ("AUTOCOMMIT_ON", AUTOCOMMIT_ON),
+    ] {
+        module.add(name, flag)?;
+    }
+    Ok(())
+}

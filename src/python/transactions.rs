@@ -1,0 +1,143 @@
+//! Whether this thread's connection to a database is in a transaction.
+//!
+//! `connections[alias]` costs about a microsecond, ten times a whole decision, so the connection is looked up where
+//! Django's handler keeps it: in a `threading.local`, under its alias. That layout is private. [`Lookup::verify`]
+//! compares it with the public lookup before it is believed, and the public lookup is used wherever it is not.
+
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use super::state;
+
+/// Connections in this process on which somebody sent BEGIN as text and has not ended it.
+static TEXT_TRANSACTIONS: AtomicUsize = AtomicUsize::new(0);
+/// The attribute of a connection that holds what we know of it.
+const TRACKER: &str = "_replicant_tracker";
+
+/// How to find this thread's connections.
+#[derive(Debug)]
+pub struct Lookup {
+    /// `django.db.connections`.
+    connections: Py<PyAny>,
+    /// Its `threading.local`, or `None` where there is no such thing.
+    storage: Option<Py<PyAny>>,
+    trust: AtomicU8,
+}
+
+const UNTRIED: u8 = 0;
+const TRUSTED: u8 = 1;
+const PUBLIC: u8 = 2;
+
+impl Lookup {
+    pub fn new(py: Python<'_>) -> PyResult<Self> {
+        let connections = py.import("django.db")?.getattr("connections")?;
+        let local = py.import("threading")?.getattr("local")?;
+        let storage = connections.getattr("_connections").and_then(|handler| handler.getattr("_storage"));
+        let storage = storage.ok().filter(|storage| storage.is_instance(&local).unwrap_or(false));
+        let trust = AtomicU8::new(if storage.is_some() { UNTRIED } else { PUBLIC });
+        Ok(Self { connections: connections.unbind(), storage: storage.map(Bound::unbind), trust })
+    }
+
+    /// Whether this thread's connection to `alias` is in a transaction: in `atomic`, with autocommit off, or after a
+    /// BEGIN sent as text. Opens no connection.
+    #[inline]
+    pub fn in_transaction(&self, alias: &Bound<'_, PyString>) -> PyResult<bool> {
+        match self.connection(alias)? {
+            Some(connection) => is_in_transaction(&connection),
+            None => Ok(false),
+        }
+    }
+
+    /// This thread's connection object for `alias`, if it has one yet.
+    #[inline]
+    fn connection<'py>(&self, alias: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = alias.py();
+        let (Some(storage), true) = (&self.storage, self.trust.load(Ordering::Relaxed) != PUBLIC) else {
+            return self.public(alias).map(Some);
+        };
+        let own = storage.bind(py).getattr(intern!(py, "__dict__"))?;
+        let own = own.cast::<PyDict>()?;
+        // In a thread that runs an event loop (and allows it, DJANGO_ALLOW_ASYNC_UNSAFE) the connections live in a
+        // context variable that asgiref leaves here.
+        if own.contains(intern!(py, "cvar"))? {
+            return self.public(alias).map(Some);
+        }
+        if self.trust.load(Ordering::Relaxed) == UNTRIED {
+            return self.verify(alias, own).map(Some);
+        }
+        own.get_item(alias)
+    }
+
+    fn public<'py>(&self, alias: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        self.connections.bind(alias.py()).get_item(alias)
+    }
+
+    /// Compares the private layout with what Django's own lookup says, once.
+    #[cold]
+    fn verify<'py>(&self, alias: &Bound<'py, PyString>, own: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+        let py = alias.py();
+        let connection = self.public(alias)?;
+        if own.contains(intern!(py, "cvar"))? {
+            // The public lookup just told that an event loop runs here: try again elsewhere.
+            return Ok(connection);
+        }
+        let same = own.get_item(alias)?.is_some_and(|found| found.is(&connection));
+        let speaks = connection.getattr(intern!(py, "autocommit")).is_ok_and(|value| value.extract::<bool>().is_ok());
+        self.trust.store(if same && speaks { TRUSTED } else { PUBLIC }, Ordering::Relaxed);
+        Ok(connection)
+    }
+}
+
+#[inline]
+fn is_in_transaction(connection: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = connection.py();
+    if connection.getattr(intern!(py, "autocommit"))?.is_truthy()? {
+        return Ok(TEXT_TRANSACTIONS.load(Ordering::Relaxed) > 0 && in_text_transaction(connection)?);
+    }
+    // A connection that was never opened has autocommit false, too.
+    Ok(connection.getattr(intern!(py, "in_atomic_block"))?.is_truthy()?
+        || !connection.getattr(intern!(py, "connection"))?.is_none())
+}
+
+#[cold]
+fn in_text_transaction(connection: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = connection.py();
+    if connection.getattr(intern!(py, "connection"))?.is_none() {
+        return Ok(false);
+    }
+    match connection.getattr_opt(TRACKER)? {
+        Some(tracker) => tracker.getattr(intern!(py, "in_text_transaction"))?.is_truthy(),
+        None => Ok(false),
+    }
+}
+
+/// Whether this thread's connection to `alias` is in a transaction.
+#[pyfunction]
+pub fn in_transaction(alias: &Bound<'_, PyString>) -> PyResult<bool> {
+    state::table(alias.py())?.lookup.in_transaction(alias)
+}
+
+/// Forces (or no longer forces) the public lookup of connections; returns whether it is in use. For tests.
+#[pyfunction]
+#[pyo3(signature = (force=None))]
+pub fn public_lookup(py: Python<'_>, force: Option<bool>) -> PyResult<bool> {
+    let lookup = &state::table(py)?.lookup;
+    if let Some(force) = force {
+        let trust = if force || lookup.storage.is_none() { PUBLIC } else { UNTRIED };
+        lookup.trust.store(trust, Ordering::Relaxed);
+    }
+    Ok(lookup.trust.load(Ordering::Relaxed) == PUBLIC)
+}
+
+/// Counts the connections with a transaction that was sent as text.
+#[pyfunction]
+pub fn text_transaction(open: bool) {
+    if open {
+        TEXT_TRANSACTIONS.fetch_add(1, Ordering::Relaxed);
+    } else {
+        TEXT_TRANSACTIONS.fetch_sub(1, Ordering::Relaxed);
+    }
+}

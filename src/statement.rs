@@ -1,0 +1,373 @@
+//! Reads told from writes.
+//!
+//! A write must be known when it happens, whoever sent it. Where the server does not report it the text has to tell,
+//! and then one rule holds: **what is not surely a read counts as a write**. Counting too much costs a few reads on
+//! the primary; missing one costs a stale page.
+//!
+//! The text is read by a lexer, not by regular expressions: comments nest, strings hold keywords, and MySQL executes
+//! some comments. See [`analyse`].
+
+mod functions;
+mod lexer;
+
+use lexer::{Lexer, Token};
+
+/// Whose rules the text follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// MySQL and MariaDB.
+    MySql,
+    /// PostgreSQL.
+    PostgreSql,
+    /// SQLite.
+    Sqlite,
+    /// Any other: only what all have in common is believed.
+    Other,
+}
+
+/// What a text does, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of one machine")]
+pub struct Effects {
+    /// It is not surely a read: data or schema may have changed.
+    pub writes: bool,
+    /// It takes row locks.
+    pub locks: bool,
+    /// What it wrote may be committed at once, even inside a transaction (MySQL's DDL, procedures).
+    pub at_once: bool,
+    /// A transaction is open after it.
+    pub begins: bool,
+    /// It commits.
+    pub commits: bool,
+    /// It rolls back as a whole, not to a savepoint.
+    pub rolls_back: bool,
+    /// It turns the server's own autocommit off or on (MySQL's `SET autocommit`).
+    pub autocommit: Option<bool>,
+}
+
+impl Effects {
+    const NONE: Self = Self {
+        writes: false,
+        locks: false,
+        at_once: false,
+        begins: false,
+        commits: false,
+        rolls_back: false,
+        autocommit: None,
+    };
+    const UNKNOWN: Self = Self { writes: true, at_once: true, ..Self::NONE };
+
+    fn then(self, next: Self) -> Self {
+        let controls = next.begins || next.commits || next.rolls_back;
+        Self {
+            writes: self.writes || next.writes,
+            locks: self.locks || next.locks,
+            // What several statements at once did inside and outside of a transaction is not kept apart.
+            at_once: self.at_once || next.at_once || (self.writes && controls) || (self.begins && next.writes),
+            begins: if controls { next.begins } else { self.begins },
+            commits: self.commits || next.commits,
+            rolls_back: self.rolls_back || next.rolls_back,
+            autocommit: next.autocommit.or(self.autocommit),
+        }
+    }
+}
+
+/// What `sql` does. Linear in its length; a single INSERT, UPDATE or DELETE is recognised by its first word.
+#[must_use]
+pub fn analyse(sql: &str, dialect: Dialect) -> Effects {
+    let mut lexer = Lexer::new(sql, dialect);
+    let mut all: Option<Effects> = None;
+    loop {
+        let (effects, ended) = one(&mut lexer, dialect);
+        if let Some(effects) = effects {
+            all = Some(all.map_or(effects, |before| before.then(effects)));
+        }
+        if ended {
+            return all.unwrap_or_default();
+        }
+    }
+}
+
+/// Reads one statement; `None` for an empty one. The second value says whether the text ended.
+fn one(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
+    let first = loop {
+        match lexer.next() {
+            Token::End => return (None, true),
+            Token::Semicolon => return (None, false),
+            Token::Open => {}
+            token => break token,
+        }
+    };
+    let Token::Word(word) = first else { return finish(lexer, Effects::UNKNOWN) };
+    let keyword = Keyword::of(word);
+    match keyword {
+        Keyword::Query => query(lexer, dialect),
+        Keyword::Change => finish(lexer, Effects { writes: true, ..Effects::default() }),
+        Keyword::Show | Keyword::Cursor => finish(lexer, Effects::default()),
+        Keyword::Explain => explain(lexer, dialect),
+        Keyword::Set => set(lexer, dialect),
+        Keyword::Pragma => pragma(lexer),
+        Keyword::Begin => finish(lexer, Effects { begins: true, ..Effects::default() }),
+        Keyword::Start => match lexer.next() {
+            Token::Word(word) if word.eq_ignore_ascii_case("transaction") => {
+                finish(lexer, Effects { begins: true, ..Effects::default() })
+            }
+            token => finish_after(lexer, token, Effects::UNKNOWN),
+        },
+        Keyword::Commit | Keyword::Rollback => end_of_transaction(lexer, keyword == Keyword::Commit),
+        Keyword::Savepoint => {
+            // Outside a transaction SQLite begins one with SAVEPOINT, and commits it with the matching RELEASE.
+            let begins = dialect == Dialect::Sqlite && word.eq_ignore_ascii_case("savepoint");
+            finish(lexer, Effects { begins, ..Effects::default() })
+        }
+        Keyword::Xa => xa(lexer),
+        // MySQL's RESET drops binary logs and replication settings.
+        Keyword::Reset if dialect == Dialect::PostgreSql => finish(lexer, Effects::default()),
+        Keyword::Schema if matches!(dialect, Dialect::PostgreSql | Dialect::Sqlite) => {
+            finish(lexer, Effects { writes: true, ..Effects::default() })
+        }
+        Keyword::Schema | Keyword::Reset | Keyword::Other => finish(lexer, Effects::UNKNOWN),
+    }
+}
+
+/// The first words that matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keyword {
+    Query,
+    Change,
+    Schema,
+    Show,
+    Explain,
+    Cursor,
+    Reset,
+    Set,
+    Pragma,
+    Begin,
+    Start,
+    Commit,
+    Rollback,
+    Savepoint,
+    Xa,
+    Other,
+}
+
+impl Keyword {
+    fn of(word: &str) -> Self {
+        const WORDS: [(&str, Keyword); 36] = [
+            ("select", Keyword::Query),
+            ("with", Keyword::Query),
+            ("values", Keyword::Query),
+            ("table", Keyword::Query),
+            ("declare", Keyword::Query),
+            ("insert", Keyword::Change),
+            ("update", Keyword::Change),
+            ("delete", Keyword::Change),
+            ("replace", Keyword::Change),
+            ("merge", Keyword::Change),
+            ("copy", Keyword::Change),
+            ("create", Keyword::Schema),
+            ("alter", Keyword::Schema),
+            ("drop", Keyword::Schema),
+            ("truncate", Keyword::Schema),
+            ("show", Keyword::Show),
+            ("explain", Keyword::Explain),
+            ("describe", Keyword::Explain),
+            ("desc", Keyword::Explain),
+            ("fetch", Keyword::Cursor),
+            ("move", Keyword::Cursor),
+            ("close", Keyword::Cursor),
+            ("use", Keyword::Cursor),
+            ("reset", Keyword::Reset),
+            ("set", Keyword::Set),
+            ("pragma", Keyword::Pragma),
+            ("begin", Keyword::Begin),
+            ("start", Keyword::Start),
+            ("commit", Keyword::Commit),
+            ("end", Keyword::Commit),
+            ("rollback", Keyword::Rollback),
+            ("abort", Keyword::Rollback),
+            ("savepoint", Keyword::Savepoint),
+            ("release", Keyword::Savepoint),
+            ("xa", Keyword::Xa),
+            ("analyze", Keyword::Schema),
+        ];
+        WORDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map_or(Self::Other, |&(_, keyword)| keyword)
+    }
+}
+
+/// Skips the rest of a statement whose first words said enough.
+fn finish(lexer: &mut Lexer<'_>, effects: Effects) -> (Option<Effects>, bool) {
+    let token = lexer.skip_statement();
+    finish_after(lexer, token, effects)
+}
+
+fn finish_after<'a>(lexer: &mut Lexer<'a>, mut token: Token<'a>, mut effects: Effects) -> (Option<Effects>, bool) {
+    loop {
+        match token {
+            Token::End => return (Some(effects), true),
+            Token::Semicolon => return (Some(effects), false),
+            // A comment that is executed, or text we cannot read: anything may stand there.
+            Token::Unsure => effects = effects.then(Effects::UNKNOWN),
+            _ => {}
+        }
+        token = lexer.next();
+    }
+}
+
+/// SELECT and its kin: a read, unless a word or a function in it says otherwise.
+fn query(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
+    let mut effects = Effects::default();
+    let mut previous = Token::Open;
+    loop {
+        let token = lexer.next();
+        match token {
+            Token::End => return (Some(effects), true),
+            Token::Semicolon => return (Some(effects), false),
+            Token::Unsure => effects = effects.then(Effects::UNKNOWN),
+            // A function called by a quoted name: a user's own.
+            Token::Open if matches!(previous, Token::Quoted) => effects.writes = true,
+            Token::Open => {
+                if let Token::Word(name) = previous {
+                    effects.writes |= !functions::is_harmless(name, dialect);
+                }
+            }
+            Token::Word(word) => match word.len() {
+                3 if word.eq_ignore_ascii_case("for") => effects.locks |= lexer.locks_follow(),
+                4 if word.eq_ignore_ascii_case("lock") => effects.locks = true,
+                4 if word.eq_ignore_ascii_case("into") => effects.writes = true,
+                4 if word.eq_ignore_ascii_case("call") => effects.writes = true,
+                5 if word.eq_ignore_ascii_case("merge") => effects.writes = true,
+                6 => {
+                    let verbs = ["insert", "update", "delete"];
+                    effects.writes |= verbs.iter().any(|verb| word.eq_ignore_ascii_case(verb));
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+        previous = token;
+    }
+}
+
+/// EXPLAIN: a read, unless it runs (ANALYZE) what is not one.
+fn explain(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
+    let (effects, ended) = query(lexer, dialect);
+    // MySQL's EXPLAIN ANALYZE runs reads only; elsewhere the words of a write are in the text.
+    let runs = effects.is_some_and(|effects| effects.writes) && lexer.saw_analyse();
+    (Some(if runs { Effects::UNKNOWN } else { Effects::default() }), ended)
+}
+
+/// SET: the session's own business, unless it reaches further. MySQL's `autocommit` decides whether every statement
+/// opens a transaction.
+fn set(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
+    let mut effects = Effects::default();
+    let mut named = false;
+    let mut previous = Token::Other;
+    loop {
+        let token = lexer.next();
+        match token {
+            Token::End => return (Some(effects), true),
+            Token::Semicolon => return (Some(effects), false),
+            Token::Unsure => effects = effects.then(Effects::UNKNOWN),
+            Token::Open => {
+                let harmless = matches!(previous, Token::Word(name) if functions::is_harmless(name, dialect));
+                effects.writes |= !harmless;
+            }
+            Token::Word(word) => {
+                let far = ["global", "persist", "persist_only", "password", "select"];
+                let far = far.iter().any(|known| word.eq_ignore_ascii_case(known));
+                // MySQL's SET DEFAULT ROLE is stored; PostgreSQL's SET ROLE is the session's.
+                if far || (dialect != Dialect::PostgreSql && word.eq_ignore_ascii_case("role")) {
+                    effects = effects.then(Effects::UNKNOWN);
+                } else if dialect == Dialect::MySql && word.eq_ignore_ascii_case("autocommit") {
+                    named = true;
+                } else if named && ["off", "false"].iter().any(|known| word.eq_ignore_ascii_case(known)) {
+                    effects.autocommit = Some(false);
+                } else if named && ["on", "true", "default"].iter().any(|known| word.eq_ignore_ascii_case(known)) {
+                    effects.autocommit = Some(true);
+                }
+            }
+            Token::Number(number) if named => {
+                effects.autocommit = Some(number != "0");
+                named = false;
+            }
+            _ => {}
+        }
+        previous = token;
+    }
+}
+
+/// PRAGMA: a read if it only asks, or sets what concerns this connection alone.
+fn pragma(lexer: &mut Lexer<'_>) -> (Option<Effects>, bool) {
+    const OWN: [&str; 9] = [
+        "foreign_keys",
+        "legacy_alter_table",
+        "defer_foreign_keys",
+        "query_only",
+        "busy_timeout",
+        "cache_size",
+        "synchronous",
+        "temp_store",
+        "recursive_triggers",
+    ];
+    const ASKING: [&str; 9] = [
+        "table_info",
+        "table_xinfo",
+        "table_list",
+        "index_info",
+        "index_xinfo",
+        "index_list",
+        "foreign_key_list",
+        "foreign_key_check",
+        "integrity_check",
+    ];
+    let name = match lexer.next() {
+        Token::Word(name) => name,
+        token => return finish_after(lexer, token, Effects::UNKNOWN),
+    };
+    let known = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if known(&OWN) || known(&ASKING) {
+        return finish(lexer, Effects::default());
+    }
+    match lexer.next() {
+        token @ (Token::End | Token::Semicolon) => finish_after(lexer, token, Effects::default()),
+        token => finish_after(lexer, token, Effects { writes: true, ..Effects::default() }),
+    }
+}
+
+/// COMMIT, END, ROLLBACK, ABORT, with AND CHAIN, TO SAVEPOINT or PREPARED.
+fn end_of_transaction(lexer: &mut Lexer<'_>, commit: bool) -> (Option<Effects>, bool) {
+    let mut effects = Effects { commits: commit, rolls_back: !commit, ..Effects::default() };
+    let mut no = false;
+    loop {
+        match lexer.next() {
+            Token::End => return (Some(effects), true),
+            Token::Semicolon => return (Some(effects), false),
+            Token::Unsure => effects = effects.then(Effects::UNKNOWN),
+            Token::Word(word) if word.eq_ignore_ascii_case("no") => no = true,
+            Token::Word(word) if word.eq_ignore_ascii_case("chain") => effects.begins = !no,
+            Token::Word(word) if !commit && word.eq_ignore_ascii_case("to") => effects.rolls_back = false,
+            // Another session's prepared transaction: its writes become visible here and now.
+            Token::Word(word) if word.eq_ignore_ascii_case("prepared") => effects = Effects::UNKNOWN,
+            _ => {}
+        }
+    }
+}
+
+/// MySQL's distributed transactions; what was prepared may be committed by anybody at any time.
+fn xa(lexer: &mut Lexer<'_>) -> (Option<Effects>, bool) {
+    let effects = match lexer.next() {
+        Token::Word(word) if ["start", "begin"].iter().any(|known| word.eq_ignore_ascii_case(known)) => {
+            Effects { begins: true, ..Effects::default() }
+        }
+        Token::Word(word) if word.eq_ignore_ascii_case("end") => Effects { begins: true, ..Effects::default() },
+        Token::Word(word) if word.eq_ignore_ascii_case("rollback") => {
+            Effects { rolls_back: true, ..Effects::default() }
+        }
+        _ => Effects { commits: true, ..Effects::UNKNOWN },
+    };
+    finish(lexer, effects)
+}
+
+#[cfg(test)]
+mod tests;
