@@ -1,0 +1,29 @@
+"""Read replicas for Django: reads leave the primary, and nobody sees stale data of their own."""
+
+from __future__ import annotations
+
+import os
+
+from replicant import _core
+from replicant._core import ReplicaRouter, __version__
+from replicant.errors import NoReplicaAvailable, ReplicantError, ReplicaWriteError
+from replicant.inspection import Decision, explain, status
+from replicant.scopes import request_scope, use_primary, use_replica
+
+__all__ = [
+    "Decision",
+    "NoReplicaAvailable",
+    "ReplicaRouter",
+    "ReplicaWriteError",
+    "ReplicantError",
+    "__version__",
+    "explain",
+    "request_scope",
+    "status",
+    "use_primary",
+    "use_replica",
+]
+
+# A forked worker must not draw the same replicas as its parent and its siblings.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_core.after_fork)

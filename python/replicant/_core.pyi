@@ -1,0 +1,141 @@
+"""The routing core, written in Rust."""
+
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, Literal, Protocol, final
+
+__version__: str
+optimised: bool
+"""Whether the extension was built with optimisation."""
+
+WRITES: int
+LOCKS: int
+AT_ONCE: int
+BEGINS: int
+COMMITS: int
+ROLLS_BACK: int
+AUTOCOMMIT_OFF: int
+AUTOCOMMIT_ON: int
+
+class ReplicaRouter:
+    """A database router for ``settings.DATABASE_ROUTERS``, configured by ``settings.REPLICANT``.
+
+    Every method raises ``ImproperlyConfigured``, with the text of ``manage.py check``, if the settings cannot be used.
+    """
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> ReplicaRouter: ...
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        """The alias a read of ``model`` goes to; None if ``model`` belongs to no cluster, or ``hints["instance"]`` was
+        loaded from outside of its cluster.
+
+        Raises ``NoReplicaAvailable`` if no replica may serve it and the cluster's policy keeps it off the primary.
+        """
+
+    def db_for_write(self, model: Any, **hints: Any) -> str | None:
+        """The primary of the model's cluster; None in the same cases as for a read."""
+
+    def allow_relation(self, obj1: Any, obj2: Any, **_hints: Any) -> bool | None:
+        """True if both objects come from members of one cluster, None otherwise."""
+
+    def allow_migrate(self, db: str, app_label: str, model_name: str | None = None, **hints: Any) -> bool | None:
+        """False on a replica, and for a model on a primary other than its cluster's; None otherwise."""
+
+@final
+class ScopeNode:
+    """An entered scope and all those around it. Opaque: set ``scope_variable`` to it to be inside of them all."""
+
+@final
+class SharedCell:
+    """What a scope remembers, to be handed to another entry of it."""
+
+class Scope:
+    """What may be entered: a request, a migration, ``use_primary`` or ``use_replica``."""
+
+    def __new__(
+        cls,
+        kind: Literal["request", "migrate", "use_primary", "use_replica"] | str,
+        alias: str | None = None,
+        stale_ok: bool = False,
+    ) -> Scope: ...
+    def enter(self, cell: SharedCell | None = None) -> SharedCell:
+        """Enter the scope in the current context, with the memory of an earlier entry if one is given.
+
+        Returns the memory in force. Raises ``ImproperlyConfigured`` if no cluster has the alias.
+        """
+
+    def leave(self) -> None:
+        """Leave the scope; what was entered since and is still open stays open."""
+
+@final
+class Record:
+    """Who remembers a write: a request, or a thread or task with no request open. Equal if it is the same one."""
+
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def wrote(self, alias: str) -> None:
+        """A write to the primary ``alias`` has become visible to others. Other aliases are ignored."""
+
+class _Cluster(Protocol):
+    """The attributes of ``replicant.conf.Cluster``."""
+
+    @property
+    def primary(self) -> str: ...
+
+scope_variable: ContextVar[ScopeNode | None]
+"""Holds the innermost scope."""
+
+def record() -> Record:
+    """The record in force here. With no request open it is begun, and belongs to this thread or task from now on."""
+
+def configure(clusters: Iterable[_Cluster]) -> None:
+    """Put clusters in force. What was known of members that were there before is kept."""
+
+def invalidate() -> None:
+    """The settings have changed: the next question reads them anew."""
+
+def generation() -> int:
+    """The number of the configuration in force; another number, another configuration."""
+
+def role(alias: str) -> Literal["primary", "replica"] | None:
+    """What ``alias`` is; None for a member of no cluster."""
+
+def set_state(alias: str, state: str) -> str:
+    """Report the state of a member (``"up"``, ``"lagging"``, ``"ejected"``, ``"probing"``, ``"down"``).
+
+    Returns the state before. Raises ``ValueError`` for an alias or a state there is not.
+    """
+
+def seed(seed: int | None = None) -> None:
+    """Seed this thread's draws, for repeatable tests; None lets the operating system seed them again."""
+
+def after_fork() -> None:
+    """To be called in a forked child: its draws must not repeat its parent's."""
+
+def explain(model: Any, hints: dict[str, Any]) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """What a read of ``model`` would be answered now: the alias, the reason, and the eligible replicas."""
+
+def snapshot() -> dict[str, list[dict[str, Any]]]:
+    """Every cluster and member, as plain data."""
+
+def take_decision() -> tuple[str, str] | None:
+    """This thread's last decision, once: the alias and the reason (``"write"`` if a write was asked for), or None if
+    it was taken already."""
+
+def in_transaction(alias: str) -> bool:
+    """Whether this thread's connection to ``alias`` is in a transaction. Opens no connection."""
+
+def public_lookup(force: bool | None = None) -> bool:
+    """Force (or no longer force) the public lookup of connections; returns whether it is in use. For tests."""
+
+def text_transaction(open: bool) -> None:
+    """Count the connections with a transaction that was sent as text."""
+
+def analyse(sql: str, vendor: str) -> int:
+    """What a statement does, as a sum of flags.
+
+    ``vendor`` is Django's ``connection.vendor``. ``WRITES``: it is not surely a read. ``LOCKS``: it takes row locks.
+    ``AT_ONCE``: what it wrote may be committed at once, even inside a transaction. ``BEGINS``: a transaction is open
+    after it. ``COMMITS`` and ``ROLLS_BACK``: it ends one. ``AUTOCOMMIT_OFF`` and ``AUTOCOMMIT_ON``: it sets the
+    server's own autocommit.
+    """

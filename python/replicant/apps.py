@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core.checks import register
+
+
+class ReplicantConfig(AppConfig):
+    name = "replicant"
+    verbose_name = "Replicant"
+
+    def ready(self) -> None:
+        from replicant import checks, hooks
+
+        register(checks.check_settings)
+        hooks.install()

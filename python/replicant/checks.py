@@ -1,0 +1,151 @@
+"""System checks. The ids are stable and listed in the README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.db import connections
+from django.utils.module_loading import import_string
+
+from replicant import conf
+from replicant._core import ReplicaRouter
+from replicant.conf import Cluster, Problem
+from replicant.middleware import ReplicaMiddleware
+
+#: Middleware that reads or writes the database before or after the view, and so belongs inside the request scope.
+_USES_DATABASE = ("SessionMiddleware", "AuthenticationMiddleware", "UpdateCacheMiddleware", "FetchFromCacheMiddleware")
+
+
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Everything wrong with the settings (errors), and what works but will hurt (warnings)."""
+    clusters, problems = conf.read()
+    if not any(problem.is_error for problem in problems):
+        problems = [*problems, *_warnings(clusters)]
+    return [
+        (Error if problem.is_error else Warning)(problem.message, hint=problem.hint, id=f"replicant.{problem.id}")
+        for problem in problems
+    ]
+
+
+def _warnings(clusters: list[Cluster]) -> list[Problem]:
+    found = _router_warnings(clusters)
+    if not any(cluster.replicas for cluster in clusters):
+        return found
+    for cluster in clusters:
+        found += _cluster_warnings(cluster)
+    return found + _middleware_warnings(clusters)
+
+
+def _router_warnings(clusters: list[Cluster]) -> list[Problem]:
+    routed = any(_is(path, ReplicaRouter) for path in settings.DATABASE_ROUTERS)
+    if clusters and not routed:
+        return [
+            Problem(
+                "W006",
+                "REPLICANT is set, but no router uses it.",
+                "Add 'replicant.ReplicaRouter' to DATABASE_ROUTERS.",
+            )
+        ]
+    if routed and not clusters:
+        return [
+            Problem(
+                "W010",
+                "The router is installed, but REPLICANT names no cluster: every read goes where Django sends it.",
+                "Set REPLICANT = {'default': {'REPLICAS': [...]}}.",
+            )
+        ]
+    return []
+
+
+def _cluster_warnings(cluster: Cluster) -> list[Problem]:
+    found = []
+    where = f"REPLICANT[{cluster.primary!r}]"
+    members = [cluster.primary, *(alias for alias, _ in cluster.replicas)]
+    for alias in members:
+        if connections.settings[alias]["ATOMIC_REQUESTS"]:
+            found.append(
+                Problem(
+                    "W001",
+                    f"DATABASES[{alias!r}] has ATOMIC_REQUESTS: every view runs in a transaction, so that none of its "
+                    f"reads reaches a replica of {where}.",
+                    "Put transaction.atomic where it is needed, or transaction.non_atomic_requests on the views that "
+                    "may read from replicas.",
+                )
+            )
+    for alias in members[1:]:
+        if connections.settings[alias]["TEST"]["MIRROR"] != cluster.primary:
+            found.append(
+                Problem(
+                    "W002",
+                    f"DATABASES[{alias!r}] has no TEST['MIRROR']: tests would create a database of its own for it.",
+                    f"Set DATABASES[{alias!r}]['TEST'] = {{'MIRROR': {cluster.primary!r}}}.",
+                )
+            )
+    if cluster.primary != "default" and not cluster.models:
+        found.append(
+            Problem(
+                "W007",
+                f"{where} has no MODELS: no model lives there, and its replicas get no reads.",
+                "Name the app labels and models that live on it.",
+            )
+        )
+    return found
+
+
+def _middleware_warnings(clusters: list[Cluster]) -> list[Problem]:
+    middleware = list(settings.MIDDLEWARE)
+    place = next((index for index, path in enumerate(middleware) if _is(path, ReplicaMiddleware)), None)
+    if place is not None:
+        earlier = [path for path in middleware[:place] if path.endswith(_USES_DATABASE)]
+        if not earlier:
+            return []
+        return [
+            Problem(
+                "W004",
+                f"ReplicaMiddleware stands after {earlier[0]}, whose queries are outside of the request scope.",
+                "Put 'replicant.middleware.ReplicaMiddleware' before it.",
+            )
+        ]
+    hint = "Put 'replicant.middleware.ReplicaMiddleware' at the head of MIDDLEWARE."
+    found = [
+        Problem(
+            "W003",
+            "MIDDLEWARE has no ReplicaMiddleware: requests have no scope, so that two reads of one request may come "
+            "from two replicas.",
+            hint,
+        )
+    ]
+    exempt = {name.lower() for cluster in clusters for name in cluster.primary_only}
+    sessions = settings.SESSION_ENGINE in (
+        "django.contrib.sessions.backends.db",
+        "django.contrib.sessions.backends.cached_db",
+    )
+    readable = [
+        (app, model)
+        for app, model, used in [("sessions", "session", sessions), ("auth", "user", True)]
+        if used and apps.is_installed(f"django.contrib.{app}") and not {app, f"{app}.{model}"} & exempt
+    ]
+    found += [
+        Problem(
+            "W005",
+            f"Without the middleware {app!r} may be read from a replica that lags: a user who just logged in may be "
+            "logged out.",
+            f"{hint[:-1]}, or add {app!r} to PRIMARY_ONLY.",
+        )
+        for app, _ in readable
+    ]
+    return found
+
+
+def _is(path: Any, wanted: type) -> bool:
+    """Whether a dotted path, or an object, names ``wanted`` or a class derived from it."""
+    if isinstance(path, str):
+        try:
+            path = import_string(path)
+        except ImportError:
+            return False
+    return isinstance(path, wanted) or (isinstance(path, type) and issubclass(path, wanted))

@@ -1,0 +1,364 @@
+"""``settings.REPLICANT``: the one place that reads it.
+
+Settings are read late and checked once: :func:`read` turns them into clusters and problems, which
+:mod:`replicant.checks` reports and :func:`load` raises. Whatever they were built into is dropped when a setting
+changes, so that ``override_settings`` takes effect at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.db import connections
+
+from replicant import _core
+
+#: App labels that no app need have: Django's database cache asks for a stand-in of a model, and the default of
+#: PRIMARY_ONLY names the sessions whether or not they are installed.
+ALWAYS_KNOWN = frozenset({"sessions", "django_cache"})
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with the settings (``id`` starts with E) or unwise about them (W)."""
+
+    id: str
+    message: str
+    hint: str | None = None
+
+    @property
+    def is_error(self) -> bool:
+        return self.id.startswith("E")
+
+    def __str__(self) -> str:
+        return f"replicant.{self.id}: {self.message}" + (f" {self.hint}" if self.hint else "")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One entry of ``REPLICANT``, as the core takes it. Times are in seconds."""
+
+    primary: str
+    replicas: list[tuple[str, float]]
+    reads: str
+    primary_weight: float
+    balance: str
+    primary_only: list[str]
+    outside_requests: str
+    models: list[str]
+    sticky: bool
+    pin: float | None
+    on_unavailable: str
+    primary_spill: float
+    guard: bool = field(default=True)
+
+
+def _number(low: float, high: float = math.inf, *, none: bool = False, above: bool = False) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if value is None and none:
+            return None
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            if low < value <= high or (value == low and not above):
+                return None
+        wanted = f"a number {'above' if above else 'of at least'} {low:g}"
+        if high != math.inf:
+            wanted = f"a number from {low:g} to {high:g}"
+        return wanted + (" or None" if none else "")
+
+    return check
+
+
+def _choice(*choices: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if isinstance(value, str) and value in choices:
+            return None
+        return " or ".join(repr(choice) for choice in choices) + _likely(value, choices)
+
+    return check
+
+
+def _boolean(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "True or False"
+
+
+def _names(value: Any) -> str | None:
+    if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in value):
+        return None
+    return "a list of app labels and 'app_label.Model' names"
+
+
+def _topology(value: Any) -> str | None:
+    keys = ("METHOD", "TEMPLATE", "HOSTS", "ALLOW")
+    methods = ("mysql", "group_replication", "postgresql", "aurora", "dns")
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or "METHOD" not in value:
+        return "None or a dictionary with a METHOD"
+    for key in value:
+        if key not in keys:
+            return f"a dictionary with the keys {', '.join(keys)}" + _likely(key, keys)
+    wanted = _choice(*methods)(value["METHOD"])
+    return wanted and f"a dictionary whose METHOD is {wanted}"
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a cluster: its default, and what says what a value should have been, if it is wrong."""
+
+    default: Any
+    wrong: Callable[[Any], str | None]
+    #: What is accepted for later versions and does nothing in this one is warned about.
+    in_effect: Callable[[Any], bool] = lambda value: True
+
+
+def _not_yet(value: Any) -> bool:
+    return False
+
+
+KEYS: dict[str, Key] = {
+    "READS": Key("replica", _choice("replica", "primary")),
+    "PRIMARY_WEIGHT": Key(0, _number(0)),
+    "BALANCE": Key("random", _choice("random", "round_robin", "least_latency"), lambda value: value != "least_latency"),
+    "PRIMARY_ONLY": Key(["sessions", "django_cache"], _names),
+    "OUTSIDE_REQUESTS": Key("replica", _choice("replica", "primary")),
+    "MODELS": Key([], _names),
+    "STICKY": Key(True, _boolean),
+    "CONSISTENCY": Key("session", _choice("session", "time", "eventual")),
+    "PIN_SECONDS": Key(5.0, _number(0)),
+    "WAIT_SECONDS": Key(0.05, _number(0), _not_yet),
+    "MAX_LAG": Key(10.0, _number(0, none=True, above=True), _not_yet),
+    "ON_UNAVAILABLE": Key("primary", _choice("primary", "replica", "error")),
+    "PRIMARY_SPILL": Key(1.0, _number(0, 1)),
+    "PROBE_SECONDS": Key(1.0, _number(0, none=True, above=True), _not_yet),
+    "CONNECT_SECONDS": Key(1.0, _number(0, above=True), _not_yet),
+    "BUDGET_SECONDS": Key(5.0, _number(0, above=True), _not_yet),
+    "TOPOLOGY": Key(None, _topology, lambda value: value is None),
+    "GUARD": Key(True, _boolean),
+}
+
+
+def _likely(word: Any, words: Iterable[str]) -> str:
+    """The end of a hint that names the likely intended word."""
+    if isinstance(word, str):
+        # Compared without regard to case, answered as the word is really written.
+        written = {known.lower(): known for known in words}
+        found = difflib.get_close_matches(word.lower(), written, n=1, cutoff=0.6)
+        if found:
+            return f" (did you mean {written[found[0]]!r}?)"
+    return ""
+
+
+def _aliases() -> dict[str, Any]:
+    return connections.settings
+
+
+class _Reader:
+    """Reads ``REPLICANT`` once, collecting problems instead of stopping at the first."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.problems: list[Problem] = []
+        self.clusters: list[Cluster] = []
+        #: alias -> what it already is.
+        self.taken: dict[str, str] = {}
+        #: model or app -> the cluster that claims it.
+        self.claimed: dict[str, str] = {}
+
+    def problem(self, id: str, message: str, hint: str | None = None) -> None:
+        self.problems.append(Problem(id, message, hint))
+
+    def read(self) -> None:
+        if not isinstance(self.value, Mapping):
+            self.problem(
+                "E001",
+                f"REPLICANT must be a dictionary of clusters, not {self.value!r}.",
+                "Write REPLICANT = {'default': {'REPLICAS': ['replica1']}}.",
+            )
+            return
+        for primary in self.value:
+            self.take(primary, f"the primary of REPLICANT[{primary!r}]")
+        for primary, cluster in self.value.items():
+            self.read_cluster(primary, cluster)
+
+    def take(self, alias: Any, role: str) -> bool:
+        """Note that ``alias`` has a role; it must exist and may have only one."""
+        if not isinstance(alias, str) or alias not in _aliases():
+            known = ", ".join(repr(name) for name in _aliases())
+            self.problem(
+                "E003",
+                f"{role[0].upper()}{role[1:]} is not in DATABASES: {alias!r}.",
+                f"DATABASES has {known}{_likely(alias, _aliases())}.",
+            )
+            return False
+        if alias in self.taken:
+            self.problem(
+                "E008",
+                f"{alias!r} cannot be {role}: it already is {self.taken[alias]}.",
+                "Give each database alias one role in one cluster.",
+            )
+            return False
+        self.taken[alias] = role
+        return True
+
+    def read_cluster(self, primary: str, cluster: Any) -> None:
+        where = f"REPLICANT[{primary!r}]"
+        if not isinstance(cluster, Mapping):
+            self.problem("E001", f"{where} must be a dictionary, not {cluster!r}.", "Give it at least a list of REPLICAS.")
+            return
+        for key in cluster:
+            if key != "REPLICAS" and key not in KEYS:
+                likely = _likely(key, ["REPLICAS", *KEYS])
+                known = ", ".join(["REPLICAS", *KEYS])
+                hint = f"Remove it{likely}." if likely else f"Known keys are {known}."
+                self.problem("E002", f"{where} has an unknown key: {key!r}.", hint)
+        values = {name: self.read_key(where, name, key, cluster) for name, key in KEYS.items()}
+        replicas = self.read_replicas(where, primary, cluster)
+        for key in ("PRIMARY_ONLY", "MODELS"):
+            if cluster.get(key):
+                self.check_models(f"{where}[{key!r}]", values[key])
+        self.claim_models(where, primary, values["MODELS"])
+        eventual = values["CONSISTENCY"] == "eventual"
+        self.clusters.append(
+            Cluster(
+                primary=primary,
+                replicas=replicas,
+                reads=values["READS"],
+                primary_weight=float(values["PRIMARY_WEIGHT"]),
+                balance="random" if values["BALANCE"] == "least_latency" else values["BALANCE"],
+                primary_only=list(values["PRIMARY_ONLY"]),
+                outside_requests=values["OUTSIDE_REQUESTS"],
+                models=list(values["MODELS"]),
+                sticky=values["STICKY"],
+                pin=None if eventual else float(values["PIN_SECONDS"]),
+                on_unavailable=values["ON_UNAVAILABLE"],
+                primary_spill=float(values["PRIMARY_SPILL"]),
+                guard=values["GUARD"],
+            )
+        )
+
+    def read_key(self, where: str, name: str, key: Key, cluster: Mapping[str, Any]) -> Any:
+        if name not in cluster:
+            return key.default
+        value = cluster[name]
+        if wanted := key.wrong(value):
+            self.problem("E005", f"{where}[{name!r}] cannot be {value!r}.", f"It takes {wanted}.")
+            return key.default
+        if not key.in_effect(value):
+            self.problem(
+                "W008",
+                f"{where}[{name!r}] = {value!r} has no effect in this version.",
+                "It is accepted so that settings written for a later version load; see the README.",
+            )
+        return value
+
+    def read_replicas(self, where: str, primary: str, cluster: Mapping[str, Any]) -> list[tuple[str, float]]:
+        if "REPLICAS" not in cluster:
+            self.problem("E004", f"{where} has no REPLICAS.", "List the aliases of its replicas, or [] for none.")
+            return []
+        replicas = cluster["REPLICAS"]
+        if isinstance(replicas, (list, tuple)):
+            weighted = [(alias, 1.0) for alias in replicas]
+        elif isinstance(replicas, Mapping):
+            weighted = list(replicas.items())
+        else:
+            self.problem(
+                "E004",
+                f"{where}['REPLICAS'] cannot be {replicas!r}.",
+                "It takes a list of aliases, or a dictionary of alias to weight.",
+            )
+            return []
+        found = []
+        for alias, weight in weighted:
+            if wanted := _number(0)(weight):
+                self.problem("E004", f"{where}: the weight of {alias!r} cannot be {weight!r}.", f"It takes {wanted}.")
+                weight = 1.0
+            if alias == primary:
+                self.problem(
+                    "E007",
+                    f"{where} lists its own primary {primary!r} among its REPLICAS.",
+                    "To let the primary serve reads too, set PRIMARY_WEIGHT.",
+                )
+            elif self.take(alias, f"a replica of {where}"):
+                found.append((alias, float(weight)))
+        if found and not any(weight for _, weight in found):
+            self.problem(
+                "W009", f"{where}: every replica has weight 0.", "No read will reach one; give one a weight above 0."
+            )
+        return found
+
+    def check_models(self, where: str, names: Iterable[str]) -> None:
+        if not apps.models_ready:
+            return
+        for name in names:
+            label, _, model = name.partition(".")
+            if label in ALWAYS_KNOWN and not model:
+                continue
+            if label not in apps.app_configs:
+                hint = f"There is no app with the label {label!r}{_likely(label, apps.app_configs)}."
+                self.problem("E006", f"{where} names an app that is not installed: {name!r}.", hint)
+            elif model and model.lower() not in apps.all_models[label]:
+                known = [known._meta.object_name or "" for known in apps.all_models[label].values()]
+                hint = f"{label!r} has no such model{_likely(model, known)}."
+                self.problem("E006", f"{where} names a model that does not exist: {name!r}.", hint)
+
+    def claim_models(self, where: str, primary: str, names: Iterable[str]) -> None:
+        if primary == "default" and names:
+            self.problem(
+                "E009",
+                f"{where} has MODELS, but 'default' takes every model that no other cluster names.",
+                "Remove its MODELS and name the others' models there.",
+            )
+        for name in names:
+            other = self.claimed.setdefault(name.lower(), primary)
+            if other != primary:
+                self.problem(
+                    "E009",
+                    f"{where}['MODELS'] names {name!r}, which REPLICANT[{other!r}] names too.",
+                    "A model lives on one cluster.",
+                )
+
+
+def read() -> tuple[list[Cluster], list[Problem]]:
+    """Read the settings: the clusters, as far as they can be understood, and everything wrong with them."""
+    reader = _Reader(getattr(settings, "REPLICANT", {}))
+    reader.read()
+    return reader.clusters, reader.problems
+
+
+_guarded: frozenset[str] = frozenset()
+
+
+def load() -> None:
+    """Put the settings in force. Raises ``ImproperlyConfigured`` with the text of ``manage.py check``."""
+    global _guarded
+    from replicant import hooks
+
+    clusters, problems = read()
+    errors = [problem for problem in problems if problem.is_error]
+    if errors:
+        raise ImproperlyConfigured("\n".join(str(problem) for problem in errors))
+    # Also for those who left the app out of INSTALLED_APPS.
+    hooks.install()
+    _guarded = frozenset(alias for cluster in clusters if cluster.guard for alias, _ in cluster.replicas)
+    _core.configure(clusters)
+
+
+def is_guarded(alias: str) -> bool:
+    """Whether ``alias`` is a replica whose sessions are to be read-only."""
+    return _core.role(alias) == "replica" and alias in _guarded
+
+
+def _changed(*, setting: str, **kwargs: Any) -> None:
+    if setting in {"REPLICANT", "DATABASES", "INSTALLED_APPS"}:
+        _core.invalidate()
+
+
+setting_changed.connect(_changed, dispatch_uid="replicant.conf")

@@ -1,0 +1,28 @@
+"""What differs between database servers. One file per engine, chosen by Django's ``connection.vendor``."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol, cast
+
+from replicant.engines import mysql, other, postgresql, sqlite
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+_ENGINES: dict[str, ModuleType] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
+
+
+class Engine(Protocol):
+    """What the package asks of an engine."""
+
+    def read_only_sql(self, read_only: bool) -> str | None:
+        """The one statement that makes a session read-only at the server, or no longer; None where there is none."""
+
+    def in_transaction(self, connection: BaseDatabaseWrapper) -> bool | None:
+        """Whether the driver knows a transaction to be open, without asking the server; None where it cannot say."""
+
+
+def engine_of(connection: BaseDatabaseWrapper) -> Engine:
+    """The engine behind a connection; GIS and other derived backends have their base's vendor."""
+    return cast(Engine, _ENGINES.get(connection.vendor, other))

@@ -1,0 +1,51 @@
+"""Looking inside: where a read would go, and what is known of every member."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from replicant import _core
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+
+class Decision(NamedTuple):
+    """Where a read would go, and why."""
+
+    alias: str | None
+    """The database alias; None where the router has no say and Django decides."""
+    reason: str | None
+    """The code of the contract's table (``"sticky"``, ``"pinned"``, ...); None where the router has no say."""
+    eligible: tuple[str, ...]
+    """The aliases of the replicas that may serve this read."""
+
+
+def explain(model: type[Model], **hints: Any) -> Decision:
+    """Say where a read of ``model`` would go now, and why. Counts and changes nothing, and never waits.
+
+    ``hints`` are those Django passes to a router, such as ``instance``. Raises ``NoReplicaAvailable`` where the
+    read would, and ``ImproperlyConfigured`` if the settings cannot be used.
+    """
+    return Decision(*_core.explain(model, hints))
+
+
+def status() -> dict[str, Any]:
+    """What this process knows of every cluster, as plain data.
+
+    ``{"clusters": {primary: {"members": [...]}}}``; each member has ``alias``, ``role`` (``"primary"`` or
+    ``"replica"``), ``state`` (``"up"``, ``"lagging"``, ``"ejected"``, ``"probing"``, ``"down"``), ``weight``,
+    ``reads`` (how many this process sent there, by reason) and ``share`` (of the cluster's reads, 0 to 1; None
+    before the first).
+    """
+    clusters: dict[str, Any] = {}
+    for primary, members in _core.snapshot().items():
+        reads = [sum(member["reads"].values()) for member in members]
+        total = sum(reads)
+        clusters[primary] = {
+            "members": [
+                {**member, "share": count / total if total else None}
+                for member, count in zip(members, reads, strict=True)
+            ]
+        }
+    return {"clusters": clusters}

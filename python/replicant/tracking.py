@@ -1,0 +1,309 @@
+"""Which statements write, when what they wrote becomes visible, and whose writes they were.
+
+A :class:`Tracker` hangs on each of Django's connection objects, whatever its engine. It sees every statement through
+Django's own execute wrappers, and learns of commits and rollbacks by wrapping the methods that perform them.
+``connection.on_commit`` would be simpler and is wrong: a callback registered before ours would run before the write
+is known, and tests that count callbacks would find one too many.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+
+from replicant import _core, conf
+from replicant.engines import engine_of
+from replicant.tracing import Query, recording
+
+#: Where a connection keeps its tracker; the core looks there for transactions sent as text.
+_ATTRIBUTE = "_replicant_tracker"
+_CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
+_MATTERS = _CONTROLS | _core.WRITES
+
+
+def track(connection: BaseDatabaseWrapper) -> Tracker:
+    """The connection's tracker, hung on it if it has none."""
+    tracker = connection.__dict__.get(_ATTRIBUTE)
+    if tracker is None:
+        tracker = Tracker()
+        tracker.attach(connection)
+    return tracker  # type: ignore[no-any-return]
+
+
+class Tracker:
+    """Watches one connection object."""
+
+    def __init__(self) -> None:
+        #: A transaction was begun by a statement, behind Django's back.
+        self.in_text_transaction = False
+        self._autocommit_off = False
+        #: The records of those who wrote in the open transaction.
+        self._pending: set[_core.Record] = set()
+        #: The configuration this connection is prepared for.
+        self._generation: int | None = None
+        self._is_primary = False
+        self._read_only = False
+
+    def attach(self, connection: BaseDatabaseWrapper) -> None:
+        connection.__dict__[_ATTRIBUTE] = self
+        # First in the list, so that other wrappers are inside of it and cannot hide a statement.
+        connection.execute_wrappers.insert(0, self)
+        self._wrap_method(connection, "_commit", self._after_commit)
+        self._wrap_method(connection, "_rollback", self._after_rollback)
+        self._wrap_method(connection, "set_autocommit", self._after_set_autocommit)
+        for name in ("make_cursor", "make_debug_cursor"):
+            make = getattr(connection, name)
+            connection.__dict__[name] = functools.partial(_make_cursor, make)
+
+    @staticmethod
+    def _wrap_method(
+        connection: BaseDatabaseWrapper, name: str, after: Callable[[BaseDatabaseWrapper, tuple[Any, ...]], None]
+    ) -> None:
+        method = getattr(connection, name)
+
+        @functools.wraps(method)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(*args, **kwargs)
+            finally:
+                # Also after an error: a COMMIT whose answer was lost may have been carried out.
+                after(connection, args)
+
+        connection.__dict__[name] = wrapped
+
+    # What happens to the connection.
+
+    def opened(self, connection: BaseDatabaseWrapper) -> None:
+        """A new session with the server: nothing is open, nothing is set."""
+        self._pending.clear()
+        self._autocommit_off = False
+        self._set_text_transaction(False)
+        self._read_only = False
+        self._generation = None
+        self._prepare(connection)
+
+    def _prepare(self, connection: BaseDatabaseWrapper) -> None:
+        """Bring the session in line with the configuration in force."""
+        generation = _core.generation()
+        try:
+            role = _core.role(connection.alias)
+        except ImproperlyConfigured:
+            # The router says so to whoever asks it, and ``manage.py check`` must be able to say it.
+            return
+        self._is_primary = role == "primary"
+        read_only = conf.is_guarded(connection.alias)
+        if read_only != self._read_only:
+            if self._transaction_is_open(connection):
+                # The setting would be lost with a rollback; the statement after the transaction comes here again.
+                return
+            sql = engine_of(connection).read_only_sql(read_only)
+            if sql is not None:
+                _send(connection, sql)
+            self._read_only = read_only
+        # Reading the configuration may have built it, under a new number.
+        self._generation = generation if generation == _core.generation() else None
+
+    # What is sent on it.
+
+    def __call__(
+        self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
+    ) -> Any:
+        connection: BaseDatabaseWrapper = context["connection"]
+        if self._generation != _core.generation():
+            self._prepare(connection)
+        queries = recording.get()
+        if queries is not None:
+            execute = functools.partial(_record, queries, execute, connection.alias)
+        effects = self._effects(connection, sql) if self._is_primary else 0
+        if not effects & _MATTERS:
+            return execute(sql, params, many, context)
+        try:
+            return execute(sql, params, many, context)
+        finally:
+            # Also after an error: a statement that timed out may have been carried out.
+            self._after_statement(connection, effects)
+
+    @staticmethod
+    def _effects(connection: BaseDatabaseWrapper, sql: Any) -> int:
+        if isinstance(sql, str):
+            return _core.analyse(sql, connection.vendor)
+        # psycopg's composed statements and whatever else a driver takes.
+        return _core.WRITES | _core.AT_ONCE
+
+    def _after_statement(self, connection: BaseDatabaseWrapper, effects: int) -> None:
+        if effects & _core.WRITES:
+            self.wrote(connection, at_once=bool(effects & _core.AT_ONCE))
+        if effects & _CONTROLS:
+            self._after_control(connection, effects)
+
+    def wrote(self, connection: BaseDatabaseWrapper, *, at_once: bool = False) -> None:
+        """A write was sent. It counts now, or when the open transaction commits."""
+        record = _core.record()
+        is_open = self._transaction_is_open(connection)
+        if is_open:
+            self._pending.add(record)
+        if at_once or not is_open:
+            record.wrote(connection.alias)
+
+    def _transaction_is_open(self, connection: BaseDatabaseWrapper) -> bool:
+        return self.in_text_transaction or connection.in_atomic_block or not connection.autocommit
+
+    def _after_control(self, connection: BaseDatabaseWrapper, effects: int) -> None:
+        """Somebody sent BEGIN, COMMIT or ROLLBACK as text."""
+        if effects & _core.COMMITS:
+            self._publish(connection)
+        if effects & _core.ROLLS_BACK:
+            self._pending.clear()
+        if effects & _core.AUTOCOMMIT_ON:
+            # Turning it on commits.
+            self._publish(connection)
+            self._autocommit_off = False
+        if effects & _core.AUTOCOMMIT_OFF:
+            self._autocommit_off = True
+        begun = engine_of(connection).in_transaction(connection)
+        if begun is None:
+            ends = effects & (_core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_ON)
+            begun = bool(effects & _core.BEGINS) or (self.in_text_transaction and not ends)
+        elif not begun:
+            # SQLite's RELEASE of its outermost savepoint commits, and does not say so.
+            self._publish(connection)
+        self._set_text_transaction(begun or self._autocommit_off)
+
+    def _set_text_transaction(self, is_open: bool) -> None:
+        if is_open != self.in_text_transaction:
+            self.in_text_transaction = is_open
+            _core.text_transaction(is_open)
+
+    def __del__(self) -> None:
+        self._set_text_transaction(False)
+
+    # What Django does with it.
+
+    def _after_commit(self, connection: BaseDatabaseWrapper, args: tuple[Any, ...]) -> None:
+        self._publish(connection)
+        self._set_text_transaction(self._autocommit_off)
+
+    def _after_rollback(self, connection: BaseDatabaseWrapper, args: tuple[Any, ...]) -> None:
+        self._pending.clear()
+        self._set_text_transaction(self._autocommit_off)
+
+    def _after_set_autocommit(self, connection: BaseDatabaseWrapper, args: tuple[Any, ...]) -> None:
+        if connection.autocommit:
+            # Turning it on commits what was open.
+            self._publish(connection)
+
+    def _publish(self, connection: BaseDatabaseWrapper) -> None:
+        """What was written is visible now: for those who wrote it, and for the one who commits."""
+        if self._pending:
+            self._pending.add(_core.record())
+            for record in self._pending:
+                record.wrote(connection.alias)
+            self._pending.clear()
+
+
+def _send(connection: BaseDatabaseWrapper, sql: str) -> None:
+    """Send a statement on the driver's own cursor: the user's query log and counts do not see it."""
+    with connection.wrap_database_errors:
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(sql)
+        finally:
+            cursor.close()
+        if not connection.get_autocommit():
+            # PostgreSQL would take the setting back with the first rollback.
+            connection.connection.commit()
+
+
+def _record(
+    queries: list[Query],
+    execute: Callable[..., Any],
+    alias: str,
+    sql: Any,
+    params: Any,
+    many: bool,
+    context: dict[str, Any],
+) -> Any:
+    decision = _core.take_decision()
+    reason = decision[1] if decision is not None and decision[0] == alias else None
+    start = time.perf_counter()
+    try:
+        return execute(sql, params, many, context)
+    finally:
+        queries.append(Query(alias, str(sql), reason, time.perf_counter() - start))
+
+
+class _TrackedCursor(CursorWrapper):
+    """Sees what does not pass through Django's execute wrappers."""
+
+    def callproc(self, *args: Any, **kwargs: Any) -> Any:
+        return self._tracked(super().callproc)(*args, **kwargs)
+
+    @property
+    def copy(self) -> Callable[..., Any]:
+        """psycopg 3's COPY: written when the block ends."""
+        return self._tracked_block(self._inner("copy"))
+
+    @property
+    def copy_expert(self) -> Callable[..., Any]:
+        """psycopg2's COPY."""
+        return self._tracked(self._inner("copy_expert"))
+
+    @property
+    def copy_from(self) -> Callable[..., Any]:
+        """psycopg2's COPY FROM."""
+        return self._tracked(self._inner("copy_from"))
+
+    @property
+    def executescript(self) -> Callable[..., Any]:
+        """sqlite3's several statements at once."""
+        return self._tracked(self._inner("executescript"))
+
+    def _inner(self, name: str) -> Any:
+        """What the engine's own cursor class has under this name, else what the driver's cursor has."""
+        try:
+            return getattr(super(), name)
+        except AttributeError:
+            return super().__getattr__(name)
+
+    def _wrote(self) -> None:
+        track(self.db).wrote(self.db, at_once=True)
+
+    def _tracked(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def tracked(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self._wrote()
+
+        return tracked
+
+    def _tracked_block(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        @contextmanager
+        def tracked(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            try:
+                with call(*args, **kwargs) as block:
+                    yield block
+            finally:
+                self._wrote()
+
+        return tracked
+
+
+@functools.cache
+def _tracked_class(cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
+    return type(cursor_class.__name__, (_TrackedCursor, cursor_class), {})
+
+
+def _make_cursor(make: Callable[[Any], CursorWrapper], cursor: Any) -> CursorWrapper:
+    wrapper = make(cursor)
+    if not isinstance(wrapper, _TrackedCursor):
+        wrapper.__class__ = _tracked_class(type(wrapper))
+    return wrapper
