@@ -1,7 +1,7 @@
 //! Which cluster a model lives on, and whether it is always read from the primary.
 //!
-//! Both are given by names: an app label (`"billing"`) or a model (`"billing.Account"`), compared without regard to
-//! case, as Django compares model names. The more particular name wins.
+//! Both are given by names: an app label (`"billing"`) or a model (`"billing.Account"`); the case of a model's name does
+//! not matter, as in Django. The more particular name wins.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,7 +28,7 @@ impl Label {
     /// The label of a model; with no `model` that of a whole app.
     #[must_use]
     pub fn new(app: &str, model: Option<&str>) -> Self {
-        Self { app: app.to_lowercase(), model: model.map(str::to_lowercase) }
+        Self { app: app.to_owned(), model: model.map(str::to_lowercase) }
     }
 
     fn parse(name: &str) -> Self {
@@ -82,7 +82,6 @@ impl Models {
     /// Whether some model of `app`, or all of them, live on `cluster`.
     #[must_use]
     pub fn has_part_of(&self, cluster: ClusterIndex, app: &str) -> bool {
-        let app = app.to_lowercase();
         let named = self.homes.iter().any(|(label, &home)| home == cluster && label.app == app);
         named || self.home(&[Label::new(&app, None)]) == Some(cluster)
     }

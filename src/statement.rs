@@ -37,7 +37,7 @@ pub struct Effects {
     pub at_once: bool,
     /// A transaction is open after it.
     pub begins: bool,
-    /// It commits.
+    /// It commits, or (SQLite's RELEASE) may do so: its driver knows.
     pub commits: bool,
     /// It rolls back as a whole, not to a savepoint.
     pub rolls_back: bool,
@@ -118,7 +118,8 @@ fn one(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
         Keyword::Savepoint => {
             // Outside a transaction SQLite begins one with SAVEPOINT, and commits it with the matching RELEASE.
             let begins = dialect == Dialect::Sqlite && word.eq_ignore_ascii_case("savepoint");
-            finish(lexer, Effects { begins, ..Effects::default() })
+            let commits = dialect == Dialect::Sqlite && word.eq_ignore_ascii_case("release");
+            finish(lexer, Effects { begins, commits, ..Effects::default() })
         }
         Keyword::Xa => xa(lexer),
         // MySQL's RESET drops binary logs and replication settings.

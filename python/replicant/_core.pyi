@@ -1,9 +1,44 @@
 """The routing core, written in Rust."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, Literal, Protocol, final
 
+from typing_extensions import disjoint_base
+
+__all__ = [
+    "AT_ONCE",
+    "AUTOCOMMIT_OFF",
+    "AUTOCOMMIT_ON",
+    "BEGINS",
+    "COMMITS",
+    "LOCKS",
+    "ROLLS_BACK",
+    "WRITES",
+    "Record",
+    "ReplicaRouter",
+    "Scope",
+    "ScopeNode",
+    "SharedCell",
+    "__version__",
+    "after_fork",
+    "analyse",
+    "configure",
+    "explain",
+    "generation",
+    "in_transaction",
+    "invalidate",
+    "optimised",
+    "public_lookup",
+    "record",
+    "role",
+    "scope_variable",
+    "seed",
+    "set_state",
+    "snapshot",
+    "take_decision",
+    "text_transaction",
+]
 __version__: str
 optimised: bool
 """Whether the extension was built with optimisation."""
@@ -48,6 +83,7 @@ class ScopeNode:
 class SharedCell:
     """What a scope remembers, to be handed to another entry of it."""
 
+@disjoint_base
 class Scope:
     """What may be entered: a request, a migration, ``use_primary`` or ``use_replica``."""
 

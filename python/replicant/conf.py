@@ -61,13 +61,15 @@ class Cluster:
     guard: bool = field(default=True)
 
 
-def _number(low: float, high: float = math.inf, *, none: bool = False, above: bool = False) -> Callable[[Any], str | None]:
+def _number(
+    low: float, high: float = math.inf, *, none: bool = False, above: bool = False
+) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
         if value is None and none:
             return None
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            if low < value <= high or (value == low and not above):
-                return None
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if number and (low < value <= high or (value == low and not above)):
+            return None
         wanted = f"a number {'above' if above else 'of at least'} {low:g}"
         if high != math.inf:
             wanted = f"a number from {low:g} to {high:g}"
@@ -211,7 +213,9 @@ class _Reader:
     def read_cluster(self, primary: str, cluster: Any) -> None:
         where = f"REPLICANT[{primary!r}]"
         if not isinstance(cluster, Mapping):
-            self.problem("E001", f"{where} must be a dictionary, not {cluster!r}.", "Give it at least a list of REPLICAS.")
+            self.problem(
+                "E001", f"{where} must be a dictionary, not {cluster!r}.", "Give it at least a list of REPLICAS."
+            )
             return
         for key in cluster:
             if key != "REPLICAS" and key not in KEYS:

@@ -49,4 +49,4 @@ def _scope_migrate() -> None:
             scope.leave()
 
     setattr(scoped, _UID, True)
-    Command.handle = scoped  # type: ignore[method-assign]
+    Command.handle = scoped  # type: ignore[method-assign, assignment]

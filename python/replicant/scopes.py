@@ -15,7 +15,7 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from asgiref.sync import iscoroutinefunction
 from django.http import StreamingHttpResponse
@@ -52,7 +52,7 @@ class UseScope(_ContextScope):
     """What ``use_replica`` and ``use_primary`` return: a context manager and a decorator."""
 
     def __call__(self, decorated: _Decorated) -> _Decorated:
-        return _decorate(self, decorated)
+        return cast(_Decorated, _decorate(self, decorated))
 
 
 class RequestScope(_ContextScope):

@@ -34,7 +34,7 @@ def track(connection: BaseDatabaseWrapper) -> Tracker:
     if tracker is None:
         tracker = Tracker()
         tracker.attach(connection)
-    return tracker  # type: ignore[no-any-return]
+    return tracker
 
 
 class Tracker:
@@ -56,7 +56,8 @@ class Tracker:
         # First in the list, so that other wrappers are inside of it and cannot hide a statement.
         connection.execute_wrappers.insert(0, self)
         self._wrap_method(connection, "_commit", self._after_commit)
-        self._wrap_method(connection, "_rollback", self._after_rollback)
+        self._wrap_method(connection, "_rollback", self._after_end)
+        self._wrap_method(connection, "_close", self._after_end)
         self._wrap_method(connection, "set_autocommit", self._after_set_autocommit)
         for name in ("make_cursor", "make_debug_cursor"):
             make = getattr(connection, name)
@@ -64,17 +65,18 @@ class Tracker:
 
     @staticmethod
     def _wrap_method(
-        connection: BaseDatabaseWrapper, name: str, after: Callable[[BaseDatabaseWrapper, tuple[Any, ...]], None]
+        connection: BaseDatabaseWrapper, name: str, after: Callable[[BaseDatabaseWrapper, bool], None]
     ) -> None:
         method = getattr(connection, name)
 
         @functools.wraps(method)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
+            autocommit_before = connection.autocommit
             try:
                 return method(*args, **kwargs)
             finally:
                 # Also after an error: a COMMIT whose answer was lost may have been carried out.
-                after(connection, args)
+                after(connection, autocommit_before)
 
         connection.__dict__[name] = wrapped
 
@@ -82,9 +84,8 @@ class Tracker:
 
     def opened(self, connection: BaseDatabaseWrapper) -> None:
         """A new session with the server: nothing is open, nothing is set."""
-        self._pending.clear()
         self._autocommit_off = False
-        self._set_text_transaction(False)
+        self._after_end(connection)
         self._read_only = False
         self._generation = None
         self._prepare(connection)
@@ -112,9 +113,7 @@ class Tracker:
 
     # What is sent on it.
 
-    def __call__(
-        self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
-    ) -> Any:
+    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         connection: BaseDatabaseWrapper = context["connection"]
         if self._generation != _core.generation():
             self._prepare(connection)
@@ -157,24 +156,20 @@ class Tracker:
 
     def _after_control(self, connection: BaseDatabaseWrapper, effects: int) -> None:
         """Somebody sent BEGIN, COMMIT or ROLLBACK as text."""
-        if effects & _core.COMMITS:
+        # Turning the server's autocommit on commits.
+        commits = effects & (_core.COMMITS | _core.AUTOCOMMIT_ON)
+        begins = bool(effects & _core.BEGINS)
+        is_open = engine_of(connection).in_transaction(connection)
+        if is_open is None:
+            ended = commits or effects & _core.ROLLS_BACK
+            is_open = begins or (self.in_text_transaction and not ended)
+        if commits and (begins or not is_open):
             self._publish(connection)
         if effects & _core.ROLLS_BACK:
             self._pending.clear()
-        if effects & _core.AUTOCOMMIT_ON:
-            # Turning it on commits.
-            self._publish(connection)
-            self._autocommit_off = False
-        if effects & _core.AUTOCOMMIT_OFF:
-            self._autocommit_off = True
-        begun = engine_of(connection).in_transaction(connection)
-        if begun is None:
-            ends = effects & (_core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_ON)
-            begun = bool(effects & _core.BEGINS) or (self.in_text_transaction and not ends)
-        elif not begun:
-            # SQLite's RELEASE of its outermost savepoint commits, and does not say so.
-            self._publish(connection)
-        self._set_text_transaction(begun or self._autocommit_off)
+        if effects & (_core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON):
+            self._autocommit_off = bool(effects & _core.AUTOCOMMIT_OFF)
+        self._set_text_transaction(is_open or self._autocommit_off)
 
     def _set_text_transaction(self, is_open: bool) -> None:
         if is_open != self.in_text_transaction:
@@ -186,18 +181,19 @@ class Tracker:
 
     # What Django does with it.
 
-    def _after_commit(self, connection: BaseDatabaseWrapper, args: tuple[Any, ...]) -> None:
+    def _after_commit(self, connection: BaseDatabaseWrapper, autocommit_before: bool = False) -> None:
         self._publish(connection)
         self._set_text_transaction(self._autocommit_off)
 
-    def _after_rollback(self, connection: BaseDatabaseWrapper, args: tuple[Any, ...]) -> None:
+    def _after_end(self, connection: BaseDatabaseWrapper, autocommit_before: bool = False) -> None:
+        """Whatever was open is rolled back; a server does so too when a connection ends."""
         self._pending.clear()
         self._set_text_transaction(self._autocommit_off)
 
-    def _after_set_autocommit(self, connection: BaseDatabaseWrapper, args: tuple[Any, ...]) -> None:
-        if connection.autocommit:
+    def _after_set_autocommit(self, connection: BaseDatabaseWrapper, autocommit_before: bool) -> None:
+        if connection.autocommit and not autocommit_before:
             # Turning it on commits what was open.
-            self._publish(connection)
+            self._after_commit(connection)
 
     def _publish(self, connection: BaseDatabaseWrapper) -> None:
         """What was written is visible now: for those who wrote it, and for the one who commits."""
@@ -297,9 +293,13 @@ class _TrackedCursor(CursorWrapper):
         return tracked
 
 
-@functools.cache
+_tracked_classes: dict[type[CursorWrapper], type[CursorWrapper]] = {}
+
+
 def _tracked_class(cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
-    return type(cursor_class.__name__, (_TrackedCursor, cursor_class), {})
+    if cursor_class not in _tracked_classes:
+        _tracked_classes[cursor_class] = type(cursor_class.__name__, (_TrackedCursor, cursor_class), {})
+    return _tracked_classes[cursor_class]
 
 
 def _make_cursor(make: Callable[[Any], CursorWrapper], cursor: Any) -> CursorWrapper:

@@ -158,6 +158,7 @@ fn transactions_sent_as_text_are_seen() {
     assert_eq!(analyse("SET autocommit = 0", Dialect::PostgreSql).autocommit, None);
     assert!(effects("XA START 'a'").begins && effects("XA ROLLBACK 'a'").rolls_back);
     assert!(analyse("SAVEPOINT a", Dialect::Sqlite).begins && !effects("SAVEPOINT a").begins);
+    assert!(analyse("RELEASE a", Dialect::Sqlite).commits && !effects("RELEASE a").commits);
     for sql in ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT a", "RELEASE a", "SET autocommit = 0"] {
         assert!(!effects(sql).writes, "{sql}");
     }

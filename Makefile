@@ -1,0 +1,71 @@
+# `make help` lists the targets. Everything Python goes into .venv; nothing global but Debian packages.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+DB ?= sqlite
+# pytest's own arguments: make test ARGS="-k scopes -x"
+ARGS ?=
+
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PATH := $(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: $(VENV)/demo.done ## Run the example project (DB=sqlite, mysql, mariadb or postgresql)
+	@test $(DB) = sqlite || $(MAKE) --no-print-directory $(VENV)/test.done
+	$(BIN)/python example_project/demo.py --db $(DB)
+
+.PHONY: test
+test: $(VENV)/test.done test-core ## Install the database servers and run every test
+	$(BIN)/python -m tests.servers install
+	$(BIN)/python -X dev -W error -m pytest $(ARGS)
+	$(BIN)/python tests/packaging.py
+
+.PHONY: test-core
+test-core: ## Test the Rust core alone, without Python
+	tests/bootstrap.sh demo
+	cargo test --quiet --locked --no-default-features
+
+.PHONY: lint
+lint: $(VENV)/lint.done ## Check formatting, types and lints
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --no-default-features -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest replicant._core
+
+.PHONY: format
+format: $(VENV)/lint.done ## Format the code
+	cargo fmt
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: dist
+dist: $(VENV)/demo.done ## Build the wheel and the source distribution into dist/
+	rm -rf dist
+	$(BIN)/maturin build --release --locked --out dist
+	$(BIN)/maturin sdist --out dist
+
+.PHONY: clean
+clean: ## Remove everything that was built or installed
+	rm -rf $(VENV) target dist
+
+# A group of pinned tools, and the package itself, built anew when its sources change.
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
+
+$(VENV)/%.done: $(SOURCES) tests/bootstrap.sh
+	PYTHON="$(PYTHON)" tests/bootstrap.sh $(if $(filter demo,$*),demo,test)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group $*
+	$(BIN)/maturin develop --release --locked --quiet
+	@touch $@

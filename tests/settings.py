@@ -1,0 +1,17 @@
+"""Django's settings for the suite. Databases are chosen by the tests; see ``tests.databases``."""
+
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.sessions",
+    "replicant",
+    "tests.app",
+]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+DATABASE_ROUTERS = ["replicant.ReplicaRouter"]
+MIDDLEWARE = ["replicant.middleware.ReplicaMiddleware"]
+ROOT_URLCONF = "tests.app.urls"
+SECRET_KEY = "for tests alone"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]

@@ -1,0 +1,533 @@
+"""Scopes, in every form the contract names."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import inspect
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.core.exceptions import ImproperlyConfigured
+from django.db import router
+
+from replicant import _core, explain, request_scope, use_primary, use_replica
+from tests.app.models import Item
+
+pytestmark = pytest.mark.usefixtures("site")
+
+
+def reason() -> str | None:
+    return explain(Item).reason
+
+
+def told() -> tuple[str | None, str | None]:
+    return explain(Item)[:2]
+
+
+# Context managers.
+
+
+def test_scopes_nest_and_the_innermost_wins():
+    with use_primary():
+        with use_replica("replica1"):
+            assert told() == ("replica1", "use_replica")
+            with use_primary():
+                assert reason() == "use_primary"
+            assert told() == ("replica1", "use_replica")
+        assert reason() == "use_primary"
+    assert reason() == "balanced"
+
+
+def test_an_exception_restores_the_outer_scope():
+    with use_primary():
+        with pytest.raises(ZeroDivisionError), use_replica("replica1"):
+            raise ZeroDivisionError
+        assert reason() == "use_primary"
+    assert reason() == "balanced"
+
+
+def test_one_object_may_be_entered_many_times():
+    scope = use_replica("replica1")
+    with scope, use_primary():
+        with scope:
+            assert reason() == "use_replica"
+        assert reason() == "use_primary"
+    assert reason() == "balanced"
+
+
+def test_a_scope_left_out_of_order_takes_only_itself_away():
+    def generator():
+        with use_replica("replica1"):
+            yield
+
+    suspended = generator()
+    next(suspended)
+    with use_primary():
+        suspended.close()
+        assert reason() == "use_primary"
+    assert reason() == "balanced"
+
+
+def test_a_request_scope_leaves_nothing_behind():
+    with request_scope():
+        first = router.db_for_read(Item)
+        Item.objects.create(name="x")
+        assert reason() == "pinned"
+        with request_scope():
+            assert reason() == "balanced"
+        assert reason() == "pinned"
+    assert reason() == "balanced"
+    assert first in ("replica1", "replica2")
+
+
+def test_a_scope_around_a_request_reaches_into_it():
+    with use_primary(), request_scope():
+        assert reason() == "use_primary"
+
+
+def test_the_sticky_replica_belongs_to_the_outermost_scope():
+    with use_replica():
+        first = router.db_for_read(Item)
+        with use_primary(), use_replica():
+            assert all(router.db_for_read(Item) == first for _ in range(20))
+
+
+def test_async_with():
+    async def main():
+        async with use_primary():
+            assert reason() == "use_primary"
+            async with use_replica("replica1"), request_scope():
+                assert reason() == "use_replica"
+        assert reason() == "balanced"
+
+    asyncio.run(main())
+
+
+def test_entering_an_unknown_alias_changes_nothing():
+    async def main():
+        with pytest.raises(ImproperlyConfigured):
+            async with use_replica("nowhere"):
+                pass
+        assert reason() == "balanced"
+
+    asyncio.run(main())
+
+
+# Decorators.
+
+
+@use_replica
+def bare(first, second=2):
+    """Bare."""
+    return told(), first, second
+
+
+@use_primary()
+def called():
+    return reason()
+
+
+@use_replica("replica2")
+def named():
+    return told()
+
+
+@use_replica(stale_ok=True)
+def stale():
+    return reason()
+
+
+@use_replica("replica2")
+async def coroutine():
+    await asyncio.sleep(0)
+    return told()
+
+
+@use_primary
+async def async_generator():
+    for _ in range(3):
+        yield reason()
+
+
+class Thing:
+    @use_replica("replica1")
+    def method(self):
+        return self, told()
+
+    @use_replica("replica1")
+    @classmethod
+    def of_class(cls):
+        return cls, told()
+
+    @staticmethod
+    @use_replica("replica1")
+    def static():
+        return told()
+
+    @use_replica("replica1")
+    @staticmethod
+    def outer_static():
+        return told()
+
+
+def test_functions():
+    assert bare(1)[1:] == (1, 2)
+    assert bare(1, second=3)[0][1] == "balanced"
+    assert called() == "use_primary"
+    assert named() == ("replica2", "use_replica")
+    with request_scope():
+        Item.objects.create(name="x")
+        assert named() == ("default", "pinned")
+        assert stale() == "balanced"
+
+
+def test_what_is_decorated_keeps_its_looks():
+    assert (bare.__name__, bare.__doc__, bare.__module__) == ("bare", "Bare.", __name__)
+    assert str(inspect.signature(bare)) == "(first, second=2)"
+    assert inspect.signature(bare) == inspect.signature(bare.__wrapped__)
+    assert asyncio.iscoroutinefunction(coroutine)
+    assert inspect.isasyncgenfunction(async_generator)
+    assert inspect.isgeneratorfunction(use_replica(lambda: (yield)))
+
+
+def test_methods():
+    thing = Thing()
+    assert thing.method() == (thing, ("replica1", "use_replica"))
+    assert Thing.of_class() == (Thing, ("replica1", "use_replica"))
+    assert Thing.static() == Thing.outer_static() == ("replica1", "use_replica")
+
+
+def test_coroutines():
+    async def main():
+        assert await coroutine() == ("replica2", "use_replica")
+        assert reason() == "balanced"
+
+    asyncio.run(main())
+
+
+def test_recursion_and_exceptions_leave_nothing_behind():
+    @use_replica
+    def down(depth):
+        if depth == 0:
+            raise ZeroDivisionError
+        with use_primary():
+            down(depth - 1)
+
+    with pytest.raises(ZeroDivisionError):
+        down(50)
+    assert reason() == "balanced"
+
+
+def test_only_what_can_be_called_can_be_decorated():
+    with pytest.raises(TypeError, match="take an alias"):
+        use_replica(5)
+    with pytest.raises(TypeError, match="no dispatch"):
+        use_replica(int)
+
+
+# Generators.
+
+
+def test_a_generators_scope_is_open_only_while_its_body_runs():
+    @use_replica("replica1")
+    def generate():
+        received = yield told()
+        try:
+            yield received, told()
+        except KeyError:
+            yield "caught", told()
+        return "end"
+
+    def delegate():
+        return (yield from generate())
+
+    running = delegate()
+    inside = ("replica1", "use_replica")
+    assert next(running) == inside
+    assert reason() == "balanced"
+    assert running.send("sent") == ("sent", inside)
+    assert running.throw(KeyError()) == ("caught", inside)
+    assert reason() == "balanced"
+    with pytest.raises(StopIteration) as stop:
+        next(running)
+    assert stop.value.value == "end"
+
+
+def test_closing_a_generator_runs_its_end_inside_the_scope():
+    seen = []
+
+    @use_primary
+    def generate():
+        try:
+            yield
+        finally:
+            seen.append(reason())
+
+    running = generate()
+    next(running)
+    running.close()
+    abandoned = generate()
+    next(abandoned)
+    del abandoned
+    gc.collect()
+    assert seen == ["use_primary", "use_primary"]
+    assert reason() == "balanced"
+
+
+def test_a_generator_keeps_one_sticky_replica():
+    @use_replica
+    def generate():
+        while True:
+            yield router.db_for_read(Item)
+
+    for _ in range(10):
+        running = generate()
+        first = next(running)
+        with use_primary():
+            assert next(running) == first
+        assert {next(running) for _ in range(20)} == {first}
+        with request_scope():
+            assert {next(running) for _ in range(20)} == {first}
+
+
+def test_async_generators():
+    async def main():
+        seen = []
+        async for item in async_generator():
+            seen.append((item, reason()))
+        assert seen == [("use_primary", "balanced")] * 3
+
+        @use_replica
+        async def generate():
+            try:
+                while True:
+                    yield router.db_for_read(Item)
+            except KeyError:
+                yield reason()
+            finally:
+                closed.append(reason())
+
+        closed = []
+        running = generate()
+        first = await anext(running)
+        assert {await anext(running) for _ in range(20)} == {first}
+        assert await running.asend(None) == first
+        assert await running.athrow(KeyError()) == "sticky"
+        await running.aclose()
+        assert closed == ["sticky"]
+
+    asyncio.run(main())
+
+
+# Threads and tasks.
+
+
+def test_a_new_thread_starts_with_no_scope():
+    with use_primary(), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(reason).result() == "balanced"
+
+
+def test_child_tasks_and_worker_threads_are_inside():
+    async def main():
+        with use_primary():
+            assert await asyncio.create_task(sync_to_async(reason)()) == "use_primary"
+            assert await asyncio.to_thread(reason) == "use_primary"
+            assert await sync_to_async(async_to_sync(sync_to_async(reason)))() == "use_primary"
+            assert await sync_to_async(reason, thread_sensitive=False)() == "use_primary"
+
+    asyncio.run(main())
+    with use_primary():
+        assert async_to_sync(sync_to_async(reason))() == "use_primary"
+    assert reason() == "balanced"
+
+
+def test_a_scope_may_be_entered_and_left_in_worker_threads():
+    async def main():
+        scope = use_primary()
+        await sync_to_async(scope.__enter__)()
+        assert reason() == "use_primary"
+        await sync_to_async(scope.__exit__)(None, None, None)
+        assert reason() == "balanced"
+
+    asyncio.run(main())
+
+
+def test_a_choice_made_in_a_child_is_the_requests():
+    async def main():
+        async with request_scope():
+            chosen = await asyncio.gather(*(asyncio.to_thread(router.db_for_read, Item) for _ in range(20)))
+            assert len(set(chosen)) == 1
+            assert router.db_for_read(Item) == chosen[0]
+
+    asyncio.run(main())
+
+
+def test_a_write_in_a_child_counts_for_the_request():
+    async def main():
+        async with request_scope():
+            await asyncio.create_task(Item.objects.acreate(name="x"))
+            assert reason() == "pinned"
+        assert reason() == "balanced"
+
+    asyncio.run(main())
+
+
+def test_with_no_scope_a_task_remembers_its_own_writes():
+    async def writer():
+        await Item.objects.acreate(name="x")
+        return reason()
+
+    async def main():
+        assert await asyncio.create_task(writer()) == "pinned"
+        assert reason() == "balanced"
+        assert await writer() == "pinned"
+        assert reason() == "pinned"
+
+    contextvars.Context().run(asyncio.run, main())
+
+
+THREADS, DECISIONS = 200, 1000
+
+
+def one_of_many(number: int) -> None:
+    """A thousand decisions in nested scopes of one's own; none may show another's."""
+    alias = f"replica{number % 2 + 1}"
+    for step in range(DECISIONS // 5):
+        with request_scope():
+            sticky = router.db_for_read(Item)
+            with use_replica(alias):
+                assert router.db_for_read(Item) == alias
+                if step % 7 == number % 7:
+                    with use_primary():
+                        assert router.db_for_read(Item) == "default"
+                else:
+                    assert router.db_for_read(Item) == alias
+                assert router.db_for_read(Item) == alias
+            assert router.db_for_read(Item) == sticky
+    assert _core.scope_variable.get(None) is None
+
+
+def test_200_threads_see_no_others_scope():
+    failures = []
+
+    def run(number):
+        try:
+            one_of_many(number)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_200_tasks_see_no_others_scope():
+    async def one(number: int) -> None:
+        alias = f"replica{number % 2 + 1}"
+        for _ in range(DECISIONS // 5):
+            async with request_scope():
+                sticky = router.db_for_read(Item)
+                async with use_replica(alias):
+                    await asyncio.sleep(0)
+                    assert router.db_for_read(Item) == alias
+                    with use_primary():
+                        await asyncio.sleep(0)
+                        assert router.db_for_read(Item) == "default"
+                    assert router.db_for_read(Item) == alias
+                await asyncio.sleep(0)
+                assert router.db_for_read(Item) == sticky
+
+    async def main():
+        await asyncio.gather(*(one(number) for number in range(THREADS)))
+        assert _core.scope_variable.get(None) is None
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_forked_children_draw_differently_and_see_no_others_scope():
+    _core.seed(1)
+    pipes = []
+    with use_replica("replica1"):
+        for child in range(8):
+            reading, writing = os.pipe()
+            if os.fork() == 0:
+                status = 1
+                try:
+                    assert reason() == "use_replica"
+                    with use_primary():
+                        for number in range(5):
+                            contextvars.Context().run(one_of_many, number + child)
+                    drawn = contextvars.Context().run(lambda: [router.db_for_read(Item)[-1] for _ in range(64)])
+                    os.write(writing, "".join(drawn).encode())
+                    status = 0
+                finally:
+                    os._exit(status)
+            os.close(writing)
+            pipes.append(reading)
+    parents = "".join(router.db_for_read(Item)[-1] for _ in range(64))
+    draws = {parents}
+    for reading in pipes:
+        with os.fdopen(reading, "rb") as pipe:
+            draws.add(pipe.read().decode())
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+    # Nine sequences of 64 draws from two replicas: two are alike with probability 36 / 2^64.
+    assert len(draws) == 9
+    assert {len(sequence) for sequence in draws} == {64}
+
+
+GEVENT = """
+from gevent import monkey; monkey.patch_all()
+import gevent, os, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+import django; django.setup()
+from django.db import connections, router, transaction
+from django.test import override_settings
+connections.settings = connections.configure_settings({
+    alias: {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"} for alias in ("default", "replica1", "replica2")
+})
+from replicant import _core, explain, request_scope, use_primary, use_replica
+from tests.app.models import Item
+
+def one(number):
+    alias = f"replica{number % 2 + 1}"
+    for _ in range(50):
+        with request_scope():
+            sticky = router.db_for_read(Item)
+            gevent.sleep(0)
+            with use_replica(alias):
+                gevent.sleep(0)
+                assert router.db_for_read(Item) == alias
+                if number % 3 == 0:
+                    with transaction.atomic():
+                        gevent.sleep(0)
+                        assert explain(Item).reason == "transaction"
+            gevent.sleep(0)
+            assert router.db_for_read(Item) == sticky
+    return True
+
+with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1", "replica2"]}}):
+    greenlets = [gevent.spawn(one, number) for number in range(100)]
+    gevent.joinall(greenlets, raise_error=True)
+    assert all(greenlet.value for greenlet in greenlets)
+    print("lookup:", "public" if _core.public_lookup() else "private")
+"""
+
+
+def test_gevent():
+    result = subprocess.run(
+        [sys.executable, "-c", GEVENT], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "lookup:" in result.stdout

@@ -1,0 +1,166 @@
+"""Settings that are wrong, or work and hurt: one test for each check."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
+from django.test import override_settings
+
+from replicant import conf, explain
+from tests.app.models import Item
+
+pytestmark = pytest.mark.usefixtures("site")
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def found(replicant=None, **settings) -> dict[str, str]:
+    """The checks' messages and hints by id, under the settings given."""
+    if replicant is not None:
+        settings["REPLICANT"] = replicant
+    with override_settings(**settings):
+        return {
+            message.id.removeprefix("replicant."): f"{message.msg} {message.hint}"
+            for message in run_checks()
+            if message.id.startswith("replicant.")
+        }
+
+
+def cluster(**keys):
+    return {"default": {"REPLICAS": ["replica1"], **keys}}
+
+
+def test_good_settings_say_nothing():
+    assert found({"default": {"REPLICAS": {"replica1": 2, "replica2": 0.5}}}) == {}
+    assert found({"default": {"REPLICAS": []}}) == {}
+
+
+WRONG = {
+    "not a dictionary": (["replica1"], "E001", "must be a dictionary of clusters"),
+    "cluster not a dictionary": ({"default": ["replica1"]}, "E001", "REPLICANT['default'] must be a dictionary"),
+    "unknown key": (cluster(READ="primary"), "E002", "'READ'. Remove it (did you mean 'READS'?)"),
+    "unknown key in small letters": (cluster(sticky=True), "E002", "did you mean 'STICKY'"),
+    "unlike any key": (cluster(XYZZY=1), "E002", "Known keys are REPLICAS, READS,"),
+    "unknown replica": ({"default": {"REPLICAS": ["replica3"]}}, "E003", "did you mean 'replica"),
+    "unknown primary": ({"defualt": {"REPLICAS": []}}, "E003", "did you mean 'default'"),
+    "no replicas": ({"default": {}}, "E004", "has no REPLICAS"),
+    "replicas not a list": ({"default": {"REPLICAS": "replica1"}}, "E004", "a list of aliases"),
+    "negative weight": ({"default": {"REPLICAS": {"replica1": -1}}}, "E004", "the weight of 'replica1' cannot be -1"),
+    "weight not a number": ({"default": {"REPLICAS": {"replica1": "2"}}}, "E004", "a number of at least 0"),
+    "weight true": ({"default": {"REPLICAS": {"replica1": True}}}, "E004", "a number of at least 0"),
+    "endless weight": ({"default": {"REPLICAS": {"replica1": float("inf")}}}, "E004", "a number of at least 0"),
+    "unknown choice": (cluster(READS="replicas"), "E005", "'replica' or 'primary' (did you mean 'replica'?)"),
+    "negative primary weight": (cluster(PRIMARY_WEIGHT=-1), "E005", "PRIMARY_WEIGHT"),
+    "negative pin": (cluster(PIN_SECONDS=-1), "E005", "a number of at least 0"),
+    "pin not a number": (cluster(PIN_SECONDS=None), "E005", "a number of at least 0"),
+    "no lag at all": (cluster(MAX_LAG=0), "E005", "a number above 0 or None"),
+    "spill above 1": (cluster(PRIMARY_SPILL=2), "E005", "a number from 0 to 1"),
+    "not a boolean": (cluster(STICKY="yes"), "E005", "True or False"),
+    "names not a list": (cluster(PRIMARY_ONLY="auth"), "E005", "a list of app labels"),
+    "topology without a method": (cluster(TOPOLOGY={"HOSTS": {}}), "E005", "with a METHOD"),
+    "topology of a method unknown": (cluster(TOPOLOGY={"METHOD": "mysq"}), "E005", "did you mean 'mysql'"),
+    "unknown app": (cluster(PRIMARY_ONLY=["oauth"]), "E006", "an app that is not installed: 'oauth'. There is no app"),
+    "unknown model": (cluster(PRIMARY_ONLY=["app.Acount"]), "E006", "'app' has no such model (did you mean 'Account'?)"),
+    "own primary": ({"default": {"REPLICAS": ["default"]}}, "E007", "set PRIMARY_WEIGHT"),
+    "twice": ({"default": {"REPLICAS": ["replica1", "replica1"]}}, "E008", "already is a replica of REPLICANT['default']"),
+    "in two clusters": (
+        {"default": {"REPLICAS": ["replica1"]}, "other": {"REPLICAS": ["replica1"], "MODELS": ["auth"]}},
+        "E008",
+        "'replica1' cannot be a replica of REPLICANT['other']",
+    ),
+    "a primary as a replica": (
+        {"default": {"REPLICAS": ["other"]}, "other": {"REPLICAS": [], "MODELS": ["auth"]}},
+        "E008",
+        "already is the primary of REPLICANT['other']",
+    ),
+    "models on default": (cluster(MODELS=["auth"]), "E009", "'default' takes every model"),
+    "models on two clusters": (
+        {
+            "other": {"REPLICAS": [], "MODELS": ["app.Item"]},
+            "replica1": {"REPLICAS": [], "MODELS": ["app.item"]},
+        },
+        "E009",
+        "A model lives on one cluster",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_an_error_names_what_is_wrong_and_the_way_out(case: str):
+    value, id, words = WRONG[case]
+    told = found(value)
+    assert words in told[id]
+    # And the router says the same to whoever uses it all the same.
+    with override_settings(REPLICANT=value):
+        with pytest.raises(ImproperlyConfigured, match=f"replicant.{id}.*{re.escape(words)}"):
+            router.db_for_read(Item)
+        with pytest.raises(ImproperlyConfigured):
+            explain(Item)
+
+
+def test_every_problem_is_told_at_once():
+    value = {"default": {"REPLICAS": ["nowhere"], "READ": 1, "STICKY": 2}}
+    assert {"E002", "E003", "E005"} <= set(found(value))
+
+
+def test_w001_atomic_requests():
+    connections.settings["default"]["ATOMIC_REQUESTS"] = True
+    assert "none of its reads reaches a replica" in found()["W001"]
+
+
+def test_w002_mirror():
+    connections.settings["replica2"]["TEST"]["MIRROR"] = None
+    assert "'TEST'] = {'MIRROR': 'default'}" in found()["W002"]
+
+
+def test_w003_no_middleware():
+    assert "Put 'replicant.middleware.ReplicaMiddleware' at the head" in found(MIDDLEWARE=[])["W003"]
+
+
+def test_w004_middleware_misplaced():
+    middleware = ["django.contrib.sessions.middleware.SessionMiddleware", "replicant.middleware.ReplicaMiddleware"]
+    assert "stands after django.contrib.sessions" in found(MIDDLEWARE=middleware)["W004"]
+    assert "W004" not in found(MIDDLEWARE=middleware[::-1])
+
+
+def test_w005_who_logged_in_may_be_logged_out():
+    assert "'auth' may be read from a replica that lags" in found(MIDDLEWARE=[])["W005"]
+    assert "W005" not in found(cluster(PRIMARY_ONLY=["sessions", "auth"]), MIDDLEWARE=[])
+    assert "'sessions'" in found(cluster(PRIMARY_ONLY=["auth"]), MIDDLEWARE=[])["W005"]
+    cookies = "django.contrib.sessions.backends.signed_cookies"
+    assert "W005" not in found(cluster(PRIMARY_ONLY=["auth"]), MIDDLEWARE=[], SESSION_ENGINE=cookies)
+
+
+def test_w006_no_router():
+    assert "Add 'replicant.ReplicaRouter' to DATABASE_ROUTERS" in found(DATABASE_ROUTERS=[])["W006"]
+
+
+def test_w007_a_cluster_where_nothing_lives():
+    assert "no model lives there" in found({"other": {"REPLICAS": ["replica1"]}})["W007"]
+
+
+def test_w008_what_has_no_effect_yet():
+    for key, value in {"WAIT_SECONDS": 1, "MAX_LAG": None, "TOPOLOGY": {"METHOD": "dns"}, "BALANCE": "least_latency"}.items():
+        assert f"{value!r} has no effect in this version" in found(cluster(**{key: value}))["W008"]
+
+
+def test_w009_every_replica_at_rest():
+    assert "every replica has weight 0" in found({"default": {"REPLICAS": {"replica1": 0}}})["W009"]
+
+
+def test_w010_a_router_without_clusters():
+    assert "names no cluster" in found({})["W010"]
+
+
+def test_every_check_is_in_the_readme():
+    source = Path(conf.__file__).read_text() + Path(conf.__file__).with_name("checks.py").read_text()
+    ids = set(re.findall(r'"([EW]\d{3})"', source))
+    tested = {id for _, id, _ in WRONG.values()} | set(re.findall(r'"(W\d{3})"', Path(__file__).read_text()))
+    assert ids == tested
+    readme = README.read_text()
+    assert [id for id in sorted(ids) if f"`replicant.{id}`" not in readme] == []

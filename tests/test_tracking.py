@@ -1,0 +1,412 @@
+"""Writes are known when they happen, whoever sent them; here on SQLite, on servers in ``tests/on_servers``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from django.core.management import call_command
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
+from django.db.models import F
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+
+from replicant import _core, explain, request_scope, use_replica
+from replicant.tracing import record_queries
+from tests.app.models import Account, Item, Piece, Tag
+
+pytestmark = pytest.mark.usefixtures("site")
+
+
+def reason() -> str | None:
+    return explain(Item).reason
+
+
+def is_pinned() -> bool:
+    return reason() == "pinned"
+
+
+WRITES = {
+    "create": lambda: Item.objects.create(name="x"),
+    "save": lambda: Item(name="x").save(),
+    "bulk_create": lambda: Item.objects.bulk_create([Item(name="x"), Item(name="y")]),
+    "get_or_create": lambda: Item.objects.get_or_create(name="x"),
+    "update_or_create": lambda: Account.objects.update_or_create(owner="x", defaults={"balance": 3}),
+    "update": lambda: Account.objects.update(balance=F("balance") + 1),
+    "delete": lambda: Account.objects.all().delete(),
+    "many to many": lambda: Item.objects.create(name="x").tags.add(Tag.objects.create(name="t")),
+    "cursor": lambda: connection.cursor().execute("INSERT INTO app_tag (name) VALUES ('x')"),
+    "executemany": lambda: connection.cursor().executemany("INSERT INTO app_tag (name) VALUES (%s)", [["x"], ["y"]]),
+    "executescript": lambda: connection.cursor().executescript("INSERT INTO app_tag (name) VALUES ('x')"),
+    "returning": lambda: list(Tag.objects.using("default").raw("INSERT INTO app_tag (name) VALUES ('x') RETURNING *")),
+    "hidden by a comment": lambda: connection.cursor().execute("/* SELECT */ DELETE FROM app_tag"),
+    "schema": lambda: connection.cursor().execute("CREATE TABLE more (id int)"),
+    "truncate": lambda: call_command("flush", interactive=False, verbosity=0),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("debug", [False, True])
+def test_every_way_to_write_is_seen(name: str, debug: bool):
+    with request_scope(), override_settings(DEBUG=debug):
+        assert not is_pinned()
+        with CaptureQueriesContext(connection) if debug else connection.execute_wrapper(lambda run, *args: run(*args)):
+            WRITES[name]()
+        assert is_pinned()
+
+
+READS = {
+    "get": lambda: Item.objects.using("default").first(),
+    "aggregate": lambda: list(Item.objects.using("default").values("name").annotate(n=F("id") + 1)),
+    "cursor": lambda: connection.cursor().execute("SELECT COUNT(*) FROM app_item").fetchall(),
+    "pragma": lambda: connection.introspection.get_table_list(connection.cursor()),
+    "foreign key assigned": lambda: Piece(item=Item(pk=1)),
+    "atomic": lambda: transaction.atomic().__enter__() or transaction.set_rollback(True),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in READS if name != "atomic"])
+def test_what_writes_nothing_pins_nothing(name: str):
+    connection.ensure_connection()
+    with request_scope():
+        READS[name]()
+        assert not is_pinned()
+
+
+def test_asking_where_a_write_would_go_is_no_write():
+    with request_scope():
+        from django.db import router
+
+        router.db_for_write(Item)
+        assert not is_pinned()
+
+
+# Transactions.
+
+
+def test_a_transaction_counts_when_it_commits():
+    with request_scope():
+        with transaction.atomic():
+            Item.objects.create(name="x")
+            assert reason() == "transaction"
+            with transaction.atomic():
+                Item.objects.create(name="y")
+            assert reason() == "transaction"
+        assert is_pinned()
+
+
+def test_a_transaction_that_rolled_back_wrote_nothing():
+    with request_scope():
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            Item.objects.create(name="x")
+            raise ZeroDivisionError
+        assert reason() == "balanced"
+        with transaction.atomic():
+            Item.objects.create(name="x")
+            transaction.set_rollback(True)
+        assert reason() == "balanced"
+        # And the next transaction is not blamed for it.
+        with transaction.atomic():
+            list(Item.objects.using("default").all())
+        assert reason() == "balanced"
+
+
+def test_a_transaction_that_only_read_wrote_nothing():
+    with request_scope(), transaction.atomic():
+        list(Item.objects.all())
+    with request_scope():
+        with transaction.atomic():
+            list(Item.objects.all())
+        assert not is_pinned()
+
+
+def test_a_callback_on_commit_sees_the_write_whenever_it_was_registered():
+    seen = []
+    with request_scope(), transaction.atomic():
+        transaction.on_commit(lambda: seen.append(reason()))
+        Item.objects.create(name="x")
+        transaction.on_commit(lambda: seen.append(reason()))
+    assert seen == ["pinned", "pinned"]
+
+
+def test_watching_adds_no_callback_and_no_query():
+    with CaptureQueriesContext(connection) as captured, transaction.atomic():
+        Item.objects.create(name="x")
+        assert connection.run_on_commit == []
+    assert len(captured) == 3  # BEGIN, INSERT, COMMIT
+
+
+def test_a_write_counts_for_the_scope_of_its_statement_and_for_the_one_that_commits():
+    outer = request_scope()
+    with outer:
+        with transaction.atomic():
+            with request_scope():
+                Item.objects.create(name="x")
+                inner = _core.scope_variable.get()
+            assert reason() == "transaction"
+        assert is_pinned()
+        _core.scope_variable.set(inner)
+        assert is_pinned()
+        _core.scope_variable.set(None)
+    assert not is_pinned()
+
+
+def test_manual_transactions():
+    with request_scope():
+        transaction.set_autocommit(False)
+        try:
+            assert reason() == "transaction"
+            Item.objects.create(name="x")
+            transaction.rollback()
+            transaction.set_autocommit(True)
+            assert not is_pinned()
+            transaction.set_autocommit(False)
+            Item.objects.create(name="x")
+            transaction.commit()
+            assert reason() == "transaction"
+        finally:
+            transaction.set_autocommit(True)
+        assert is_pinned()
+
+
+def test_turning_autocommit_on_commits():
+    with request_scope():
+        transaction.set_autocommit(False)
+        Item.objects.create(name="x")
+        transaction.set_autocommit(True)
+        assert is_pinned()
+        assert Item.objects.using("default").count() == 1
+
+
+def test_transactions_sent_as_text():
+    cursor = connection.cursor()
+    with request_scope():
+        cursor.execute("BEGIN")
+        assert reason() == "transaction"
+        Item.objects.create(name="x")
+        cursor.execute("SAVEPOINT s")
+        cursor.execute("ROLLBACK TO s")
+        assert reason() == "transaction"
+        cursor.execute("ROLLBACK")
+        assert reason() == "balanced"
+        cursor.execute("  /* hello */ begin immediate")
+        Item.objects.create(name="x")
+        cursor.execute("end transaction")
+        assert is_pinned()
+    with request_scope():
+        cursor.execute("SAVEPOINT outermost")
+        assert reason() == "transaction"
+        Item.objects.create(name="y")
+        cursor.execute("RELEASE outermost")
+        assert is_pinned()
+
+
+def test_a_transaction_sent_as_text_ends_with_its_connection():
+    with request_scope():
+        connection.cursor().execute("BEGIN")
+        Item.objects.create(name="x")
+        connection.close()
+        assert reason() == "balanced"
+        Item.objects.using("default").count()
+        assert reason() == "balanced"
+
+
+def test_a_write_that_failed_may_have_been_carried_out():
+    with request_scope():
+        with pytest.raises(OperationalError):
+            connection.cursor().execute("INSERT INTO nowhere VALUES (1)")
+        assert is_pinned()
+
+
+def test_a_lost_answer_to_a_commit_counts_as_a_commit():
+    connection.ensure_connection()
+    commit = connection.connection.commit
+
+    class Lossy:
+        def __init__(self, real):
+            self.real = real
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+        def commit(self):
+            commit()
+            raise connection.Database.OperationalError("lost")
+
+    wrapper = connections["default"]
+    with request_scope():
+        with pytest.raises(OperationalError, match="lost"), transaction.atomic():
+            Item.objects.create(name="x")
+            wrapper.connection = Lossy(wrapper.connection)
+        assert is_pinned()
+
+
+def test_integrity_errors_inside_get_or_create_do_not_confuse_it():
+    item = Item.objects.create(pk=1, name="x")
+    with request_scope():
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Item.objects.create(pk=item.pk, name="y")
+        assert not is_pinned()
+
+
+# Who remembers.
+
+
+def test_the_pin_of_a_thread_ends_and_begins_with_the_commit():
+    with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1"], "PIN_SECONDS": 0.3}}):
+        with transaction.atomic():
+            Item.objects.create(name="x")
+            time.sleep(0.4)
+        assert is_pinned()
+
+
+def test_another_thread_is_not_pinned():
+    import threading
+
+    Item.objects.create(name="x")
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(reason()))
+    thread.start()
+    thread.join()
+    assert seen == ["balanced"]
+
+
+def test_async_writes_pin_the_request_that_awaits_them():
+    async def main():
+        async with request_scope():
+            assert not is_pinned()
+            await Item.objects.acreate(name="x")
+            assert is_pinned()
+
+    asyncio.run(main())
+
+
+def test_a_reconnect_in_the_middle_pins_nothing():
+    with request_scope():
+        connections["default"].close()
+        list(Item.objects.using("default").all())
+        assert not is_pinned()
+
+
+# The guard, and the order of things.
+
+
+def test_a_replicas_session_is_read_only():
+    for write in (
+        lambda: Item.objects.using("replica1").create(name="x"),
+        lambda: connections["replica1"].cursor().execute("DELETE FROM app_item"),
+    ):
+        with pytest.raises(OperationalError, match="readonly"):
+            write()
+    with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1", "replica2"], "GUARD": False}}):
+        Item.objects.using("replica1").create(name="x")
+    with override_settings(REPLICANT={}):
+        Item.objects.using("replica1").create(name="x")
+    with pytest.raises(OperationalError, match="readonly"):
+        Item.objects.using("replica1").create(name="x")
+    assert Item.objects.using("replica1").count() == 2
+
+
+def test_a_guard_that_cannot_be_set_inside_a_transaction_is_set_after_it():
+    with override_settings(REPLICANT={}), transaction.atomic(using="replica1"):
+        Item.objects.using("replica1").create(name="x")
+        with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1"]}}):
+            assert Item.objects.using("replica1").count() == 1
+    with pytest.raises(OperationalError, match="readonly"):
+        Item.objects.using("replica1").create(name="x")
+
+
+def test_queries_are_recorded_with_their_reasons():
+    with record_queries() as queries, request_scope():
+        Item.objects.count()
+        Item.objects.count()
+        Item.objects.using("replica1").count()
+        Item.objects.create(name="x")
+        Item.objects.count()
+    told = [(query.alias, query.reason) for query in queries]
+    first = told[0][0]
+    assert told == [
+        (first, "balanced"),
+        (first, "sticky"),
+        ("replica1", None),
+        ("default", "write"),
+        ("default", "pinned"),
+    ]
+    assert all(query.seconds > 0 for query in queries)
+
+
+def test_the_pinned_read_finds_the_row_and_the_replicas_read_does_not():
+    with request_scope():
+        item = Item.objects.create(name="x")
+        assert Item.objects.get(pk=item.pk) == item
+        with use_replica(stale_ok=True), pytest.raises(Item.DoesNotExist):
+            Item.objects.get(pk=item.pk)
+
+
+# How the transaction is found out.
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_the_lookup_of_connections_agrees_with_djangos_own(public: bool):
+    explain(Item)
+    _core.public_lookup(public)
+    explain(Item)
+    assert _core.public_lookup() is public
+    told = _core.in_transaction
+
+    assert not told("default")
+    connection.ensure_connection()
+    assert not told("default")
+    with transaction.atomic():
+        assert told("default")
+        with transaction.atomic(savepoint=False):
+            assert told("default")
+        assert told("default")
+        connection.close()
+        assert told("default")
+    assert not told("default")
+    with transaction.atomic(durable=True):
+        assert told("default")
+    transaction.set_autocommit(False)
+    assert told("default")
+    transaction.set_autocommit(True)
+    assert not told("default")
+    transaction.set_autocommit(False)
+    connection.close()
+    assert not told("default")
+    connection.ensure_connection()
+    assert not told("default")
+    del connections["default"]
+    assert not told("default")
+    with transaction.atomic("replica1"):
+        assert not told("default")
+        assert told("replica1")
+    connections["replica1"].close()
+    _core.public_lookup(False)
+
+
+def test_in_a_thread_with_an_event_loop_the_right_connection_is_asked(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    explain(Item)
+    connection.ensure_connection()
+
+    async def main():
+        # A connection of this task's own, beside the one the thread had before the loop.
+        assert not _core.in_transaction("default")
+        with transaction.atomic():
+            assert _core.in_transaction("default")
+            assert reason() == "transaction"
+        assert not _core.in_transaction("default")
+        connection.close()
+
+    asyncio.run(main())
+    assert not _core.in_transaction("default")
+
+
+def test_async_code_reads_from_replicas_outside_of_its_threads_transactions():
+    async def main():
+        assert (await Item.objects.afirst()) is None
+        assert reason() == "balanced"
+
+    asyncio.run(main())
