@@ -12,9 +12,14 @@ import pytest
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
+from django.core.management import call_command  # noqa: E402
+
 from tests.databases import migrate, sqlite, use_databases  # noqa: E402
+from tests.servers import ENGINES, Cluster, start  # noqa: E402
 
 ALIASES = ("default", "replica1", "replica2", "other")
+#: The clusters of this run, by engine. A server that cannot be had fails the tests that need it, with the reason.
+clusters: dict[str, Cluster] = {}
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +46,46 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     contextvars.copy_context().run(pyfuncitem.obj, **arguments)
     return True
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A real primary and two real replicas; one per engine and run."""
+    engine = request.param
+    clusters[engine] = start(engine, replicas=2)
+    yield clusters[engine]
+    clusters[engine].stop()
+
+
+@pytest.fixture(scope="module")
+def database(request: pytest.FixtureRequest, cluster: Cluster) -> str:
+    """The name of a database that is clean for each test module, on the primary and on the replicas."""
+    name = request.module.__name__.rpartition(".")[2]
+    cluster.create_database(name)
+    with use_databases(cluster.databases(name)):
+        # In a context of its own: migrations write, and the tests' thread must not remember it.
+        contextvars.copy_context().run(call_command, "migrate", verbosity=0)
+    cluster.wait_until_caught_up()
+    return name
+
+
+@pytest.fixture
+def servers(cluster: Cluster, database: str) -> Iterator[Cluster]:
+    """The cluster, with Django on it, replicating."""
+    with use_databases(cluster.databases(database)):
+        yield cluster
+    for replica in cluster.replicas:
+        replica.resume_replication()
+    cluster.wait_until_caught_up()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    import sqlite3
+
+    versions = [f"SQLite {sqlite3.sqlite_version}"]
+    versions += [f"{engine} {cluster.version}" for engine, cluster in clusters.items()]
+    terminalreporter.section("engines")
+    terminalreporter.line(f"Django {django.__version__} on {', '.join(versions)}")
+    for engine, cluster in clusters.items():
+        for grant in cluster.grants:
+            terminalreporter.line(f"{engine}: {grant}")

@@ -64,4 +64,4 @@ def migrate(*aliases: str) -> None:
     """Make the tables, on replicas that do not replicate too: the router would refuse, so it is not asked."""
     with override_settings(REPLICANT={}, DATABASE_ROUTERS=[]):
         for alias in aliases:
-            call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
+            call_command("migrate", database=alias, verbosity=0)

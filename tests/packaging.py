@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         run(maturin, "build", "--release", "--locked", "--quiet", "--out", out)
-        run(maturin, "sdist", "--quiet", "--out", out)
+        run(maturin, "sdist", "--out", out)
         for pattern in ("*.whl", "*.tar.gz"):
             (package,) = out.glob(pattern)
             environment = out / package.suffix.strip(".")

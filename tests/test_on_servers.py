@@ -1,0 +1,344 @@
+"""The promise, on real primaries and replicas. Every test runs on MySQL, MariaDB and PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+from django.db import DatabaseError, connection, connections, transaction
+from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
+
+from replicant import explain, request_scope, use_primary, use_replica
+from replicant.tracing import Query, record_queries
+from tests.app.models import Account, Item, Tag
+from tests.naive import NaiveRouter
+from tests.servers import Cluster
+
+PAIRS = 500
+EXEMPT = {"default": {"REPLICAS": ["replica1", "replica2"], "PRIMARY_ONLY": ["app.Account"]}}
+
+
+def reason() -> str | None:
+    return explain(Item).reason
+
+
+def pause(cluster: Cluster) -> None:
+    for replica in cluster.replicas:
+        replica.pause_replication()
+
+
+# Create, then read.
+
+
+def in_atomic(number: int) -> bool:
+    with transaction.atomic():
+        item = Item.objects.create(name=f"atomic {number}")
+        return Item.objects.filter(pk=item.pk).exists()
+
+
+def under_select_for_update(number: int) -> bool:
+    with transaction.atomic():
+        item = Item.objects.create(name=f"locked {number}")
+        return bool(Item.objects.select_for_update().filter(pk=item.pk))
+
+
+def under_raw_for_update(number: int) -> bool:
+    with transaction.atomic():
+        item = Item.objects.create(name=f"raw {number}")
+        return bool(list(Item.objects.raw("SELECT * FROM app_item WHERE id = %s FOR UPDATE", [item.pk])))
+
+
+def in_a_request(number: int) -> bool:
+    with request_scope():
+        item = Item.objects.create(name=f"request {number}")
+        return Item.objects.filter(pk=item.pk).exists()
+
+
+def in_an_exempt_app(number: int) -> bool:
+    account = Account.objects.create(owner=f"exempt {number}")
+    return Account.objects.filter(pk=account.pk).exists()
+
+
+KINDS = [in_atomic, under_select_for_update, under_raw_for_update, in_a_request, in_an_exempt_app]
+
+
+def misses(pair: Callable[[int], bool], pairs: int) -> int:
+    """How many of the pairs did not find their row; a read that was refused did not either."""
+    lost = 0
+    for number in range(pairs):
+        try:
+            lost += not pair(number)
+        except DatabaseError:
+            lost += 1
+    return lost
+
+
+def test_what_was_created_is_found_while_replication_stands_still(servers: Cluster):
+    pause(servers)
+    with override_settings(REPLICANT=EXEMPT), record_queries() as queries:
+        assert {pair.__name__: misses(pair, PAIRS) for pair in KINDS} == {pair.__name__: 0 for pair in KINDS}
+        assert {query.alias for query in queries} == {"default"}
+        # And it was not for want of a router: what nobody wrote is read from replicas.
+        with use_replica(stale_ok=True):
+            assert not Item.objects.filter(name__startswith="request").exists()
+    with override_settings(REPLICANT={}, DATABASE_ROUTERS=[NaiveRouter()]):
+        lost = {pair.__name__: misses(pair, PAIRS) for pair in KINDS}
+    assert lost.pop("under_select_for_update") == 0
+    assert lost == dict.fromkeys(lost, PAIRS)
+
+
+def test_a_request_through_the_middleware_finds_what_it_wrote(servers: Cluster):
+    pause(servers)
+    before, after = Client().get("/write/").content.decode().splitlines()
+    assert before.split()[0].startswith("replica")
+    assert after == "default pinned"
+
+
+# Reads leave the primary.
+
+
+def selects(queries: list[Query], alias: str) -> int:
+    return sum(query.alias == alias and query.sql.lstrip().upper().startswith("SELECT") for query in queries)
+
+
+def test_statements_counted_at_the_cursor_agree_with_the_servers_own_counters(servers: Cluster):
+    servers.wait_until_caught_up()
+    aliases = ["default", "replica1", "replica2"]
+    for alias in aliases:
+        # Opening a connection asks the server some things of its own.
+        connections[alias].ensure_connection()
+        Item.objects.using(alias).count()
+    before = {alias: node.statements() for alias, node in zip(aliases, servers.nodes, strict=True)}
+    with record_queries() as queries:
+        for number in range(30):
+            with request_scope():
+                Item.objects.count()
+                list(Item.objects.all()[:3])
+                if number % 5 == 0:
+                    Item.objects.create(name=f"counted {number}")
+                    list(Item.objects.all()[:3])
+                with transaction.atomic():
+                    Item.objects.count()
+    after = {alias: node.statements() for alias, node in zip(aliases, servers.nodes, strict=True)}
+    counted = {alias: selects(queries, alias) for alias in aliases}
+    assert {alias: after[alias] - before[alias] for alias in aliases} == counted
+    assert counted["default"] == 36
+    assert counted["replica1"] + counted["replica2"] == 60
+    assert min(counted.values()) > 0
+
+
+def test_a_write_is_refused_by_a_replicas_session_even_where_the_server_would_take_it(servers: Cluster, database: str):
+    # The alias of a replica in front of the primary: nothing but the session stands in the way.
+    connections.settings["replica1"] = {**connections.settings["default"], "TEST": {"MIRROR": "default"}}
+    connections["replica1"].settings_dict.update(connections.settings["replica1"])
+    connections["replica1"].close()
+    before = Item.objects.using("default").count()
+    with pytest.raises(DatabaseError, match=r"(?i)read.?only"):
+        Item.objects.using("replica1").create(name="x")
+    with pytest.raises(DatabaseError, match=r"(?i)read.?only"), transaction.atomic(using="replica1"):
+        Item.objects.using("replica1").update(name="x")
+    with use_replica("replica1"), pytest.raises(DatabaseError, match=r"(?i)read.?only"), transaction.atomic("replica1"):
+        list(Item.objects.raw("SELECT * FROM app_item FOR UPDATE"))
+    assert Item.objects.using("default").count() == before
+    with override_settings(REPLICANT={}):
+        Item.objects.using("replica1").create(name="x")
+    assert Item.objects.using("default").count() == before + 1
+
+
+def test_a_replicas_session_is_made_read_only_behind_the_users_query_log(servers: Cluster):
+    question = "SHOW default_transaction_read_only" if servers.engine == "postgresql" else "SELECT @@transaction_read_only"
+    if servers.engine == "mariadb":
+        question = "SELECT @@tx_read_only"
+    connections["replica1"].close()
+    with CaptureQueriesContext(connections["replica1"]) as captured, connections["replica1"].cursor() as cursor:
+        cursor.execute(question)
+        assert cursor.fetchone()[0] in (1, "on")
+    assert not [query for query in captured.captured_queries if "ONLY" in query["sql"]]
+    with connections["default"].cursor() as cursor:
+        cursor.execute(question)
+        assert cursor.fetchone()[0] in (0, "off")
+
+
+# Writes, whoever sends them.
+
+
+def sql_insert() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO app_tag (name) VALUES ('x')")
+
+
+def procedure() -> None:
+    with connection.cursor() as cursor:
+        cursor.callproc("add_tag")
+
+
+def copy() -> None:
+    with connection.cursor() as cursor, cursor.copy("COPY app_tag (name) FROM STDIN") as copying:
+        copying.write_row(["x"])
+
+
+def several_statements() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1; INSERT INTO app_tag (name) VALUES ('x')")
+
+
+def executed_comment() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("/*! INSERT INTO app_tag (name) VALUES ('x') */")
+
+
+def a_function_that_writes() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT write_tag()")
+        cursor.fetchall()
+
+
+def a_cte_that_writes() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("WITH x AS (INSERT INTO app_tag (name) VALUES ('x') RETURNING id) SELECT * FROM x")
+
+
+MYSQL = [procedure, several_statements, executed_comment, a_function_that_writes]
+WAYS = {
+    "mysql": MYSQL,
+    "mariadb": MYSQL,
+    "postgresql": [procedure, copy, several_statements, a_function_that_writes, a_cte_that_writes],
+}
+
+
+@pytest.fixture
+def routines(servers: Cluster, database: str):
+    if servers.engine == "postgresql":
+        body = "LANGUAGE plpgsql AS $$ BEGIN INSERT INTO app_tag (name) VALUES ('x'); RETURN 1; END $$"
+        made = [f"CREATE FUNCTION {name}() RETURNS int {body}" for name in ("add_tag", "write_tag")]
+    else:
+        insert = "INSERT INTO app_tag (name) VALUES ('x');"
+        made = [
+            f"CREATE PROCEDURE add_tag() BEGIN {insert} END",
+            f"CREATE FUNCTION write_tag() RETURNS INT DETERMINISTIC MODIFIES SQL DATA BEGIN {insert} RETURN 1; END",
+        ]
+    for sql in made:
+        servers.primary.query(sql, database)
+    yield
+    servers.primary.query("DROP FUNCTION write_tag", database)
+    kind = "FUNCTION" if servers.engine == "postgresql" else "PROCEDURE"
+    servers.primary.query(f"DROP {kind} add_tag", database)
+
+
+@pytest.mark.usefixtures("routines")
+@pytest.mark.parametrize("debug", [False, True])
+def test_every_way_to_write_pins(servers: Cluster, debug: bool):
+    with override_settings(DEBUG=debug):
+        for way in [sql_insert, *WAYS[servers.engine]]:
+            with request_scope():
+                assert reason() == "balanced"
+                tags = Tag.objects.using("default").count()
+                way()
+                # Where a driver leaves results behind, they are of no interest here.
+                connection.close()
+                assert Tag.objects.using("default").count() == tags + 1, way.__name__
+                assert reason() == "pinned", way.__name__
+
+
+def test_new_connections_pin_nothing(servers: Cluster):
+    with request_scope():
+        for _ in range(2):
+            connection.close()
+            list(Item.objects.using("default").all()[:1])
+            assert reason() == "balanced"
+
+
+def test_transactions_sent_as_text(servers: Cluster):
+    with connection.cursor() as cursor, request_scope():
+        cursor.execute("START TRANSACTION" if servers.engine != "postgresql" else "BEGIN ISOLATION LEVEL SERIALIZABLE")
+        assert reason() == "transaction"
+        Tag.objects.create(name="x")
+        cursor.execute("ROLLBACK AND CHAIN")
+        assert reason() == "transaction"
+        cursor.execute("ROLLBACK")
+        assert reason() == "balanced"
+        cursor.execute("BEGIN")
+        Tag.objects.create(name="x")
+        cursor.execute("COMMIT")
+        assert reason() == "pinned"
+
+
+def test_what_the_server_commits_by_itself_is_visible_at_once(servers: Cluster):
+    if servers.engine == "postgresql":
+        with request_scope(), contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE TABLE by_itself (id int)")
+            raise ZeroDivisionError
+        assert "by_itself" not in connection.introspection.table_names()
+        return
+    with request_scope():
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            tag = Tag.objects.create(name="kept")
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE TABLE by_itself (id int)")
+            raise ZeroDivisionError
+        # MySQL commits before a change of schema: the rollback took nothing back, and the scope must know.
+        assert Tag.objects.using("default").filter(pk=tag.pk).exists()
+        assert reason() == "pinned"
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE by_itself")
+
+
+def test_autocommit_turned_off_by_text(servers: Cluster):
+    if servers.engine == "postgresql":
+        with pytest.raises(DatabaseError), connection.cursor() as cursor:
+            cursor.execute("SET autocommit = 0")
+        return
+    with request_scope(), connection.cursor() as cursor:
+        cursor.execute("SET autocommit = 0")
+        assert reason() == "transaction"
+        Tag.objects.create(name="x")
+        cursor.execute("ROLLBACK")
+        assert reason() == "transaction"
+        cursor.execute("SET autocommit = 1")
+        assert reason() == "balanced"
+        cursor.execute("SET autocommit = 0")
+        Tag.objects.create(name="x")
+        cursor.execute("SET autocommit = 1")
+        assert reason() == "pinned"
+
+
+def test_a_rollback_writes_nothing_and_a_commit_does(servers: Cluster):
+    with request_scope():
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            Item.objects.create(name="x")
+            raise ZeroDivisionError
+        assert reason() == "balanced"
+        with transaction.atomic():
+            Item.objects.create(name="x")
+        assert reason() == "pinned"
+
+
+def test_iterators_and_server_side_cursors_read_from_the_replica(servers: Cluster):
+    Item.objects.bulk_create([Item(name=f"many {number}") for number in range(50)])
+    servers.wait_until_caught_up()
+    with request_scope(), record_queries() as queries:
+        assert sum(1 for _ in Item.objects.filter(name__startswith="many").iterator(chunk_size=10)) == 50
+    assert {query.alias for query in queries} <= {"replica1", "replica2"}
+
+
+def test_migrate_changes_nothing_on_replicas_and_reads_from_the_primary(servers: Cluster):
+    from django.core.management import call_command
+
+    pause(servers)
+    with record_queries() as queries:
+        call_command("migrate", verbosity=0)
+        call_command("migrate", verbosity=0)
+    assert {query.alias for query in queries} == {"default"}
+
+
+def test_use_primary_reads_what_replicas_lack(servers: Cluster):
+    pause(servers)
+    with request_scope():
+        item = Item.objects.create(name="fresh")
+    with request_scope():
+        assert not Item.objects.filter(pk=item.pk).exists()
+        with use_primary():
+            assert Item.objects.filter(pk=item.pk).exists()
