@@ -83,7 +83,7 @@ impl Models {
     #[must_use]
     pub fn has_part_of(&self, cluster: ClusterIndex, app: &str) -> bool {
         let named = self.homes.iter().any(|(label, &home)| home == cluster && label.app == app);
-        named || self.home(&[Label::new(&app, None)]) == Some(cluster)
+        named || self.home(&[Label::new(app, None)]) == Some(cluster)
     }
 }
 

@@ -35,7 +35,9 @@ def get(path: str, is_async: bool, method: str = "get") -> list[str]:
     return asyncio.run(main())
 
 
-both = pytest.mark.parametrize(("prefix", "is_async"), [("/", False), ("/async/", True), ("/", True), ("/async/", False)])
+both = pytest.mark.parametrize(
+    ("prefix", "is_async"), [("/", False), ("/async/", True), ("/", True), ("/async/", False)]
+)
 
 
 @both

@@ -148,7 +148,9 @@ def test_a_write_is_refused_by_a_replicas_session_even_where_the_server_would_ta
 
 
 def test_a_replicas_session_is_made_read_only_behind_the_users_query_log(servers: Cluster):
-    question = "SHOW default_transaction_read_only" if servers.engine == "postgresql" else "SELECT @@transaction_read_only"
+    question = (
+        "SHOW default_transaction_read_only" if servers.engine == "postgresql" else "SELECT @@transaction_read_only"
+    )
     if servers.engine == "mariadb":
         question = "SELECT @@tx_read_only"
     connections["replica1"].close()

@@ -341,7 +341,7 @@ def test_row_11_each_policy():
         assert explain(Item)[:2] == ("replica2", "unavailable")
         _core.set_state("replica2", "down")
     with replicant_with(ON_UNAVAILABLE="error"):
-        with pytest.raises(NoReplicaAvailable, match="replica1 is down, replica2 is down.*ON_UNAVAILABLE = 'error'"):
+        with pytest.raises(NoReplicaAvailable, match=r"replica1 is down, replica2 is down.*ON_UNAVAILABLE = 'error'"):
             Item.objects.count()
         with pytest.raises(NoReplicaAvailable):
             explain(Item)

@@ -526,8 +526,6 @@ with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1", "replica2
 
 
 def test_gevent():
-    result = subprocess.run(
-        [sys.executable, "-c", GEVENT], capture_output=True, text=True, timeout=120, check=False
-    )
+    result = subprocess.run([sys.executable, "-c", GEVENT], capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
     assert "lookup:" in result.stdout

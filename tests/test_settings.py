@@ -65,9 +65,17 @@ WRONG = {
     "topology without a method": (cluster(TOPOLOGY={"HOSTS": {}}), "E005", "with a METHOD"),
     "topology of a method unknown": (cluster(TOPOLOGY={"METHOD": "mysq"}), "E005", "did you mean 'mysql'"),
     "unknown app": (cluster(PRIMARY_ONLY=["oauth"]), "E006", "an app that is not installed: 'oauth'. There is no app"),
-    "unknown model": (cluster(PRIMARY_ONLY=["app.Acount"]), "E006", "'app' has no such model (did you mean 'Account'?)"),
+    "unknown model": (
+        cluster(PRIMARY_ONLY=["app.Acount"]),
+        "E006",
+        "'app' has no such model (did you mean 'Account'?)",
+    ),
     "own primary": ({"default": {"REPLICAS": ["default"]}}, "E007", "set PRIMARY_WEIGHT"),
-    "twice": ({"default": {"REPLICAS": ["replica1", "replica1"]}}, "E008", "already is a replica of REPLICANT['default']"),
+    "twice": (
+        {"default": {"REPLICAS": ["replica1", "replica1"]}},
+        "E008",
+        "already is a replica of REPLICANT['default']",
+    ),
     "in two clusters": (
         {"default": {"REPLICAS": ["replica1"]}, "other": {"REPLICAS": ["replica1"], "MODELS": ["auth"]}},
         "E008",
@@ -145,7 +153,12 @@ def test_w007_a_cluster_where_nothing_lives():
 
 
 def test_w008_what_has_no_effect_yet():
-    for key, value in {"WAIT_SECONDS": 1, "MAX_LAG": None, "TOPOLOGY": {"METHOD": "dns"}, "BALANCE": "least_latency"}.items():
+    for key, value in {
+        "WAIT_SECONDS": 1,
+        "MAX_LAG": None,
+        "TOPOLOGY": {"METHOD": "dns"},
+        "BALANCE": "least_latency",
+    }.items():
         assert f"{value!r} has no effect in this version" in found(cluster(**{key: value}))["W008"]
 
 

@@ -1,7 +1,5 @@
 """The servers by hand: `python -m tests.servers list`, `install [engine...]`, `run engine [--replicas 2]`."""
 
-# ruff: noqa: T201 - a command says what it does on its standard output
-
 from __future__ import annotations
 
 import argparse
