@@ -88,6 +88,19 @@ pub fn analyse(sql: &str, dialect: Dialect) -> Effects {
     }
 }
 
+/// The first word of `sql` in capitals, for messages: `"INSERT"`. Empty if the text does not begin with a word.
+#[must_use]
+pub fn verb(sql: &str, dialect: Dialect) -> String {
+    let mut lexer = Lexer::new(sql, dialect);
+    loop {
+        match lexer.next() {
+            Token::Open | Token::Semicolon => {}
+            Token::Word(word) => return word.to_uppercase(),
+            _ => return String::new(),
+        }
+    }
+}
+
 /// Reads one statement; `None` for an empty one. The second value says whether the text ended.
 fn one(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
     let first = loop {

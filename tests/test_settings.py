@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.test import override_settings
 
-from replicant import conf, explain
+from replicant import ReplicaRouter, conf, explain
 from tests.app.models import Item
 
 pytestmark = pytest.mark.usefixtures("site")
@@ -109,6 +109,15 @@ def test_an_error_names_what_is_wrong_and_the_way_out(case: str):
             router.db_for_read(Item)
         with pytest.raises(ImproperlyConfigured):
             explain(Item)
+
+
+def test_wrong_settings_do_not_keep_the_checks_from_running_and_still_protect_replicas():
+    with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1"], "READ": "primary"}}):
+        assert "E002" in {
+            message.id.removeprefix("replicant.") for message in run_checks(databases=["default", "replica1"])
+        }
+        assert ReplicaRouter().allow_migrate("replica1", "app", model_name="item") is False
+        assert ReplicaRouter().allow_migrate("default", "app", model_name="item") is None
 
 
 def test_every_problem_is_told_at_once():

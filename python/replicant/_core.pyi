@@ -38,6 +38,7 @@ __all__ = [
     "snapshot",
     "take_decision",
     "text_transaction",
+    "verb",
 ]
 __version__: str
 optimised: bool
@@ -55,7 +56,7 @@ AUTOCOMMIT_ON: int
 class ReplicaRouter:
     """A database router for ``settings.DATABASE_ROUTERS``, configured by ``settings.REPLICANT``.
 
-    Every method raises ``ImproperlyConfigured``, with the text of ``manage.py check``, if the settings cannot be used.
+    Raises ``ImproperlyConfigured``, with the text of ``manage.py check``, if the settings cannot be used.
     """
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> ReplicaRouter: ...
@@ -73,7 +74,10 @@ class ReplicaRouter:
         """True if both objects come from members of one cluster, None otherwise."""
 
     def allow_migrate(self, db: str, app_label: str, model_name: str | None = None, **hints: Any) -> bool | None:
-        """False on a replica, and for a model on a primary other than its cluster's; None otherwise."""
+        """False on a replica, and for a model on a primary other than its cluster's; None otherwise.
+
+        Does not raise ``ImproperlyConfigured``: ``manage.py check`` asks it while it collects what is wrong.
+        """
 
 @final
 class ScopeNode:
@@ -166,6 +170,9 @@ def public_lookup(force: bool | None = None) -> bool:
 
 def text_transaction(open: bool) -> None:
     """Count the connections with a transaction that was sent as text."""
+
+def verb(sql: str, vendor: str) -> str:
+    """The first word of a statement, in capitals; empty if it does not begin with a word."""
 
 def analyse(sql: str, vendor: str) -> int:
     """What a statement does, as a sum of flags.

@@ -337,7 +337,8 @@ def read() -> tuple[list[Cluster], list[Problem]]:
     return reader.clusters, reader.problems
 
 
-_guarded: frozenset[str] = frozenset()
+#: The primary of each replica whose sessions are to be read-only.
+_guarded: dict[str, str] = {}
 
 
 def load() -> None:
@@ -351,13 +352,24 @@ def load() -> None:
         raise ImproperlyConfigured("\n".join(str(problem) for problem in errors))
     # Also for those who left the app out of INSTALLED_APPS.
     hooks.install()
-    _guarded = frozenset(alias for cluster in clusters if cluster.guard for alias, _ in cluster.replicas)
+    _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}
     _core.configure(clusters)
 
 
 def is_guarded(alias: str) -> bool:
     """Whether ``alias`` is a replica whose sessions are to be read-only."""
     return _core.role(alias) == "replica" and alias in _guarded
+
+
+def primary_of(guarded: str) -> str | None:
+    """The alias of the primary of a replica whose sessions are read-only; None if it no longer is one."""
+    return _guarded.get(guarded)
+
+
+def is_called_replica(alias: str) -> bool:
+    """Whether settings that may be wrong list ``alias`` as a replica."""
+    clusters, _ = read()
+    return any(alias == replica for cluster in clusters for replica, _ in cluster.replicas)
 
 
 def _changed(*, setting: str, **kwargs: Any) -> None:

@@ -9,18 +9,23 @@ is known, and tests that count callbacks would find one too many.
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from replicant import _core, conf
 from replicant.engines import engine_of
+from replicant.errors import ReplicaWriteError
 from replicant.tracing import Query, recording
+
+logger = logging.getLogger("replicant")
 
 #: Where a connection keeps its tracker; the core looks there for transactions sent as text.
 _ATTRIBUTE = "_replicant_tracker"
@@ -120,6 +125,8 @@ class Tracker:
         queries = recording.get()
         if queries is not None:
             execute = functools.partial(_record, queries, execute, connection.alias)
+        if self._read_only:
+            execute = functools.partial(_explain_refusal, connection, execute)
         effects = self._effects(connection, sql) if self._is_primary else 0
         if not effects & _MATTERS:
             return execute(sql, params, many, context)
@@ -215,6 +222,29 @@ def _send(connection: BaseDatabaseWrapper, sql: str) -> None:
         if not connection.get_autocommit():
             # PostgreSQL would take the setting back with the first rollback.
             connection.connection.commit()
+
+
+def _explain_refusal(
+    connection: BaseDatabaseWrapper,
+    execute: Callable[..., Any],
+    sql: Any,
+    params: Any,
+    many: bool,
+    context: dict[str, Any],
+) -> Any:
+    """Say what a replica's refusal of a write means. Also log it: Django's cache backend swallows database errors."""
+    try:
+        return execute(sql, params, many, context)
+    except DatabaseError as error:
+        if not engine_of(connection).refused_as_read_only(error):
+            raise
+        verb = _core.verb(sql, connection.vendor) if isinstance(sql, str) else ""
+        message = (
+            f"{connection.alias!r} is a replica and takes no writes and no locks: {verb or 'a statement'} was refused. "
+            f"Send it to the primary: .using({conf.primary_of(connection.alias)!r}), or the alias of db_for_write()."
+        )
+        logger.error(message)
+        raise ReplicaWriteError(message) from error
 
 
 def _record(

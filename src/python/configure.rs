@@ -152,7 +152,7 @@ pub fn seed(seed: Option<u64>) {
 #[pyfunction]
 pub fn after_fork() {
     state::forked();
-    if let Some(table) = state::present_table().as_ref() {
+    if let Some(table) = state::present_table() {
         table.entries.iter().for_each(|entry| entry.cluster.start_turn(ThreadDraws.next_u32()));
     }
 }

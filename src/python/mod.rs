@@ -24,7 +24,7 @@ mod _core {
     #[pymodule_export]
     use super::scopes::{Record, Scope, ScopeNode, SharedCell, record};
     #[pymodule_export]
-    use super::statements::analyse;
+    use super::statements::{analyse, verb};
     #[pymodule_export]
     use super::transactions::{in_transaction, public_lookup, text_transaction};
 

@@ -1,6 +1,7 @@
 //! Where a model class belongs, found once per class.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -24,7 +25,31 @@ pub struct Place {
 /// A site has some hundred models; migrations make and forget thousands of historical ones.
 const MOST: usize = 4096;
 
-type Places = HashMap<usize, (Py<PyAny>, Place)>;
+type Places = HashMap<usize, (Py<PyAny>, Place), BuildHasherDefault<AddressHasher>>;
+
+/// Addresses need no protection against chosen keys, and the default hasher would cost as much as the rest of the
+/// look-up: Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4).
+#[derive(Debug, Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_usize(usize::from(byte));
+        }
+    }
+
+    #[inline]
+    fn write_usize(&mut self, address: usize) {
+        // The table takes its index from the low bits and its tag from the high ones: both must vary.
+        self.0 = (self.0 ^ address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// Places by the address of the class. The class is kept alive, so that no other can get its address.
 #[derive(Debug, Default)]

@@ -97,7 +97,11 @@ impl ReplicaRouter {
         model_name: Option<&str>,
         hints: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<bool>> {
-        let table = state::table(py)?;
+        let table = match state::table(py) {
+            Ok(table) => table,
+            // `manage.py check` asks this of every model and alias while it collects what is wrong with the settings.
+            Err(error) => return unconfigured(py, db, &error),
+        };
         let Some(&(here, member)) = table.places.get(db) else { return Ok(None) };
         if member != PRIMARY {
             return Ok(Some(false));
@@ -112,6 +116,16 @@ impl ReplicaRouter {
         };
         Ok((home.is_some_and(|home| home != here)).then_some(false))
     }
+}
+
+/// The answer to `allow_migrate` under settings that cannot be used: still never on what they call a replica.
+#[cold]
+fn unconfigured(py: Python<'_>, db: &str, error: &PyErr) -> PyResult<Option<bool>> {
+    if !error.matches(py, py.import("django.core.exceptions")?.getattr("ImproperlyConfigured")?)? {
+        return Err(error.clone_ref(py));
+    }
+    let replica: bool = py.import("replicant.conf")?.call_method1("is_called_replica", (db,))?.extract()?;
+    Ok(replica.then_some(false))
 }
 
 /// Where `object` was loaded from: `None` if it was not, `Some(None)` if from outside of every cluster.

@@ -13,16 +13,26 @@ const ROLLS_BACK: u8 = 32;
 const AUTOCOMMIT_OFF: u8 = 64;
 const AUTOCOMMIT_ON: u8 = 128;
 
-/// What a statement does, as a sum of flags.
-#[pyfunction]
-pub fn analyse(sql: &str, vendor: &str) -> u8 {
-    let dialect = match vendor {
+/// Django's `connection.vendor` as a dialect.
+fn dialect(vendor: &str) -> Dialect {
+    match vendor {
         "mysql" => Dialect::MySql,
         "postgresql" => Dialect::PostgreSql,
         "sqlite" => Dialect::Sqlite,
         _ => Dialect::Other,
-    };
-    let effects = statement::analyse(sql, dialect);
+    }
+}
+
+/// The first word of a statement, in capitals.
+#[pyfunction]
+pub fn verb(sql: &str, vendor: &str) -> String {
+    statement::verb(sql, dialect(vendor))
+}
+
+/// What a statement does, as a sum of flags.
+#[pyfunction]
+pub fn analyse(sql: &str, vendor: &str) -> u8 {
+    let effects = statement::analyse(sql, dialect(vendor));
     [
         (effects.writes, WRITES),
         (effects.locks, LOCKS),

@@ -178,6 +178,13 @@ fn several_statements_are_taken_together() {
 }
 
 #[test]
+fn the_verb_is_the_first_word() {
+    assert_eq!(verb(" /* SELECT */ ( insert into t", Dialect::MySql), "INSERT");
+    assert_eq!(verb("'a'", Dialect::MySql), "");
+    assert_eq!(verb("", Dialect::Sqlite), "");
+}
+
+#[test]
 fn mysql_commits_schema_changes_at_once() {
     assert!(analyse("CREATE TABLE t (a int)", Dialect::MySql).at_once);
     assert!(!analyse("CREATE TABLE t (a int)", Dialect::PostgreSql).at_once);

@@ -1,5 +1,6 @@
 """Views that answer where their reads would go: ``alias reason`` lines."""
 
+from django.db import connections, router
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template import engines
 from django.template.response import TemplateResponse
@@ -11,8 +12,6 @@ from tests.app.models import Item
 
 def where() -> str:
     """Make a decision, and say which."""
-    from django.db import router
-
     expected = explain(Item)
     assert router.db_for_read(Item) == expected.alias
     return f"{expected.alias} {expected.reason}\n"
@@ -25,7 +24,10 @@ def read(request: HttpRequest) -> HttpResponse:
 def write(request: HttpRequest) -> HttpResponse:
     before = where()
     Item.objects.create(name="written")
-    return HttpResponse(before + where())
+    after = where()
+    # Under an async client this thread ends with the request, and nothing else closes its connections.
+    connections.close_all()
+    return HttpResponse(before + after)
 
 
 @use_replica

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from replicant.engines import mysql, other, postgresql, sqlite
 
 if TYPE_CHECKING:
+    from django.db import DatabaseError
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 _ENGINES: dict[str, ModuleType] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
@@ -18,6 +19,9 @@ class Engine(Protocol):
 
     def read_only_sql(self, read_only: bool) -> str | None:
         """The one statement that makes a session read-only at the server, or no longer; None where there is none."""
+
+    def refused_as_read_only(self, error: DatabaseError) -> bool:
+        """Whether a server refused a statement because the session, or the server, is read-only."""
 
     def in_transaction(self, connection: BaseDatabaseWrapper) -> bool | None:
         """Whether the driver knows a transaction to be open, without asking the server; None where it cannot say."""
