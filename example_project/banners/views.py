@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.generic import ListView
+
+from banners.forms import BannerForm
+from banners.models import Banner
+from fansite.reading import get_or_ask_primary
+from replicant import use_replica
+
+
+@use_replica
+class BannersView(ListView):
+    queryset = Banner.objects.select_related("author")
+    template_name = "banners/banners.html"
+    context_object_name = "banners"
+    paginate_by = 10
+
+
+@login_required
+def new_banner(request: HttpRequest) -> HttpResponse:
+    form = BannerForm(request.POST or None)
+    if form.is_valid():
+        form.instance.author = request.user
+        return redirect(form.save())
+    return render(request, "banners/new.html", {"form": form})
+
+
+@use_replica
+def banner(request: HttpRequest, pk: int) -> HttpResponse:
+    shown = get_or_ask_primary(Banner.objects.select_related("author"), pk=pk)
+    return render(request, "banners/banner.html", {"banner": shown})

@@ -1,0 +1,1 @@
+"""Boards and the posts on them: much read, little written."""

@@ -1,0 +1,215 @@
+"""Runs the example project: databases, demo data, replication that lags, and the site. Ctrl-C ends all of it.
+
+With ``--db sqlite``, the default, nothing is needed but Django and this package. The others start real servers.
+"""
+
+# ruff: noqa: T201 - a command says what it does on its standard output
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent
+HOST = "127.0.0.1"
+PREFERRED_PORT = 8000
+DATABASES = ("sqlite", "mysql", "mariadb", "postgresql")
+DRIVERS = {
+    "mysql": ("MySQLdb", "mysqlclient"),
+    "mariadb": ("MySQLdb", "mysqlclient"),
+    "postgresql": ("psycopg", "psycopg"),
+}
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--db",
+        choices=DATABASES,
+        default=os.environ.get("DB") or "sqlite",
+        help="which databases (default: the environment's DB, or sqlite)",
+    )
+    parser.add_argument("--port", type=int, help=f"where to listen (default: {PREFERRED_PORT} if it is free, else any)")
+    parser.add_argument(
+        "--lag",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="how far replica1 is behind; replica2 is twice as far (default: 2)",
+    )
+    options = parser.parse_args(arguments)
+    if options.db not in DATABASES:
+        parser.error(f"DB={options.db}: choose from {', '.join(DATABASES)}")
+    if options.lag < 0:
+        parser.error("a replica cannot be ahead of its primary")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    # Both end the demo in the same way, wherever it is; SIGINT also where a shell without job control ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with ExitStack() as stack:
+            run(options, stack)
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def run(options: argparse.Namespace, stack: ExitStack) -> None:
+    """Start everything, in order, and wait; the stack ends it in reverse."""
+    lags = {"replica1": options.lag, "replica2": 2 * options.lag}
+    server = listen(options.port)
+    stack.callback(server.server_close)
+    port = server.server_address[1]
+    os.environ["DJANGO_SETTINGS_MODULE"] = "fansite.settings"
+    if options.db == "sqlite":
+        folder = stack.enter_context(sqlite_folder(port))
+        build_site()
+        about = replicate_files(folder, lags, stack)
+    else:
+        about = stack.enter_context(servers(options.db, lags))
+    serve(server, stack)
+    print(f"\nThe Lantern Keepers are at http://{HOST}:{port}/  (log in as demo, password demo)\n")
+    print(f"{about}\n{welcome(lags)}\n\nCtrl-C ends the demo.", flush=True)
+    threading.Event().wait()
+
+
+def welcome(lags: dict[str, float]) -> str:
+    behind = " and ".join(f"{alias} {lag:g} s" for alias, lag in lags.items())
+    return (
+        f"The replicas are behind on purpose: {behind}.\n"
+        "Open the bar at the foot of any page: it names the database behind each query, and why. Then log in,\n"
+        "save a banner and look which database knew it; buy an emoticon set, and another you cannot afford;\n"
+        "write a post; see that the statistics always come from replica2."
+    )
+
+
+# The site
+
+
+def listen(port: int | None) -> Any:
+    """A server that has its port, and so tells two demos apart, but does not answer yet."""
+    from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
+
+    try:
+        return ThreadedWSGIServer((HOST, PREFERRED_PORT if port is None else port), WSGIRequestHandler)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        if port is not None:
+            raise SystemExit(f"Port {port} is taken: choose another with --port.") from None
+        return ThreadedWSGIServer((HOST, 0), WSGIRequestHandler)
+
+
+def build_site() -> None:
+    """Load the site; make its tables and its demo data on the primary."""
+    import django
+    from django.core.management import call_command
+    from django.db import connections
+
+    django.setup()
+    call_command("migrate", verbosity=0, interactive=False)
+    call_command("seed")
+    connections.close_all()
+
+
+def serve(server: Any, stack: ExitStack) -> None:
+    from django.contrib.staticfiles.handlers import StaticFilesHandler
+
+    from fansite.wsgi import application
+
+    server.set_app(StaticFilesHandler(application))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="site")
+    thread.start()
+    stack.callback(thread.join)
+    stack.callback(server.shutdown)
+
+
+# Its databases
+
+
+@contextmanager
+def sqlite_folder(port: int) -> Iterator[Path]:
+    """An empty folder for the files of the demo on this port; gone afterwards."""
+    folder = PROJECT / "run" / str(port)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.environ["REPLICANT_DEMO_FOLDER"] = str(folder)
+    os.environ.pop("REPLICANT_DEMO_DATABASES", None)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def replicate_files(folder: Path, lags: dict[str, float], stack: ExitStack) -> str:
+    from replicator import Copy, Replicator
+
+    report = folder / "lag.json"
+    copies = [Copy(alias, folder / f"{alias}.sqlite3", lag) for alias, lag in lags.items()]
+    replicator = Replicator(folder / "primary.sqlite3", copies, report)
+    replicator.start()
+    stack.callback(replicator.stop)
+    os.environ["REPLICANT_DEMO_LAG"] = str(report)
+    return f"{versions()}. A primary and two replicas, each an SQLite file in {relative(folder)}."
+
+
+@contextmanager
+def servers(engine: str, lags: dict[str, float]) -> Iterator[str]:
+    """Real servers, with the site in them and the replicas told to wait before they apply a change."""
+    module, package = DRIVERS[engine]
+    if importlib.util.find_spec(module) is None:
+        raise SystemExit(f"Django needs {package} to talk to {engine}: install it, or try --db sqlite.")
+    # Where tests.servers is: the site depends on the package, never on its tests; only this demo uses the servers.
+    sys.path.insert(0, str(PROJECT.parent))
+    from tests.servers import ServerError, ServersUnavailable, start
+
+    try:
+        cluster = start(engine, replicas=len(lags))
+    except (ServersUnavailable, ServerError) as error:
+        raise SystemExit(str(error)) from None
+    with cluster, tempfile.TemporaryDirectory() as folder:
+        cluster.create_database("lantern")
+        os.environ["REPLICANT_DEMO_DATABASES"] = json.dumps(cluster.databases("lantern"))
+        build_site()
+        cluster.wait_until_caught_up()
+        for node, lag in zip(cluster.replicas, lags.values(), strict=True):
+            node.delay(lag)
+        report = Path(folder) / "lag.json"
+        report.write_text(json.dumps({alias: {"delay": lag} for alias, lag in lags.items()}), encoding="utf-8")
+        os.environ["REPLICANT_DEMO_LAG"] = str(report)
+        yield f"{versions()}. {cluster.engine} {cluster.version}, a primary and {len(lags)} replicas."
+
+
+def versions() -> str:
+    import django
+
+    import replicant
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"Python {python}, Django {django.__version__}, replicant {replicant.__version__}"
+
+
+def relative(path: Path) -> str:
+    with suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path
+
+from fansite import views
+
+urlpatterns = [
+    path("", views.front, name="front"),
+    path("statistics/", views.statistics, name="statistics"),
+    path("", include("boards.urls")),
+    path("banners/", include("banners.urls")),
+    path("", include("shop.urls")),
+    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("admin/", admin.site.urls),
+]

@@ -1,0 +1,1 @@
+"""Emoticon sets, and the coins to buy them with: what must never be read stale."""
