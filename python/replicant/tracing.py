@@ -21,7 +21,11 @@ class Query:
     sql: str
     """Its text, without parameters."""
     reason: str | None
-    """Why it went there: a reason of the contract's table, ``"write"``, or None if no router was asked."""
+    """Why it went there: a reason of the contract's table, ``"write"``, or None if no router was asked.
+
+    It is the reason of this thread's last decision for that alias that no statement has followed yet, so that a
+    queryset that is built and never evaluated can lend its reason to a later ``.using(alias)``.
+    """
     seconds: float
     """How long it took, until the server answered."""
 

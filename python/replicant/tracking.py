@@ -30,6 +30,7 @@ logger = logging.getLogger("replicant")
 #: Where a connection keeps its tracker; the core looks there for transactions sent as text.
 _ATTRIBUTE = "_replicant_tracker"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
+_CONTROL_VERBS = frozenset({"BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET", "PRAGMA"})
 _MATTERS = _CONTROLS | _core.WRITES
 
 
@@ -124,7 +125,7 @@ class Tracker:
             self._prepare(connection)
         queries = recording.get()
         if queries is not None:
-            execute = functools.partial(_record, queries, execute, connection.alias)
+            execute = functools.partial(_record, queries, execute)
         if self._read_only:
             execute = functools.partial(_explain_refusal, connection, execute)
         effects = self._effects(connection, sql) if self._is_primary else 0
@@ -250,14 +251,17 @@ def _explain_refusal(
 def _record(
     queries: list[Query],
     execute: Callable[..., Any],
-    alias: str,
     sql: Any,
     params: Any,
     many: bool,
     context: dict[str, Any],
 ) -> Any:
-    decision = _core.take_decision()
-    reason = decision[1] if decision is not None and decision[0] == alias else None
+    connection: BaseDatabaseWrapper = context["connection"]
+    alias, reason = connection.alias, None
+    # A BEGIN that Django sends on the way must not take the reason of the statement it is sent for.
+    if not isinstance(sql, str) or _core.verb(sql, connection.vendor) not in _CONTROL_VERBS:
+        decision = _core.take_decision()
+        reason = decision[1] if decision is not None and decision[0] == alias else None
     start = time.perf_counter()
     try:
         return execute(sql, params, many, context)
