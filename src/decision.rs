@@ -5,9 +5,10 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::cluster::{Cluster, Home, OnUnavailable, PRIMARY, View};
+use crate::memory::{Cell, Memory};
 use crate::pool::{Member, Pool};
 use crate::random::unit;
-use crate::scope::{Cell, Effect, Memory, Scope};
+use crate::scope::{Effect, Scope};
 
 /// Why a read goes where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

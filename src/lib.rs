@@ -3,7 +3,8 @@
 //! Dependencies point one way: the modules below know no Python, do no I/O and own neither a clock nor randomness
 //! (both are arguments); [`python`] is the only room that knows the interpreter.
 //!
-//! A read passes through them in this order: [`scope`] says what the code around it asked for and what it wrote,
+//! A read passes through them in this order: [`scope`] says what the code around it asked for and [`memory`] what it
+//! wrote,
 //! [`decision`] goes through the contract's table, [`cluster`] knows who may serve, [`pool`] chooses, and
 //! [`counters`] remember. [`statement`] tells reads from writes, so that a write is known when it happens.
 
@@ -12,6 +13,7 @@
 pub mod cluster;
 pub mod counters;
 pub mod decision;
+pub mod memory;
 pub mod models;
 pub mod names;
 pub mod pool;

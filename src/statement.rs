@@ -9,6 +9,7 @@
 
 mod functions;
 mod lexer;
+mod settings;
 
 use lexer::{Lexer, Token};
 
@@ -118,13 +119,17 @@ fn one(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
         Keyword::Change => finish(lexer, Effects { writes: true, ..Effects::default() }),
         Keyword::Show | Keyword::Cursor => finish(lexer, Effects::default()),
         Keyword::Explain => explain(lexer, dialect),
-        Keyword::Set => set(lexer, dialect),
-        Keyword::Pragma => pragma(lexer),
-        Keyword::Begin => finish(lexer, Effects { begins: true, ..Effects::default() }),
-        Keyword::Start => match lexer.next() {
-            Token::Word(word) if word.eq_ignore_ascii_case("transaction") => {
-                finish(lexer, Effects { begins: true, ..Effects::default() })
+        Keyword::Set => settings::set(lexer, dialect),
+        Keyword::Pragma => settings::pragma(lexer),
+        Keyword::Begin => match lexer.next() {
+            // MariaDB's BEGIN NOT ATOMIC is a block of statements.
+            Token::Word(word) if dialect == Dialect::MySql && !word.eq_ignore_ascii_case("work") => {
+                finish(lexer, Effects::UNKNOWN)
             }
+            token => finish_after(lexer, token, begin(dialect)),
+        },
+        Keyword::Start => match lexer.next() {
+            Token::Word(word) if word.eq_ignore_ascii_case("transaction") => finish(lexer, begin(dialect)),
             token => finish_after(lexer, token, Effects::UNKNOWN),
         },
         Keyword::Commit | Keyword::Rollback => end_of_transaction(lexer, keyword == Keyword::Commit),
@@ -142,6 +147,11 @@ fn one(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
         }
         Keyword::Schema | Keyword::Reset | Keyword::Other => finish(lexer, Effects::UNKNOWN),
     }
+}
+
+/// A transaction begins; on MySQL and MariaDB that commits the one that is open.
+fn begin(dialect: Dialect) -> Effects {
+    Effects { begins: true, commits: dialect == Dialect::MySql, ..Effects::default() }
 }
 
 /// The first words that matter.
@@ -231,122 +241,92 @@ fn finish_after<'a>(lexer: &mut Lexer<'a>, mut token: Token<'a>, mut effects: Ef
 /// SELECT and its kin: a read, unless a word or a function in it says otherwise.
 fn query(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
     let mut effects = Effects::default();
-    let mut previous = Token::Open;
+    let mut name = Name::default();
     loop {
         let token = lexer.next();
         match token {
             Token::End => return (Some(effects), true),
             Token::Semicolon => return (Some(effects), false),
             Token::Unsure => effects = effects.then(Effects::UNKNOWN),
-            // A function called by a quoted name: a user's own.
-            Token::Open if matches!(previous, Token::Quoted) => effects.writes = true,
-            Token::Open => {
-                if let Token::Word(name) = previous {
-                    effects.writes |= !functions::is_harmless(name, dialect);
-                }
-            }
+            Token::Open => effects.writes |= !name.may_be_called(dialect),
             Token::Word(word) => match word.len() {
-                3 if word.eq_ignore_ascii_case("for") => effects.locks |= lexer.locks_follow(),
+                3 if word.eq_ignore_ascii_case("for") => {
+                    effects.locks |= lexer.locks_follow();
+                    // NEXT VALUE FOR a sequence.
+                    effects.writes |= name.is("value");
+                }
                 4 if word.eq_ignore_ascii_case("lock") => effects.locks = true,
-                4 if word.eq_ignore_ascii_case("into") => effects.writes = true,
-                4 if word.eq_ignore_ascii_case("call") => effects.writes = true,
+                4 if word.eq_ignore_ascii_case("into") || word.eq_ignore_ascii_case("call") => effects.writes = true,
                 5 if word.eq_ignore_ascii_case("merge") => effects.writes = true,
                 6 => {
                     let verbs = ["insert", "update", "delete"];
                     effects.writes |= verbs.iter().any(|verb| word.eq_ignore_ascii_case(verb));
                 }
+                // MariaDB in Oracle's mode: sequence.nextval.
+                7 if word.eq_ignore_ascii_case("nextval") => effects.writes = true,
                 _ => {}
             },
             _ => {}
         }
-        previous = token;
+        name.follow(token);
+    }
+}
+
+/// The name that stands before a parenthesis, as far as it matters.
+#[derive(Clone, Copy, Debug, Default)]
+struct Name<'a> {
+    last: Option<Token<'a>>,
+    /// What stood before the dot before the last word.
+    qualifier: Option<Token<'a>>,
+    before_dot: Option<Token<'a>>,
+}
+
+impl<'a> Name<'a> {
+    fn follow(&mut self, token: Token<'a>) {
+        match (token, self.last) {
+            (Token::Dot, last) => self.before_dot = last,
+            (_, Some(Token::Dot)) => self.qualifier = self.before_dot,
+            _ => self.qualifier = None,
+        }
+        self.last = Some(token);
+    }
+
+    fn is(&self, word: &str) -> bool {
+        matches!(self.last, Some(Token::Word(last)) if last.eq_ignore_ascii_case(word))
+    }
+
+    /// Whether a parenthesis after this name calls nothing, or what surely does not write. A quoted name is a user's
+    /// own function, and so is a qualified one unless PostgreSQL's catalog qualifies it.
+    fn may_be_called(&self, dialect: Dialect) -> bool {
+        match (self.last, self.qualifier) {
+            (Some(Token::Word(name)), None) => functions::is_harmless(name, dialect),
+            (Some(Token::Word(name)), Some(Token::Word(qualifier))) => {
+                qualifier.eq_ignore_ascii_case("pg_catalog") && functions::is_harmless(name, dialect)
+            }
+            (Some(Token::Quoted), _) | (Some(Token::Word(_)), Some(_)) => false,
+            _ => true,
+        }
     }
 }
 
 /// EXPLAIN: a read, unless it runs (ANALYZE) what is not one.
 fn explain(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
-    let (effects, ended) = query(lexer, dialect);
-    // MySQL's EXPLAIN ANALYZE runs reads only; elsewhere the words of a write are in the text.
-    let runs = effects.is_some_and(|effects| effects.writes) && lexer.saw_analyse();
-    (Some(if runs { Effects::UNKNOWN } else { Effects::default() }), ended)
-}
-
-/// SET: the session's own business, unless it reaches further. MySQL's `autocommit` decides whether every statement
-/// opens a transaction.
-fn set(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
-    let mut effects = Effects::default();
-    let mut named = false;
-    let mut previous = Token::Other;
-    loop {
-        let token = lexer.next();
-        match token {
-            Token::End => return (Some(effects), true),
-            Token::Semicolon => return (Some(effects), false),
-            Token::Unsure => effects = effects.then(Effects::UNKNOWN),
-            Token::Open => {
-                let harmless = matches!(previous, Token::Word(name) if functions::is_harmless(name, dialect));
-                effects.writes |= !harmless;
-            }
-            Token::Word(word) => {
-                let far = ["global", "persist", "persist_only", "password", "select"];
-                let far = far.iter().any(|known| word.eq_ignore_ascii_case(known));
-                // MySQL's SET DEFAULT ROLE is stored; PostgreSQL's SET ROLE is the session's.
-                if far || (dialect != Dialect::PostgreSql && word.eq_ignore_ascii_case("role")) {
-                    effects = effects.then(Effects::UNKNOWN);
-                } else if dialect == Dialect::MySql && word.eq_ignore_ascii_case("autocommit") {
-                    named = true;
-                } else if named && ["off", "false"].iter().any(|known| word.eq_ignore_ascii_case(known)) {
-                    effects.autocommit = Some(false);
-                } else if named && ["on", "true", "default"].iter().any(|known| word.eq_ignore_ascii_case(known)) {
-                    effects.autocommit = Some(true);
-                }
-            }
-            Token::Number(number) if named => {
-                effects.autocommit = Some(number != "0");
-                named = false;
-            }
+    const READS: [&str; 4] = ["select", "with", "values", "table"];
+    const OTHERS: [&str; 10] =
+        ["insert", "update", "delete", "merge", "replace", "create", "execute", "declare", "refresh", "call"];
+    let one_of = |word: &str, known: &[&str]| known.iter().any(|known| word.eq_ignore_ascii_case(known));
+    let mut ahead = lexer.clone();
+    let explained = loop {
+        match ahead.next() {
+            Token::Word(word) if one_of(word, &READS) => break true,
+            Token::Word(word) if one_of(word, &OTHERS) => break false,
+            Token::End | Token::Semicolon => break false,
             _ => {}
         }
-        previous = token;
-    }
-}
-
-/// PRAGMA: a read if it only asks, or sets what concerns this connection alone.
-fn pragma(lexer: &mut Lexer<'_>) -> (Option<Effects>, bool) {
-    const OWN: [&str; 9] = [
-        "foreign_keys",
-        "legacy_alter_table",
-        "defer_foreign_keys",
-        "query_only",
-        "busy_timeout",
-        "cache_size",
-        "synchronous",
-        "temp_store",
-        "recursive_triggers",
-    ];
-    const ASKING: [&str; 9] = [
-        "table_info",
-        "table_xinfo",
-        "table_list",
-        "index_info",
-        "index_xinfo",
-        "index_list",
-        "foreign_key_list",
-        "foreign_key_check",
-        "integrity_check",
-    ];
-    let name = match lexer.next() {
-        Token::Word(name) => name,
-        token => return finish_after(lexer, token, Effects::UNKNOWN),
     };
-    let known = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
-    if known(&OWN) || known(&ASKING) {
-        return finish(lexer, Effects::default());
-    }
-    match lexer.next() {
-        token @ (Token::End | Token::Semicolon) => finish_after(lexer, token, Effects::default()),
-        token => finish_after(lexer, token, Effects { writes: true, ..Effects::default() }),
-    }
+    let (effects, ended) = query(lexer, dialect);
+    let reads = explained && !effects.is_some_and(|effects| effects.writes);
+    (Some(if reads || !lexer.saw_analyse() { Effects::default() } else { Effects::UNKNOWN }), ended)
 }
 
 /// COMMIT, END, ROLLBACK, ABORT, with AND CHAIN, TO SAVEPOINT or PREPARED.

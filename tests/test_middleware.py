@@ -116,6 +116,61 @@ def test_async_streams():
     assert asyncio.run(main()) == [b"replica2 use_replica\n"] * 3
 
 
+def test_an_async_stream_runs_inside_the_request_and_keeps_what_it_opens():
+    async def main():
+        response = await AsyncClient().get("/async/stream/plain/")
+        chunks = []
+        async for chunk in response.streaming_content:
+            chunks.append(chunk.decode().strip())
+            assert explain(Item).reason == "balanced"
+        return chunks
+
+    first, *others = asyncio.run(main())
+    replica = first.split()[0]
+    assert first == f"{replica} balanced"
+    assert others == ["default use_primary", "default use_primary", f"{replica} sticky"]
+
+
+def test_the_stream_of_an_async_class_runs_inside_its_scope():
+    async def main():
+        response = await AsyncClient().get("/async/class/stream/")
+        return [chunk async for chunk in response.streaming_content]
+
+    assert asyncio.run(main()) == [b"replica2 use_replica\n"]
+
+
+def test_the_end_of_a_stream_runs_inside_too():
+    seen = []
+
+    def body():
+        try:
+            yield b"a"
+            yield b"b"
+        finally:
+            seen.append(explain(Item).reason)
+
+    def view(request):
+        return StreamingHttpResponse(body())
+
+    response = ReplicaMiddleware(use_primary(view))(RequestFactory().get("/"))
+    assert next(iter(response.streaming_content)) == b"a"
+    response.close()
+    assert seen == ["use_primary"]
+
+
+def test_a_file_that_asks_the_database_is_read_inside():
+    class Stored(io.BytesIO):
+        def read(self, *args):
+            seen.append(explain(Item).reason)
+            return super().read(*args)
+
+    seen = []
+    response = use_primary(lambda request: FileResponse(Stored(b"content")))(RequestFactory().get("/"))
+    assert response.getvalue() == b"content"
+    assert set(seen) == {"use_primary"}
+    response.close()
+
+
 def test_a_rendered_response_can_be_pickled():
     template = engines["django"].from_string("{{ where }}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+import psycopg
 import pytest
 from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client, override_settings
@@ -233,6 +234,85 @@ def routines(servers: Cluster, database: str):
     servers.primary.query(f"DROP {kind} add_tag", database)
 
 
+def composed_insert() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(psycopg.sql.SQL("INSERT INTO app_tag (name) VALUES ('x')"))
+
+
+def stream() -> None:
+    with connection.cursor() as cursor:
+        list(cursor.stream("INSERT INTO app_tag (name) VALUES ('x') RETURNING id"))
+
+
+def bytes_insert() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(b"INSERT INTO app_tag (name) VALUES ('x')")
+
+
+def hidden_behind_a_carriage_return() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 -- x\r; INSERT INTO app_tag (name) VALUES ('x')")
+
+
+def set_statement() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET STATEMENT max_statement_time=5 FOR INSERT INTO app_tag (name) VALUES ('x')")
+
+
+def not_atomic() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN NOT ATOMIC INSERT INTO app_tag (name) VALUES ('x'); END")
+
+
+def a_second_begin() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("START TRANSACTION")
+        cursor.execute("INSERT INTO app_tag (name) VALUES ('x')")
+        cursor.execute("START TRANSACTION")
+        cursor.execute("ROLLBACK")
+
+
+def a_begin_inside_atomic() -> None:
+    with contextlib.suppress(ZeroDivisionError), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("INSERT INTO app_tag (name) VALUES ('x')")
+        cursor.execute("BEGIN")
+        raise ZeroDivisionError
+
+
+def after_an_implicit_commit() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("CREATE TABLE passing (id int)")
+        cursor.execute("INSERT INTO app_tag (name) VALUES ('x')")
+        cursor.execute("DROP TABLE passing")
+
+
+def after_django_took_autocommit_back() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET autocommit = 0")
+        with transaction.atomic():
+            pass
+        cursor.execute("INSERT INTO app_tag (name) VALUES ('x')")
+
+
+def autocommit_by_a_value_that_cannot_be_read() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET @old = @@autocommit, autocommit = 0")
+        cursor.execute("INSERT INTO app_tag (name) VALUES ('x')")
+        cursor.execute("SET autocommit = @old")
+
+
+MYSQL += [
+    a_second_begin,
+    a_begin_inside_atomic,
+    after_an_implicit_commit,
+    after_django_took_autocommit_back,
+    autocommit_by_a_value_that_cannot_be_read,
+]
+WAYS["mariadb"] = [*MYSQL, set_statement, not_atomic]
+WAYS["postgresql"] += [composed_insert, stream, bytes_insert, hidden_behind_a_carriage_return]
+
+
 @pytest.mark.usefixtures("routines")
 @pytest.mark.parametrize("debug", [False, True])
 def test_every_way_to_write_pins(servers: Cluster, debug: bool):
@@ -269,6 +349,38 @@ def test_transactions_sent_as_text(servers: Cluster):
         Tag.objects.create(name="x")
         cursor.execute("COMMIT")
         assert reason() == "pinned"
+
+
+def test_transactions_sent_as_something_else_than_text(servers: Cluster):
+    begin = psycopg.sql.SQL("BEGIN") if servers.engine == "postgresql" else b"BEGIN"
+    with use_replica(stale_ok=True), connection.cursor() as cursor:
+        cursor.execute(begin)
+        assert reason() == "transaction"
+        cursor.execute("ROLLBACK")
+        assert reason() == "balanced"
+
+
+def test_a_guard_set_inside_a_transaction_would_end_with_it(servers: Cluster):
+    connections["replica1"].settings_dict.update(connections.settings["default"])
+    connections["replica1"].close()
+    with override_settings(REPLICANT={}), transaction.atomic(using="replica1"):
+        Tag.objects.using("replica1").create(name="x")
+        with override_settings(REPLICANT=EXEMPT):
+            Tag.objects.using("replica1").count()
+            transaction.set_rollback(True, using="replica1")
+    with pytest.raises(ReplicaWriteError):
+        Tag.objects.using("replica1").create(name="x")
+
+
+def test_a_session_without_autocommit_is_read_only_after_a_rollback(servers: Cluster):
+    wrapper = connections["replica1"]
+    wrapper.settings_dict.update({**connections.settings["default"], "AUTOCOMMIT": False})
+    wrapper.close()
+    Tag.objects.using("replica1").count()
+    wrapper.rollback()
+    with pytest.raises(ReplicaWriteError):
+        Tag.objects.using("replica1").create(name="x")
+    wrapper.rollback()
 
 
 def test_what_the_server_commits_by_itself_is_visible_at_once(servers: Cluster):

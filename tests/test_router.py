@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, models, router, transaction
 from django.test import override_settings
+from django.utils.functional import SimpleLazyObject
 
 import replicant
-from replicant import NoReplicaAvailable, ReplicaRouter, _core, explain, request_scope, use_primary, use_replica
+from replicant import NoReplicaAvailable, ReplicaRouter, _core, conf, explain, request_scope, use_primary, use_replica
 from replicant.tracing import record_queries
 from tests.app.models import Account, Item, ItemProxy, Note, Piece
 
@@ -90,8 +92,6 @@ def test_row_1_an_instance_from_outside_of_its_cluster_is_followed_there():
 def test_row_1_an_instance_of_another_cluster_does_not_lead_there():
     clusters = {"default": {"REPLICAS": ["replica1"]}, "other": {"REPLICAS": ["replica2"], "MODELS": ["auth"]}}
     with override_settings(REPLICANT=clusters):
-        from django.contrib.auth.models import User
-
         user = User(pk=1)
         user._state.db = "replica2"
         assert explain(Item, instance=user).alias == "replica1"
@@ -231,6 +231,18 @@ def test_row_7b_an_object_graph_reads_from_one_replica():
     assert all(explain(Piece, instance=item)[:2] == ("replica2", "instance") for _ in range(20))
     with request_scope():
         assert reason(Piece, instance=item) == "balanced"
+
+
+def test_row_7_a_lazy_user_is_placed_like_the_user():
+    user = SimpleLazyObject(lambda: User(pk=1))
+    user._state.db = "default"
+    with replicant_with(PRIMARY_ONLY=["auth"]):
+        assert reason(Item, instance=user) == "balanced"
+    clusters = {"default": {"REPLICAS": ["replica1"]}, "other": {"REPLICAS": ["replica2"], "MODELS": ["auth"]}}
+    with override_settings(REPLICANT=clusters):
+        user._state.db = "other"
+        assert router.db_for_write(User, instance=user) == "other"
+        assert router.db_for_write(Item, instance=user) == "default"
 
 
 def test_an_unsaved_instance_says_nothing():
@@ -437,6 +449,37 @@ def test_changed_settings_take_effect_at_once():
     with override_settings(REPLICANT={}):
         assert explain(Item).alias is None
     assert explain(Item).alias in REPLICAS
+
+
+def test_settings_that_changed_while_they_were_read_are_not_put_in_force(monkeypatch: pytest.MonkeyPatch):
+    real, late = conf.read, []
+
+    def read():
+        found = real()
+        if not late:
+            # Somebody else changes the settings now, and what was read is of yesterday.
+            late.append(override_settings(REPLICANT={"default": {"REPLICAS": ["replica1"], "READS": "primary"}}))
+            late[0].enable()
+        return found
+
+    monkeypatch.setattr(conf, "read", read)
+    _core.invalidate()
+    try:
+        assert reason() == "default"
+    finally:
+        late[0].disable()
+    assert reason() == "balanced"
+
+
+def test_other_settings_matter_too():
+    assert reason() == "balanced"
+    for setting in ("DATABASES", "INSTALLED_APPS"):
+        before = _core.generation()
+        conf._changed(setting=setting)
+        assert _core.generation() > before
+    before = _core.generation()
+    conf._changed(setting="DEBUG")
+    assert _core.generation() == before
 
 
 def test_a_rebuild_keeps_scopes_and_records():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import inspect
@@ -10,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -324,6 +326,110 @@ def test_async_generators():
         assert closed == ["sticky"]
 
     asyncio.run(main())
+
+
+def test_what_a_generator_opens_itself_lasts_from_step_to_step():
+    @use_replica
+    def generate():
+        with use_primary():
+            yield reason()
+            yield reason()
+            with use_replica("replica2"):
+                yield reason()
+            yield reason()
+        yield reason()
+
+    running = generate()
+    seen = []
+    for item in running:
+        assert reason() == "balanced"
+        seen.append(item)
+    assert seen == ["use_primary", "use_primary", "use_replica", "use_primary", "balanced"]
+
+    # Also when it is resumed inside another scope, which it then is inside of.
+    running = generate()
+    next(running)
+    with request_scope():
+        assert next(running) == "use_primary"
+        Item.objects.create(name="x")
+        assert [next(running), next(running), next(running)] == ["pinned", "use_primary", "pinned"]
+
+
+def test_what_an_async_generator_opens_itself_lasts_from_step_to_step():
+    @use_replica
+    async def generate():
+        async with use_primary():
+            yield reason()
+            yield reason()
+        yield reason()
+
+    async def main():
+        seen = []
+        async for item in generate():
+            assert reason() == "balanced"
+            seen.append(item)
+        assert seen == ["use_primary", "use_primary", "balanced"]
+
+    asyncio.run(main())
+
+
+def test_what_a_decorated_function_returns_runs_inside():
+    def plainly(function):
+        return lambda *args: function(*args)
+
+    @use_primary
+    @plainly
+    def generator():
+        yield reason()
+
+    @use_primary
+    @plainly
+    async def async_generator():
+        yield reason()
+
+    class Awaitable:
+        def __await__(self):
+            yield from asyncio.sleep(0).__await__()
+            return reason()
+
+    @use_primary
+    def awaitable():
+        return Awaitable()
+
+    async def main():
+        assert await awaitable() == "use_primary"
+        assert [item async for item in async_generator()] == ["use_primary"]
+        assert reason() == "balanced"
+        future = asyncio.get_running_loop().create_future()
+        assert use_primary(lambda: future)() is future
+
+    assert list(generator()) == ["use_primary"]
+    asyncio.run(main())
+
+
+def test_a_generator_that_was_thrown_into_is_freed_at_once():
+    class Held:
+        pass
+
+    @use_replica
+    def generate(held):
+        while True:
+            with contextlib.suppress(KeyError):
+                yield
+
+    held = Held()
+    gone = weakref.ref(held)
+    running = generate(held)
+    del held
+    next(running)
+    running.throw(KeyError())
+    gc.disable()
+    try:
+        running.close()
+        del running
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 # Threads and tasks.

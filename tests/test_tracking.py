@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
@@ -250,6 +254,87 @@ def test_integrity_errors_inside_get_or_create_do_not_confuse_it():
         assert not is_pinned()
 
 
+def test_an_inner_savepoint_does_not_publish_what_the_outer_one_may_take_back():
+    cursor = connection.cursor()
+    with request_scope():
+        cursor.execute("SAVEPOINT a")
+        Item.objects.create(name="x")
+        cursor.execute("SAVEPOINT b")
+        cursor.execute("RELEASE b")
+        assert reason() == "transaction"
+        cursor.execute("ROLLBACK")
+        assert not is_pinned()
+
+
+def test_a_transaction_begun_together_with_its_write_counts_when_it_commits():
+    settings = {"default": {"REPLICAS": ["replica1"], "PIN_SECONDS": 0.3}}
+    for begin in ("BEGIN; INSERT INTO app_tag (name) VALUES ('x')", "BEGIN"):
+        with override_settings(REPLICANT=settings):
+            cursor = connection.cursor()
+            cursor.executescript(begin)
+            assert reason() == "transaction"
+            cursor.execute("INSERT INTO app_tag (name) VALUES ('x')")
+            time.sleep(0.4)
+            cursor.execute("COMMIT")
+            assert is_pinned()
+
+
+def test_what_is_sent_to_a_replica_pins_nobody():
+    with request_scope():
+        connections["replica1"].cursor().executescript("SELECT 1;")
+        assert not is_pinned()
+        _core.record().wrote("replica1")
+        assert not is_pinned()
+
+
+def test_connections_that_were_tracked_leave_no_transaction_behind():
+    def open_one():
+        connection.cursor().execute("BEGIN")
+        assert _core.text_transaction() == before + 1
+        connection.close()
+        del connections["default"]
+
+    explain(Item)
+    before = _core.text_transaction()
+    thread = threading.Thread(target=open_one)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert _core.text_transaction() == before
+
+
+WITHOUT_THE_APP = """
+import os, sys, django
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+    DATABASES=dict.fromkeys(["default", "replica1"], {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}),
+    DATABASE_ROUTERS=["replicant.ReplicaRouter"],
+    REPLICANT={"default": {"REPLICAS": ["replica1"]}},
+)
+django.setup()
+from django.contrib.auth.models import Group
+from django.db import connection, connections
+from replicant import ReplicaWriteError, explain, request_scope
+
+connection.cursor().execute("CREATE TABLE one (id int)")
+with request_scope():
+    assert explain(Group).reason == "balanced"
+    connection.cursor().execute("CREATE TABLE two (id int)")
+    assert explain(Group).reason == "pinned", explain(Group)
+try:
+    connections["replica1"].cursor().execute("CREATE TABLE one (id int)")
+except ReplicaWriteError:
+    print("guarded")
+"""
+
+
+def test_without_the_app_in_installed_apps_the_router_sees_to_it_all():
+    command = [sys.executable, "-X", "dev", "-c", WITHOUT_THE_APP]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.stdout, result.returncode) == ("guarded\n", 0), result.stderr
+
+
 # Who remembers.
 
 
@@ -262,8 +347,6 @@ def test_the_pin_of_a_thread_ends_and_begins_with_the_commit():
 
 
 def test_another_thread_is_not_pinned():
-    import threading
-
     Item.objects.create(name="x")
     seen = []
     thread = threading.Thread(target=lambda: seen.append(reason()))
@@ -309,6 +392,13 @@ def test_a_replicas_session_is_read_only(caplog: pytest.LogCaptureFixture):
     assert Item.objects.using("replica1").count() == 2
 
 
+def test_a_replicas_next_session_is_read_only_too():
+    assert Item.objects.using("replica1").count() == 0
+    connections["replica1"].close()
+    with pytest.raises(ReplicaWriteError):
+        Item.objects.using("replica1").create(name="x")
+
+
 def test_a_guard_that_cannot_be_set_inside_a_transaction_is_set_after_it():
     with override_settings(REPLICANT={}), transaction.atomic(using="replica1"):
         Item.objects.using("replica1").create(name="x")
@@ -336,6 +426,15 @@ def test_queries_are_recorded_with_their_reasons():
         ("default", "pinned"),
     ]
     assert all(query.seconds > 0 for query in queries)
+
+
+def test_the_innermost_recording_collects_and_the_outer_goes_on():
+    with record_queries() as outer:
+        Item.objects.count()
+        with record_queries() as inner:
+            Item.objects.count()
+        Item.objects.count()
+    assert (len(outer), len(inner)) == (2, 1)
 
 
 def test_the_pinned_read_finds_the_row_and_the_replicas_read_does_not():

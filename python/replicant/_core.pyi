@@ -19,7 +19,6 @@ __all__ = [
     "ReplicaRouter",
     "Scope",
     "ScopeNode",
-    "SharedCell",
     "__version__",
     "after_fork",
     "analyse",
@@ -83,25 +82,25 @@ class ReplicaRouter:
 class ScopeNode:
     """An entered scope and all those around it. Opaque: set ``scope_variable`` to it to be inside of them all."""
 
-@final
-class SharedCell:
-    """What a scope remembers, to be handed to another entry of it."""
-
 @disjoint_base
 class Scope:
-    """What may be entered: a request, a migration, ``use_primary`` or ``use_replica``."""
+    """What may be entered: ``"request"``, ``"migrate"``, ``"use_primary"`` or ``"use_replica"``."""
 
     def __new__(
         cls,
-        kind: Literal["request", "migrate", "use_primary", "use_replica"] | str,
+        kind: str,
         alias: str | None = None,
         stale_ok: bool = False,
     ) -> Scope: ...
-    def enter(self, cell: SharedCell | None = None) -> SharedCell:
-        """Enter the scope in the current context, with the memory of an earlier entry if one is given.
+    def fresh(self) -> Scope:
+        """Another scope of the same kind, told apart when it is left or resumed."""
 
-        Returns the memory in force. Raises ``ImproperlyConfigured`` if no cluster has the alias.
-        """
+    def enter(self) -> None:
+        """Enter the scope in the current context. Raises ``ImproperlyConfigured`` if no cluster has the alias."""
+
+    def resume(self, suspended: ScopeNode | None) -> None:
+        """Enter the scope again with all that was open inside of it when ``suspended`` was the innermost scope; for
+        the first time with None."""
 
     def leave(self) -> None:
         """Leave the scope; what was entered since and is still open stays open."""
@@ -128,8 +127,11 @@ scope_variable: ContextVar[ScopeNode | None]
 def record() -> Record:
     """The record in force here. With no request open it is begun, and belongs to this thread or task from now on."""
 
-def configure(clusters: Iterable[_Cluster]) -> None:
-    """Put clusters in force. What was known of members that were there before is kept."""
+def configure(clusters: Iterable[_Cluster], generation: int) -> None:
+    """Put clusters in force, unless the settings have changed since they were read, under the number ``generation``.
+
+    What was known of members that were there before is kept.
+    """
 
 def invalidate() -> None:
     """The settings have changed: the next question reads them anew."""
@@ -168,8 +170,8 @@ def in_transaction(alias: str) -> bool:
 def public_lookup(force: bool | None = None) -> bool:
     """Force (or no longer force) the public lookup of connections; returns whether it is in use. For tests."""
 
-def text_transaction(open: bool) -> None:
-    """Count the connections with a transaction that was sent as text."""
+def text_transaction(open: bool | None = None) -> int:
+    """Count one connection more (or fewer) with a transaction that was sent as text; returns how many there are."""
 
 def verb(sql: str, vendor: str) -> str:
     """The first word of a statement, in capitals; empty if it does not begin with a word."""

@@ -8,7 +8,6 @@ changes, so that ``override_settings`` takes effect at once.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,19 +60,21 @@ class Cluster:
     guard: bool = field(default=True)
 
 
+#: The largest weight, and the longest time in seconds: thirty years.
+_LARGEST = 1e9
+
+
 def _number(
-    low: float, high: float = math.inf, *, none: bool = False, above: bool = False
+    low: float, high: float = _LARGEST, *, none: bool = False, above: bool = False
 ) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
         if value is None and none:
             return None
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if number and (low < value <= high or (value == low and not above)):
             return None
-        wanted = f"a number {'above' if above else 'of at least'} {low:g}"
-        if high != math.inf:
-            wanted = f"a number from {low:g} to {high:g}"
-        return wanted + (" or None" if none else "")
+        begins = f"above {low:g}, up" if above else f"from {low:g}"
+        return f"a number {begins} to {high:g}{' or None' if none else ''}"
 
     return check
 
@@ -346,6 +347,7 @@ def load() -> None:
     global _guarded
     from replicant import hooks
 
+    generation = _core.generation()
     clusters, problems = read()
     errors = [problem for problem in problems if problem.is_error]
     if errors:
@@ -353,7 +355,7 @@ def load() -> None:
     # Also for those who left the app out of INSTALLED_APPS.
     hooks.install()
     _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}
-    _core.configure(clusters)
+    _core.configure(clusters, generation)
 
 
 def is_guarded(alias: str) -> bool:

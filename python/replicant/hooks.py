@@ -15,8 +15,16 @@ from replicant.tracking import track
 _UID = "replicant.hooks"
 
 
+_installed = False
+
+
 def install() -> None:
     """Watch every connection from now on, those of this thread that are open included. May be called again."""
+    global _installed
+    if _installed:
+        # Not merely idempotent: connecting a signal takes a lock, which a fork in the middle would never release.
+        return
+    _installed = True
     connection_created.connect(_opened, dispatch_uid=_UID)
     for connection in connections.all(initialized_only=True):
         track(connection)

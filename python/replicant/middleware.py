@@ -10,7 +10,8 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from replicant.scopes import finish_later, request_scope, use_primary
+from replicant.responses import finish_later
+from replicant.scopes import request_scope, use_primary
 
 #: Methods that change nothing (RFC 9110, section 9.2.1), as far as views have them.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -5,22 +5,20 @@ tasks, and never leaks into others. Each is a context manager, sync and async, a
 decorator of whatever a view, a task or a helper may be.
 
 What a decorated function returns may run later: a template that renders lazily, a streamed body, a coroutine. That
-runs inside the function's scope, too; see :func:`finish_later`.
+runs inside the function's scope, too; see :mod:`replicant.responses`.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar, cast, overload
 
 from asgiref.sync import iscoroutinefunction
-from django.http import StreamingHttpResponse
 
 from replicant import _core
+from replicant.responses import Suspended, async_generator_function, finish_later, generator_function
 
 _Scope = TypeVar("_Scope", bound="_ContextScope")
 _Decorated = TypeVar("_Decorated")
@@ -116,9 +114,9 @@ def _decorate(scope: UseScope, decorated: Any) -> Any:
             f"use_replica and use_primary take an alias (a string), a function or a class, not {decorated!r}."
         )
     if inspect.isasyncgenfunction(decorated):
-        return _decorate_async_generator(scope, decorated)
+        return functools.wraps(decorated)(async_generator_function(decorated, lambda: _Resumed(scope)))
     if inspect.isgeneratorfunction(decorated):
-        return _decorate_generator(scope, decorated)
+        return functools.wraps(decorated)(generator_function(decorated, lambda: _Resumed(scope)))
     if iscoroutinefunction(decorated):
 
         @functools.wraps(decorated)
@@ -145,151 +143,15 @@ def _decorate_class(scope: UseScope, decorated: type) -> type:
     return decorated
 
 
-def _decorate_generator(scope: UseScope, decorated: Callable[..., Any]) -> Callable[..., Any]:
-    """The scope is open only while the body runs, not while the consumer does; the sticky replica stays."""
+class _Resumed(Suspended):
+    """A scope entered again at each step of a generator, with all that its body had open inside.
 
-    @functools.wraps(decorated)
-    def generate(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        resumed = _Resumed(scope)
-        generator = decorated(*args, **kwargs)
-        # What `yield from` does, with the scope around each step.
-        step: Callable[..., Any] = next
-        sent: tuple[Any, ...] = ()
-        while True:
-            try:
-                with resumed:
-                    item = step(generator, *sent)
-            except StopIteration as stop:
-                return stop.value
-            try:
-                received = yield item
-            except GeneratorExit:
-                with resumed:
-                    generator.close()
-                raise
-            except BaseException as error:
-                step, sent = type(generator).throw, (error,)
-            else:
-                step, sent = type(generator).send, (received,)
-
-    return generate
-
-
-def _decorate_async_generator(scope: UseScope, decorated: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(decorated)
-    async def generate(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        resumed = _Resumed(scope)
-        generator = decorated(*args, **kwargs)
-        step: Callable[..., Any] = type(generator).__anext__
-        sent: tuple[Any, ...] = ()
-        while True:
-            try:
-                with resumed:
-                    item = await step(generator, *sent)
-            except StopAsyncIteration:
-                return
-            try:
-                received = yield item
-            except GeneratorExit:
-                with resumed:
-                    await generator.aclose()
-                raise
-            except BaseException as error:
-                step, sent = type(generator).athrow, (error,)
-            else:
-                step, sent = type(generator).asend, (received,)
-
-    return generate
-
-
-class _Resumed:
-    """A scope entered again and again, with the memory of its first entry: one generator, one sticky replica."""
+    It is open only while the body runs, not while the consumer does; the sticky replica stays.
+    """
 
     def __init__(self, scope: UseScope) -> None:
-        self._scope = scope
-        self._cell: _core.SharedCell | None = None
+        super().__init__(None)
+        self._scope = scope.fresh()
 
-    def __enter__(self) -> None:
-        self._cell = self._scope.enter(self._cell)
-
-    def __exit__(self, *error: object) -> None:
-        self._scope.leave()
-
-
-# What happens after the function has returned.
-
-
-@contextmanager
-def _inside(node: _core.ScopeNode | None) -> Iterator[None]:
-    """Run the block inside exactly the scopes of ``node``."""
-    outer = _core.scope_variable.get(None)
-    _core.scope_variable.set(node)
-    try:
-        yield
-    finally:
-        _core.scope_variable.set(outer)
-
-
-def finish_later(result: Any) -> Any:
-    """Make what ``result`` does later run inside the scopes that are open now.
-
-    Concerns a coroutine (``dispatch`` of an async class-based view returns one), a response that is not yet rendered
-    and a streamed one; anything else is returned as it is.
-    """
-    if inspect.iscoroutine(result):
-        return _finish_coroutine(result, _core.scope_variable.get(None))
-    if isinstance(result, StreamingHttpResponse):
-        _stream_inside(result, _core.scope_variable.get(None))
-    elif getattr(result, "is_rendered", True) is False:
-        _render_inside(result, _core.scope_variable.get(None))
-    return result
-
-
-async def _finish_coroutine(result: Any, node: _core.ScopeNode | None) -> Any:
-    with _inside(node):
-        return finish_later(await result)
-
-
-def _render_inside(response: Any, node: _core.ScopeNode | None) -> None:
-    render = response.render
-
-    def render_inside() -> Any:
-        # The class's own method again, so that a rendered response can be pickled into a cache.
-        response.__dict__.pop("render", None)
-        with _inside(node):
-            return render()
-
-    response.render = render_inside
-
-
-def _stream_inside(response: StreamingHttpResponse, node: _core.ScopeNode | None) -> None:
-    if getattr(response, "file_to_stream", None) is not None:
-        # A file: no query runs, and the server may send it by itself.
-        return
-    content = response.streaming_content
-    if response.is_async:
-        response.streaming_content = _chunks_async(content, node)  # type: ignore[arg-type]
-    else:
-        response.streaming_content = _chunks(content, node)  # type: ignore[arg-type]
-
-
-def _chunks(content: Iterator[bytes], node: _core.ScopeNode | None) -> Iterator[bytes]:
-    iterator = iter(content)
-    while True:
-        with _inside(node):
-            try:
-                chunk = next(iterator)
-            except StopIteration:
-                return
-        yield chunk
-
-
-async def _chunks_async(content: AsyncIterator[bytes], node: _core.ScopeNode | None) -> AsyncIterator[bytes]:
-    iterator = aiter(content)
-    while True:
-        with _inside(node):
-            try:
-                chunk = await anext(iterator)
-            except StopAsyncIteration:
-                return
-        yield chunk
+    def _enter(self) -> None:
+        self._scope.resume(self._node)

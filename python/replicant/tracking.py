@@ -11,16 +11,15 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import CursorWrapper
 
 from replicant import _core, conf
+from replicant.cursors import tell_of_bypasses
 from replicant.engines import engine_of
 from replicant.errors import ReplicaWriteError
 from replicant.tracing import Query, recording
@@ -31,7 +30,7 @@ logger = logging.getLogger("replicant")
 _ATTRIBUTE = "_replicant_tracker"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
 _CONTROL_VERBS = frozenset({"BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET", "PRAGMA"})
-_MATTERS = _CONTROLS | _core.WRITES
+_MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE
 
 
 def track(connection: BaseDatabaseWrapper) -> Tracker:
@@ -52,6 +51,8 @@ class Tracker:
         self._autocommit_off = False
         #: The records of those who wrote in the open transaction.
         self._pending: set[_core.Record] = set()
+        #: A statement may have ended the transaction without saying so: what is written next counts at once.
+        self._is_uncertain = False
         #: The configuration this connection is prepared for.
         self._generation: int | None = None
         self._is_primary = False
@@ -59,30 +60,24 @@ class Tracker:
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
-        # First in the list, so that other wrappers are inside of it and cannot hide a statement.
-        connection.execute_wrappers.insert(0, self)
+        connection.execute_wrappers.append(self)
         self._wrap_method(connection, "_commit", self._after_commit)
         self._wrap_method(connection, "_rollback", self._after_end)
         self._wrap_method(connection, "_close", self._after_end)
         self._wrap_method(connection, "set_autocommit", self._after_set_autocommit)
-        for name in ("make_cursor", "make_debug_cursor"):
-            make = getattr(connection, name)
-            connection.__dict__[name] = functools.partial(_make_cursor, make)
+        tell_of_bypasses(connection, self._after_bypass)
 
     @staticmethod
-    def _wrap_method(
-        connection: BaseDatabaseWrapper, name: str, after: Callable[[BaseDatabaseWrapper, bool], None]
-    ) -> None:
+    def _wrap_method(connection: BaseDatabaseWrapper, name: str, after: Callable[[BaseDatabaseWrapper], None]) -> None:
         method = getattr(connection, name)
 
         @functools.wraps(method)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            autocommit_before = connection.autocommit
             try:
                 return method(*args, **kwargs)
             finally:
                 # Also after an error: a COMMIT whose answer was lost may have been carried out.
-                after(connection, autocommit_before)
+                after(connection)
 
         connection.__dict__[name] = wrapped
 
@@ -94,9 +89,9 @@ class Tracker:
         self._after_end(connection)
         self._read_only = False
         self._generation = None
-        self._prepare(connection)
+        self._prepare(connection, is_new=True)
 
-    def _prepare(self, connection: BaseDatabaseWrapper) -> None:
+    def _prepare(self, connection: BaseDatabaseWrapper, *, is_new: bool = False) -> None:
         """Bring the session in line with the configuration in force."""
         generation = _core.generation()
         try:
@@ -107,15 +102,15 @@ class Tracker:
         self._is_primary = role == "primary"
         read_only = conf.is_guarded(connection.alias)
         if read_only != self._read_only:
-            if self._transaction_is_open(connection):
+            if self._transaction_is_open(connection) and not is_new:
                 # The setting would be lost with a rollback; the statement after the transaction comes here again.
                 return
             sql = engine_of(connection).read_only_sql(read_only)
             if sql is not None:
                 _send(connection, sql)
             self._read_only = read_only
-        # Reading the configuration may have built it, under a new number.
-        self._generation = generation if generation == _core.generation() else None
+        # Taken before the configuration was read: if it has changed since, the next statement comes here again.
+        self._generation = generation
 
     # What is sent on it.
 
@@ -139,44 +134,56 @@ class Tracker:
 
     @staticmethod
     def _effects(connection: BaseDatabaseWrapper, sql: Any) -> int:
+        if isinstance(sql, bytes):
+            sql = sql.decode(errors="replace")
         if isinstance(sql, str):
             return _core.analyse(sql, connection.vendor)
         # psycopg's composed statements and whatever else a driver takes.
         return _core.WRITES | _core.AT_ONCE
 
     def _after_statement(self, connection: BaseDatabaseWrapper, effects: int) -> None:
-        if effects & _core.WRITES:
-            self.wrote(connection, at_once=bool(effects & _core.AT_ONCE))
-        if effects & _CONTROLS:
+        if effects & (_CONTROLS | _core.AT_ONCE):
             self._after_control(connection, effects)
+        if effects & _core.WRITES:
+            self._wrote(connection)
 
-    def wrote(self, connection: BaseDatabaseWrapper, *, at_once: bool = False) -> None:
-        """A write was sent. It counts now, or when the open transaction commits."""
+    def _after_bypass(self, connection: BaseDatabaseWrapper) -> None:
+        """Something was sent that no wrapper saw: it may have done anything."""
+        if self._is_primary:
+            self._after_statement(connection, _core.WRITES | _core.AT_ONCE)
+
+    def _wrote(self, connection: BaseDatabaseWrapper) -> None:
+        """A write was sent. It counts now, or when the open transaction commits, or if that is not sure, twice."""
         record = _core.record()
         is_open = self._transaction_is_open(connection)
         if is_open:
             self._pending.add(record)
-        if at_once or not is_open:
+        if self._is_uncertain or not is_open:
             record.wrote(connection.alias)
 
     def _transaction_is_open(self, connection: BaseDatabaseWrapper) -> bool:
         return self.in_text_transaction or connection.in_atomic_block or not connection.autocommit
 
     def _after_control(self, connection: BaseDatabaseWrapper, effects: int) -> None:
-        """Somebody sent BEGIN, COMMIT or ROLLBACK as text."""
+        """A statement began or ended a transaction, or may have done so."""
         # Turning the server's autocommit on commits.
         commits = effects & (_core.COMMITS | _core.AUTOCOMMIT_ON)
+        rolls_back = effects & _core.ROLLS_BACK
+        at_once = bool(effects & _core.AT_ONCE)
         begins = bool(effects & _core.BEGINS)
         is_open = engine_of(connection).in_transaction(connection)
         if is_open is None:
-            ended = commits or effects & _core.ROLLS_BACK
-            is_open = begins or (self.in_text_transaction and not ended)
-        if commits and (begins or not is_open):
+            # If it may have ended, reads had better stay where they are.
+            is_open = begins or (self.in_text_transaction and not commits and not rolls_back)
+        elif not is_open and not rolls_back:
+            commits = True
+        if at_once or (commits and (begins or not is_open)):
             self._publish(connection)
-        if effects & _core.ROLLS_BACK:
+        if rolls_back:
             self._pending.clear()
         if effects & (_core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON):
             self._autocommit_off = bool(effects & _core.AUTOCOMMIT_OFF)
+        self._is_uncertain = at_once
         self._set_text_transaction(is_open or self._autocommit_off)
 
     def _set_text_transaction(self, is_open: bool) -> None:
@@ -189,17 +196,20 @@ class Tracker:
 
     # What Django does with it.
 
-    def _after_commit(self, connection: BaseDatabaseWrapper, autocommit_before: bool = False) -> None:
+    def _after_commit(self, connection: BaseDatabaseWrapper) -> None:
         self._publish(connection)
-        self._set_text_transaction(self._autocommit_off)
+        self._after_end(connection)
 
-    def _after_end(self, connection: BaseDatabaseWrapper, autocommit_before: bool = False) -> None:
+    def _after_end(self, connection: BaseDatabaseWrapper) -> None:
         """Whatever was open is rolled back; a server does so too when a connection ends."""
         self._pending.clear()
+        self._is_uncertain = False
         self._set_text_transaction(self._autocommit_off)
 
-    def _after_set_autocommit(self, connection: BaseDatabaseWrapper, autocommit_before: bool) -> None:
-        if connection.autocommit and not autocommit_before:
+    def _after_set_autocommit(self, connection: BaseDatabaseWrapper) -> None:
+        # Whatever a statement had set is overruled.
+        self._autocommit_off = False
+        if connection.autocommit:
             # Turning it on commits what was open.
             self._after_commit(connection)
 
@@ -267,77 +277,3 @@ def _record(
         return execute(sql, params, many, context)
     finally:
         queries.append(Query(alias, str(sql), reason, time.perf_counter() - start))
-
-
-class _TrackedCursor(CursorWrapper):
-    """Sees what does not pass through Django's execute wrappers."""
-
-    def callproc(self, *args: Any, **kwargs: Any) -> Any:
-        return self._tracked(super().callproc)(*args, **kwargs)
-
-    @property
-    def copy(self) -> Callable[..., Any]:
-        """psycopg 3's COPY: written when the block ends."""
-        return self._tracked_block(self._inner("copy"))
-
-    @property
-    def copy_expert(self) -> Callable[..., Any]:
-        """psycopg2's COPY."""
-        return self._tracked(self._inner("copy_expert"))
-
-    @property
-    def copy_from(self) -> Callable[..., Any]:
-        """psycopg2's COPY FROM."""
-        return self._tracked(self._inner("copy_from"))
-
-    @property
-    def executescript(self) -> Callable[..., Any]:
-        """sqlite3's several statements at once."""
-        return self._tracked(self._inner("executescript"))
-
-    def _inner(self, name: str) -> Any:
-        """What the engine's own cursor class has under this name, else what the driver's cursor has."""
-        try:
-            return getattr(super(), name)
-        except AttributeError:
-            return super().__getattr__(name)
-
-    def _wrote(self) -> None:
-        track(self.db).wrote(self.db, at_once=True)
-
-    def _tracked(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call)
-        def tracked(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return call(*args, **kwargs)
-            finally:
-                self._wrote()
-
-        return tracked
-
-    def _tracked_block(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        @contextmanager
-        def tracked(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            try:
-                with call(*args, **kwargs) as block:
-                    yield block
-            finally:
-                self._wrote()
-
-        return tracked
-
-
-_tracked_classes: dict[type[CursorWrapper], type[CursorWrapper]] = {}
-
-
-def _tracked_class(cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
-    if cursor_class not in _tracked_classes:
-        _tracked_classes[cursor_class] = type(cursor_class.__name__, (_TrackedCursor, cursor_class), {})
-    return _tracked_classes[cursor_class]
-
-
-def _make_cursor(make: Callable[[Any], CursorWrapper], cursor: Any) -> CursorWrapper:
-    wrapper = make(cursor)
-    if not isinstance(wrapper, _TrackedCursor):
-        wrapper.__class__ = _tracked_class(type(wrapper))
-    return wrapper

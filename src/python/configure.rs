@@ -78,9 +78,10 @@ fn unknown(key: &str, value: impl std::fmt::Debug) -> PyErr {
     PyValueError::new_err(format!("{key} cannot be {value:?}"))
 }
 
-/// Puts clusters in force. What was known of members that were there before is kept.
+/// Puts clusters in force, unless the settings have changed since they were read, under the number `generation`.
+/// What was known of members that were there before is kept.
 #[pyfunction]
-pub fn configure(py: Python<'_>, clusters: Vec<Spec>) -> PyResult<()> {
+pub fn configure(py: Python<'_>, clusters: Vec<Spec>, generation: u64) -> PyResult<()> {
     let before = state::last_table();
     let mut entries = Vec::with_capacity(clusters.len());
     let mut names = Vec::with_capacity(clusters.len());
@@ -105,7 +106,7 @@ pub fn configure(py: Python<'_>, clusters: Vec<Spec>) -> PyResult<()> {
     let models = Models::new(&names, rest);
     let lookup = Lookup::new(py)?;
     let table = Table::new(entries.into(), models, lookup, &state::names());
-    state::install(table);
+    state::install(table, generation);
     Ok(())
 }
 

@@ -22,7 +22,7 @@ mod _core {
     #[pymodule_export]
     use super::router::ReplicaRouter;
     #[pymodule_export]
-    use super::scopes::{Record, Scope, ScopeNode, SharedCell, record};
+    use super::scopes::{Record, Scope, ScopeNode, record};
     #[pymodule_export]
     use super::statements::{analyse, verb};
     #[pymodule_export]

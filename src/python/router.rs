@@ -155,7 +155,8 @@ fn locate<'table>(
         return Ok(Some((entry, exempt, None)));
     };
     let Some(origin) = origin(table, &instance)? else { return Ok(Some((entry, exempt, None))) };
-    let own = table.place(instance.get_type().as_any())?;
+    // Not its type: `request.user` is a lazy object that says it is a user.
+    let own = table.place(&instance.getattr(intern!(model.py(), "__class__"))?)?;
     // The user's own .using("other"): Django then follows the instance.
     if own.cluster.is_some() && own.cluster != origin.map(|(cluster, _)| cluster) {
         return Ok(None);

@@ -10,8 +10,9 @@ use pyo3::types::PyString;
 
 use crate::cluster::PRIMARY;
 use crate::decision;
+use crate::memory::Cell;
 use crate::names::Alias;
-use crate::scope::{self, Cell, Effect, Kind, Owner};
+use crate::scope::{self, Effect, Kind, Owner};
 
 use super::context::ContextVariable;
 use super::{errors, state};
@@ -38,6 +39,18 @@ pub fn current(py: Python<'_>) -> PyResult<Option<Bound<'_, ScopeNode>>> {
     }
 }
 
+fn set_current(py: Python<'_>, scope: Option<Arc<scope::Scope>>) -> PyResult<()> {
+    match scope {
+        Some(scope) => scope_variable(py)?.set(Bound::new(py, ScopeNode { scope })?.as_any()),
+        None => scope_variable(py)?.set(py.None().bind(py)),
+    }
+}
+
+fn next_owner() -> Owner {
+    static OWNERS: AtomicU64 = AtomicU64::new(0);
+    OWNERS.fetch_add(1, Ordering::Relaxed)
+}
+
 /// When this thread or task last wrote to a cluster, with no request open.
 pub fn last_write(py: Python<'_>, cluster: &crate::cluster::Cluster) -> PyResult<Option<std::time::Duration>> {
     let Some(record) = record_variable(py)?.get(py)? else { return Ok(None) };
@@ -50,11 +63,6 @@ pub fn last_write(py: Python<'_>, cluster: &crate::cluster::Cluster) -> PyResult
 pub struct ScopeNode {
     pub scope: Arc<scope::Scope>,
 }
-
-/// What a scope remembers, to be handed to another entry of it.
-#[pyclass(frozen, module = "replicant._core")]
-#[derive(Debug)]
-pub struct SharedCell(Arc<Cell>);
 
 /// What may be entered: a request, a migration, `use_primary` or `use_replica`.
 #[pyclass(frozen, subclass, module = "replicant._core")]
@@ -78,7 +86,6 @@ impl Scope {
     #[new]
     #[pyo3(signature = (kind, alias=None, stale_ok=false))]
     fn new(kind: &str, alias: Option<Py<PyString>>, stale_ok: bool) -> PyResult<Self> {
-        static OWNERS: AtomicU64 = AtomicU64::new(0);
         let wanted = match kind {
             "request" => Wanted::Request,
             "migrate" => Wanted::Migrate,
@@ -86,27 +93,35 @@ impl Scope {
             "use_replica" => Wanted::Replica { stale_ok },
             _ => return Err(PyValueError::new_err(format!("no kind of scope: {kind:?}"))),
         };
-        Ok(Self { owner: OWNERS.fetch_add(1, Ordering::Relaxed), wanted, alias })
+        Ok(Self { owner: next_owner(), wanted, alias })
     }
 
-    /// Enters the scope in the current context, with the memory of an earlier entry if one is given.
-    #[pyo3(signature = (cell=None))]
-    fn enter(&self, py: Python<'_>, cell: Option<&Bound<'_, SharedCell>>) -> PyResult<SharedCell> {
+    /// Another scope of the same kind, told apart when it is left or resumed.
+    fn fresh(&self, py: Python<'_>) -> Self {
+        Self { owner: next_owner(), wanted: self.wanted, alias: self.alias.as_ref().map(|alias| alias.clone_ref(py)) }
+    }
+
+    /// Enters the scope in the current context.
+    fn enter(&self, py: Python<'_>) -> PyResult<()> {
         let kind = self.kind(py)?;
         let parent = current(py)?.map(|node| node.get().scope.clone());
-        let scope = scope::Scope::enter_with(parent, self.owner, kind, cell.map(|cell| cell.get().0.clone()));
-        let cell = SharedCell(scope.cell().clone());
-        scope_variable(py)?.set(Bound::new(py, ScopeNode { scope })?.as_any())?;
-        Ok(cell)
+        set_current(py, Some(scope::Scope::enter(parent, self.owner, kind)))
+    }
+
+    /// Enters the scope again with all that was open inside of it when `suspended` was the innermost scope.
+    fn resume(&self, py: Python<'_>, suspended: Option<&Bound<'_, ScopeNode>>) -> PyResult<()> {
+        let parent = current(py)?.map(|node| node.get().scope.clone());
+        let suspended = suspended.map(|node| &node.get().scope);
+        match suspended.and_then(|scope| scope::Scope::resume(scope, self.owner, parent)) {
+            Some(scope) => set_current(py, Some(scope)),
+            None => self.enter(py),
+        }
     }
 
     /// Leaves the scope; what was entered since and is still open stays open.
     fn leave(&self, py: Python<'_>) -> PyResult<()> {
         let Some(node) = current(py)? else { return Ok(()) };
-        match scope::Scope::leave(&node.get().scope, self.owner) {
-            Some(scope) => scope_variable(py)?.set(Bound::new(py, ScopeNode { scope })?.as_any()),
-            None => scope_variable(py)?.set(py.None().bind(py)),
-        }
+        set_current(py, scope::Scope::leave(&node.get().scope, self.owner))
     }
 }
 
@@ -163,7 +178,7 @@ impl Record {
     /// A write to the primary `alias` has become visible to others.
     fn wrote(&self, py: Python<'_>, alias: &str) -> PyResult<()> {
         let table = state::table(py)?;
-        if let Some(&(index, _)) = table.places.get(alias) {
+        if let Some(&(index, PRIMARY)) = table.places.get(alias) {
             self.0.of(table.entries[index].cluster.name()).wrote(state::now());
         }
         Ok(())

@@ -71,6 +71,8 @@ impl Table {
 static TABLE: ArcSwapOption<Table> = ArcSwapOption::const_empty();
 /// The configuration before, kept while settings change so that the next one can inherit what it knew.
 static BEFORE: ArcSwapOption<Table> = ArcSwapOption::const_empty();
+/// Held while the table in force is replaced, and never while Python runs.
+static CHANGING: Mutex<()> = Mutex::new(());
 static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
 /// Counts the configurations, so that a connection can tell that its own preparation is out of date.
 static CONFIGURED: AtomicU64 = AtomicU64::new(0);
@@ -126,14 +128,19 @@ fn build(py: Python<'_>) -> PyResult<TableRef> {
     }
 }
 
-/// Puts a table in force.
-pub fn install(table: Table) {
-    TABLE.store(Some(Arc::new(table)));
-    CONFIGURED.fetch_add(1, Ordering::Relaxed);
+/// Puts a table in force that was built of the settings read under the number `generation`. If they have changed since,
+/// it is of no use, and the next question builds another.
+pub fn install(table: Table, generation: u64) {
+    let _changing = CHANGING.lock();
+    if configured() == generation {
+        TABLE.store(Some(Arc::new(table)));
+        CONFIGURED.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The settings have changed: the next question builds a new table.
 pub fn drop_table() {
+    let _changing = CHANGING.lock();
     if let Some(table) = TABLE.swap(None) {
         BEFORE.store(Some(table));
     }

@@ -132,12 +132,13 @@ pub fn public_lookup(py: Python<'_>, force: Option<bool>) -> PyResult<bool> {
     Ok(lookup.trust.load(Ordering::Relaxed) == PUBLIC)
 }
 
-/// Counts the connections with a transaction that was sent as text.
+/// Counts one connection more (or fewer) with a transaction that was sent as text; returns how many there are.
 #[pyfunction]
-pub fn text_transaction(open: bool) {
-    if open {
-        TEXT_TRANSACTIONS.fetch_add(1, Ordering::Relaxed);
-    } else {
-        TEXT_TRANSACTIONS.fetch_sub(1, Ordering::Relaxed);
+#[pyo3(signature = (open=None))]
+pub fn text_transaction(open: Option<bool>) -> usize {
+    match open {
+        Some(true) => TEXT_TRANSACTIONS.fetch_add(1, Ordering::Relaxed) + 1,
+        Some(false) => TEXT_TRANSACTIONS.fetch_sub(1, Ordering::Relaxed) - 1,
+        None => TEXT_TRANSACTIONS.load(Ordering::Relaxed),
     }
 }

@@ -13,6 +13,12 @@ pub enum Token<'a> {
     Number(&'a str),
     /// `(`.
     Open,
+    /// `.`, between the parts of a name.
+    Dot,
+    /// `,`.
+    Comma,
+    /// `=`.
+    Equals,
     /// `;` between statements.
     Semicolon,
     /// Anything else: strings, operators, parameters.
@@ -53,8 +59,8 @@ impl<'a> Lexer<'a> {
     /// Skips to the end of the statement. A text with no semicolon and no comment left ends with it, so that a
     /// bulk INSERT of many placeholders is not read through.
     pub fn skip_statement(&mut self) -> Token<'a> {
-        let rest = &self.bytes()[self.at..];
-        if !rest.iter().any(|byte| matches!(byte, b';' | b'/')) {
+        let rest = &self.text[self.at..];
+        if !rest.contains(';') && !rest.contains("/*") {
             self.at = self.text.len();
         }
         self.next()
@@ -87,6 +93,9 @@ impl<'a> Lexer<'a> {
     fn token(&mut self, byte: u8) -> Token<'a> {
         match byte {
             b'(' => self.one(Token::Open),
+            b'.' => self.one(Token::Dot),
+            b',' => self.one(Token::Comma),
+            b'=' => self.one(Token::Equals),
             b';' => self.one(Token::Semicolon),
             b'\'' => self.string(b'\''),
             b'"' => self.quoted_name(b'"'),
@@ -110,9 +119,12 @@ impl<'a> Lexer<'a> {
         Token::Unsure
     }
 
+    /// Skips a comment to the end of its line, which for PostgreSQL a carriage return is, too.
     fn skip_line(&mut self) {
         let rest = &self.bytes()[self.at..];
-        self.at += rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |end| end + 1);
+        let returns = matches!(self.dialect, Dialect::PostgreSql | Dialect::Other);
+        let ends = |byte: &u8| *byte == b'\n' || (returns && *byte == b'\r');
+        self.at += rest.iter().position(ends).map_or(rest.len(), |end| end + 1);
     }
 
     /// Skips a comment; `false` if it is executed (`/*! */`, `/*M! */`) or has no end.

@@ -89,6 +89,14 @@ fn what_changes_data_or_schema_is_a_write() {
         "XA COMMIT 'a'",
         "XA PREPARE 'a'",
         "nonsense",
+        "SET STATEMENT max_statement_time=5 FOR INSERT INTO t VALUES (1)",
+        "SELECT NEXT VALUE FOR s",
+        "SELECT s.nextval",
+        "SELECT public.count(1)",
+        r#"SELECT "public".count(1)"#,
+        "EXPLAIN ANALYZE CREATE TABLE u AS SELECT 1",
+        "EXPLAIN ANALYZE EXECUTE prepared",
+        "PRAGMA optimize",
         "\u{a0}SELECT 1",
         "{{",
     ] {
@@ -132,6 +140,10 @@ fn postgresql_nests_comments_and_quotes_with_dollars() {
     assert!(analyse("SELECT /* a /* b */ */ 1; DELETE FROM t", Dialect::PostgreSql).writes);
     assert!(!analyse("SELECT $$; DELETE FROM t$$, $a$ $$ ; $a$, $1", Dialect::PostgreSql).writes);
     assert!(analyse("SELECT $a$ ; $b$", Dialect::PostgreSql).writes);
+    assert!(!analyse("SELECT pg_catalog.count(1)", Dialect::PostgreSql).writes);
+    // A carriage return ends its comments.
+    assert!(analyse("SELECT 1 -- x\r; DELETE FROM t", Dialect::PostgreSql).writes);
+    assert!(!analyse("SELECT 1 -- x\r; DELETE FROM t", Dialect::Sqlite).writes);
 }
 
 #[test]
@@ -145,6 +157,13 @@ fn a_quote_behind_a_backslash_is_not_believed() {
 #[test]
 fn transactions_sent_as_text_are_seen() {
     let effects = |sql| analyse(sql, Dialect::MySql);
+    for sql in ["BEGIN", "BEGIN WORK", "BEGIN;"] {
+        assert!(effects(sql).begins && !effects(sql).writes, "{sql}");
+    }
+    // What is open is committed.
+    assert!(effects("BEGIN").commits && effects("START TRANSACTION").commits);
+    assert!(!analyse("BEGIN IMMEDIATE", Dialect::Sqlite).commits);
+    assert!(effects("BEGIN NOT ATOMIC INSERT INTO t VALUES (1); END").writes);
     assert!(effects("BEGIN").begins && effects("start transaction READ ONLY").begins);
     assert!(effects("START REPLICA").writes && !effects("START REPLICA").begins);
     assert!(effects("COMMIT").commits && !effects("COMMIT").begins);
@@ -155,6 +174,12 @@ fn transactions_sent_as_text_are_seen() {
         assert_eq!(effects(off).autocommit, Some(false), "{off}");
     }
     assert_eq!(effects("SET autocommit = 1").autocommit, Some(true));
+    assert_eq!(effects("SET @old = @@autocommit, @b = 0"), Effects::default());
+    assert_eq!(effects("SET @old = @@autocommit, autocommit := 0").autocommit, Some(false));
+    for unreadable in ["SET autocommit = %s", "SET autocommit = 'OFF'", "SET autocommit = @old"] {
+        let effects = effects(unreadable);
+        assert!(effects.autocommit == Some(false) && effects.commits && effects.at_once, "{unreadable}");
+    }
     assert_eq!(analyse("SET autocommit = 0", Dialect::PostgreSql).autocommit, None);
     assert!(effects("XA START 'a'").begins && effects("XA ROLLBACK 'a'").rolls_back);
     assert!(analyse("SAVEPOINT a", Dialect::Sqlite).begins && !effects("SAVEPOINT a").begins);

@@ -16,4 +16,6 @@ urlpatterns = [
     path("async/class/", views.AsyncClass.as_view()),
     path("async/lazy/", views.async_lazy),
     path("async/stream/", views.async_stream),
+    path("async/stream/plain/", views.async_plain_stream),
+    path("async/class/stream/", views.AsyncStream.as_view()),
 ]

@@ -6,7 +6,7 @@ from django.template import engines
 from django.template.response import TemplateResponse
 from django.views import View
 
-from replicant import explain, use_replica
+from replicant import explain, use_primary, use_replica
 from tests.app.models import Item
 
 
@@ -102,3 +102,23 @@ async def async_stream(request: HttpRequest) -> StreamingHttpResponse:
             yield where()
 
     return StreamingHttpResponse(chunks())
+
+
+async def async_plain_stream(request: HttpRequest) -> StreamingHttpResponse:
+    async def chunks():
+        yield where()
+        async with use_primary():
+            yield where()
+            yield where()
+        yield where()
+
+    return StreamingHttpResponse(chunks())
+
+
+@use_replica("replica2")
+class AsyncStream(View):
+    async def get(self, request: HttpRequest) -> StreamingHttpResponse:
+        async def chunks():
+            yield where()
+
+        return StreamingHttpResponse(chunks())

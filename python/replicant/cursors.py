@@ -1,0 +1,99 @@
+"""Cursors that see what does not pass through Django's execute wrappers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+
+#: What is told after a call that may have written: the connection it was made on.
+Told = Callable[[BaseDatabaseWrapper], None]
+
+
+def tell_of_bypasses(connection: BaseDatabaseWrapper, told: Told) -> None:
+    """Let ``told`` know of every call on the connection's cursors that bypasses the execute wrappers."""
+    for name in ("make_cursor", "make_debug_cursor"):
+        connection.__dict__[name] = functools.partial(_make_cursor, getattr(connection, name), told)
+
+
+def _make_cursor(make: Callable[[Any], CursorWrapper], told: Told, cursor: Any) -> CursorWrapper:
+    wrapper = make(cursor)
+    # Not a wrapper around the wrapper: other packages, and Django's own tests, look at what they get.
+    wrapper.__class__ = _telling_class(type(wrapper))
+    wrapper.__dict__["_told"] = told
+    return wrapper
+
+
+_telling_classes: dict[type[CursorWrapper], type[CursorWrapper]] = {}
+
+
+def _telling_class(cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
+    if cursor_class not in _telling_classes:
+        _telling_classes[cursor_class] = type(cursor_class.__name__, (_TellingCursor, cursor_class), {})
+    return _telling_classes[cursor_class]
+
+
+class _TellingCursor(CursorWrapper):
+    _told: Told
+
+    def callproc(self, *args: Any, **kwargs: Any) -> Any:
+        return self._telling(super().callproc)(*args, **kwargs)
+
+    @property
+    def copy(self) -> Callable[..., Any]:
+        """psycopg 3's COPY: written when the block ends."""
+        return contextmanager(functools.partial(self._telling_block, self._inner("copy")))
+
+    @property
+    def stream(self) -> Callable[..., Any]:
+        """psycopg 3's rows one by one: written when the last one was read."""
+        return functools.partial(self._telling_rows, self._inner("stream"))
+
+    @property
+    def copy_expert(self) -> Callable[..., Any]:
+        """psycopg2's COPY."""
+        return self._telling(self._inner("copy_expert"))
+
+    @property
+    def copy_from(self) -> Callable[..., Any]:
+        """psycopg2's COPY FROM."""
+        return self._telling(self._inner("copy_from"))
+
+    @property
+    def executescript(self) -> Callable[..., Any]:
+        """sqlite3's several statements at once."""
+        return self._telling(self._inner("executescript"))
+
+    def _inner(self, name: str) -> Any:
+        """What the engine's own cursor class has under this name, else what the driver's cursor has."""
+        try:
+            return getattr(super(), name)
+        except AttributeError:
+            return super().__getattr__(name)
+
+    def _telling(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def telling(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self._told(self.db)
+
+        return telling
+
+    def _telling_block(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            with call(*args, **kwargs) as block:
+                yield block
+        finally:
+            self._told(self.db)
+
+    def _telling_rows(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from call(*args, **kwargs)
+        finally:
+            self._told(self.db)

@@ -1,0 +1,110 @@
+//! Statements that set something: SET and PRAGMA.
+
+use super::lexer::{Lexer, Token};
+use super::{Dialect, Effects, Name, finish, finish_after};
+
+/// SET: the session's own business, unless it reaches further. MySQL's `autocommit` decides whether every statement
+/// opens a transaction.
+pub fn set(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
+    let mut effects = Effects::default();
+    let mut name = Name::default();
+    loop {
+        let token = lexer.next();
+        match token {
+            Token::End => return (Some(effects), true),
+            Token::Semicolon => return (Some(effects), false),
+            Token::Unsure => effects = effects.then(Effects::UNKNOWN),
+            Token::Open => effects.writes |= !name.may_be_called(dialect),
+            Token::Word(word) if dialect == Dialect::MySql && word.eq_ignore_ascii_case("autocommit") => {
+                effects = effects.then(autocommit(lexer));
+            }
+            Token::Word(word) => {
+                let far = ["global", "persist", "persist_only", "password", "select", "statement"];
+                // MySQL's SET DEFAULT ROLE is stored; PostgreSQL's SET ROLE is the session's.
+                let role = dialect != Dialect::PostgreSql && word.eq_ignore_ascii_case("role");
+                if role || far.iter().any(|known| word.eq_ignore_ascii_case(known)) {
+                    effects = effects.then(Effects::UNKNOWN);
+                }
+            }
+            _ => {}
+        }
+        name.follow(token);
+    }
+}
+
+/// After the word AUTOCOMMIT in a SET: whether it is assigned, and what. A value that cannot be read may turn it off,
+/// and may turn it on, which commits.
+fn autocommit(lexer: &mut Lexer<'_>) -> Effects {
+    let mut ahead = lexer.clone();
+    let mut token = ahead.next();
+    if token == Token::Other {
+        // The colon of `:=`.
+        token = ahead.next();
+    }
+    if token != Token::Equals {
+        // Only mentioned: @old = @@autocommit.
+        return Effects::default();
+    }
+    let value = ahead.next();
+    *lexer = ahead;
+    let is = |words: &[&str]| matches!(value, Token::Word(word) if words.iter().any(|known| word.eq_ignore_ascii_case(known)));
+    match value {
+        Token::Number("0") => Effects { autocommit: Some(false), ..Effects::default() },
+        Token::Number("1") => Effects { autocommit: Some(true), ..Effects::default() },
+        _ if is(&["off", "false"]) => Effects { autocommit: Some(false), ..Effects::default() },
+        _ if is(&["on", "true"]) => Effects { autocommit: Some(true), ..Effects::default() },
+        _ => Effects { autocommit: Some(false), commits: true, at_once: true, ..Effects::default() },
+    }
+}
+
+/// PRAGMA: a read if it only asks, or sets what concerns this connection alone.
+pub fn pragma(lexer: &mut Lexer<'_>) -> (Option<Effects>, bool) {
+    const OWN: [&str; 9] = [
+        "foreign_keys",
+        "legacy_alter_table",
+        "defer_foreign_keys",
+        "query_only",
+        "busy_timeout",
+        "cache_size",
+        "synchronous",
+        "temp_store",
+        "recursive_triggers",
+    ];
+    const ASKING: [&str; 11] = [
+        "function_list",
+        "quick_check",
+        "table_info",
+        "table_xinfo",
+        "table_list",
+        "index_info",
+        "index_xinfo",
+        "index_list",
+        "foreign_key_list",
+        "foreign_key_check",
+        "integrity_check",
+    ];
+    // Without a value these ask; others (optimize, incremental_vacuum) act.
+    const ASKING_ALONE: [&str; 10] = [
+        "user_version",
+        "application_id",
+        "schema_version",
+        "data_version",
+        "journal_mode",
+        "page_count",
+        "freelist_count",
+        "encoding",
+        "database_list",
+        "compile_options",
+    ];
+    let name = match lexer.next() {
+        Token::Word(name) => name,
+        token => return finish_after(lexer, token, Effects::UNKNOWN),
+    };
+    let known = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if known(&OWN) || known(&ASKING) {
+        return finish(lexer, Effects::default());
+    }
+    let token = lexer.next();
+    let asks = known(&ASKING_ALONE) && matches!(token, Token::End | Token::Semicolon);
+    finish_after(lexer, token, Effects { writes: !asks, ..Effects::default() })
+}
