@@ -6,10 +6,20 @@ A decision is not a statement: a router is asked for querysets that are never ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from replicant import _core
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+#: What Django sends on the way to the statement it was asked for.
+_CONTROL_VERBS = frozenset({"BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET", "PRAGMA"})
 
 
 @dataclass(frozen=True)
@@ -47,3 +57,25 @@ def record_queries() -> Iterator[list[Query]]:
     finally:
         # Not by token: an async block may be left in another context than it was entered in.
         recording.set(outer)
+
+
+def recorded(
+    queries: list[Query],
+    execute: Callable[..., Any],
+    sql: Any,
+    params: Any,
+    many: bool,
+    context: dict[str, Any],
+) -> Any:
+    """Execute a statement and add it to ``queries``."""
+    connection: BaseDatabaseWrapper = context["connection"]
+    alias, reason = connection.alias, None
+    # A BEGIN that Django sends on the way must not take the reason of the statement it is sent for.
+    if not isinstance(sql, str) or _core.verb(sql, connection.vendor) not in _CONTROL_VERBS:
+        decision = _core.take_decision()
+        reason = decision[1] if decision is not None and decision[0] == alias else None
+    start = time.perf_counter()
+    try:
+        return execute(sql, params, many, context)
+    finally:
+        queries.append(Query(alias, str(sql), reason, time.perf_counter() - start))

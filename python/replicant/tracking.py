@@ -9,27 +9,20 @@ is known, and tests that count callbacks would find one too many.
 from __future__ import annotations
 
 import functools
-import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import _core, conf
+from replicant import _core, conf, guard
 from replicant.cursors import tell_of_bypasses
 from replicant.engines import engine_of
-from replicant.errors import ReplicaWriteError
-from replicant.tracing import Query, recording
-
-logger = logging.getLogger("replicant")
+from replicant.tracing import recorded, recording
 
 #: Where a connection keeps its tracker; the core looks there for transactions sent as text.
 _ATTRIBUTE = "_replicant_tracker"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
-_CONTROL_VERBS = frozenset({"BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET", "PRAGMA"})
 _MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE
 
 
@@ -105,9 +98,7 @@ class Tracker:
             if self._transaction_is_open(connection) and not is_new:
                 # The setting would be lost with a rollback; the statement after the transaction comes here again.
                 return
-            sql = engine_of(connection).read_only_sql(read_only)
-            if sql is not None:
-                _send(connection, sql)
+            guard.set_read_only(connection, read_only)
             self._read_only = read_only
         # Taken before the configuration was read: if it has changed since, the next statement comes here again.
         self._generation = generation
@@ -120,9 +111,9 @@ class Tracker:
             self._prepare(connection)
         queries = recording.get()
         if queries is not None:
-            execute = functools.partial(_record, queries, execute)
+            execute = functools.partial(recorded, queries, execute)
         if self._read_only:
-            execute = functools.partial(_explain_refusal, connection, execute)
+            execute = functools.partial(guard.explained, execute)
         effects = self._effects(connection, sql) if self._is_primary else 0
         if not effects & _MATTERS:
             return execute(sql, params, many, context)
@@ -220,60 +211,3 @@ class Tracker:
             for record in self._pending:
                 record.wrote(connection.alias)
             self._pending.clear()
-
-
-def _send(connection: BaseDatabaseWrapper, sql: str) -> None:
-    """Send a statement on the driver's own cursor: the user's query log and counts do not see it."""
-    with connection.wrap_database_errors:
-        cursor = connection.connection.cursor()
-        try:
-            cursor.execute(sql)
-        finally:
-            cursor.close()
-        if not connection.get_autocommit():
-            # PostgreSQL would take the setting back with the first rollback.
-            connection.connection.commit()
-
-
-def _explain_refusal(
-    connection: BaseDatabaseWrapper,
-    execute: Callable[..., Any],
-    sql: Any,
-    params: Any,
-    many: bool,
-    context: dict[str, Any],
-) -> Any:
-    """Say what a replica's refusal of a write means. Also log it: Django's cache backend swallows database errors."""
-    try:
-        return execute(sql, params, many, context)
-    except DatabaseError as error:
-        if not engine_of(connection).refused_as_read_only(error):
-            raise
-        verb = _core.verb(sql, connection.vendor) if isinstance(sql, str) else ""
-        message = (
-            f"{connection.alias!r} is a replica and takes no writes and no locks: {verb or 'a statement'} was refused. "
-            f"Send it to the primary: .using({conf.primary_of(connection.alias)!r}), or the alias of db_for_write()."
-        )
-        logger.error(message)
-        raise ReplicaWriteError(message) from error
-
-
-def _record(
-    queries: list[Query],
-    execute: Callable[..., Any],
-    sql: Any,
-    params: Any,
-    many: bool,
-    context: dict[str, Any],
-) -> Any:
-    connection: BaseDatabaseWrapper = context["connection"]
-    alias, reason = connection.alias, None
-    # A BEGIN that Django sends on the way must not take the reason of the statement it is sent for.
-    if not isinstance(sql, str) or _core.verb(sql, connection.vendor) not in _CONTROL_VERBS:
-        decision = _core.take_decision()
-        reason = decision[1] if decision is not None and decision[0] == alias else None
-    start = time.perf_counter()
-    try:
-        return execute(sql, params, many, context)
-    finally:
-        queries.append(Query(alias, str(sql), reason, time.perf_counter() - start))
