@@ -27,6 +27,7 @@ __all__ = [
     "generation",
     "in_transaction",
     "invalidate",
+    "opened_beside_a_loop",
     "optimised",
     "public_lookup",
     "record",
@@ -166,6 +167,9 @@ def take_decision() -> tuple[str, str] | None:
 
 def in_transaction(alias: str) -> bool:
     """Whether this thread's connection to ``alias`` is in a transaction. Opens no connection."""
+
+def opened_beside_a_loop() -> None:
+    """A connection was opened in a thread that runs an event loop: such threads' connections are looked up with care."""
 
 def public_lookup(force: bool | None = None) -> bool:
     """Force (or no longer force) the public lookup of connections; returns whether it is in use. For tests."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import Any
 
@@ -32,6 +33,9 @@ def install() -> None:
 
 
 def _opened(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    if asyncio._get_running_loop() is not None:
+        # Where DJANGO_ALLOW_ASYNC_UNSAFE lets it: in a notebook, under Playwright.
+        _core.opened_beside_a_loop()
     track(connection).opened(connection)
 
 

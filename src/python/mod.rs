@@ -26,7 +26,7 @@ mod _core {
     #[pymodule_export]
     use super::statements::{analyse, verb};
     #[pymodule_export]
-    use super::transactions::{in_transaction, public_lookup, text_transaction};
+    use super::transactions::{in_transaction, opened_beside_a_loop, public_lookup, text_transaction};
 
     use pyo3::prelude::*;
 

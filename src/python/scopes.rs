@@ -1,7 +1,7 @@
 //! Scopes as Python sees them, and the context variables that hold them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -18,6 +18,9 @@ use super::context::ContextVariable;
 use super::{errors, state};
 
 static SCOPE: PyOnceLock<ContextVariable> = PyOnceLock::new();
+/// Whether any thread or task ever began a record of its own: with the middleware few do, and an unset context variable
+/// is slow to find.
+static ANY_RECORD: AtomicBool = AtomicBool::new(false);
 static RECORD: PyOnceLock<ContextVariable> = PyOnceLock::new();
 
 /// Holds the innermost [`ScopeNode`], or None.
@@ -53,6 +56,9 @@ fn next_owner() -> Owner {
 
 /// When this thread or task last wrote to a cluster, with no request open.
 pub fn last_write(py: Python<'_>, cluster: &crate::cluster::Cluster) -> PyResult<Option<std::time::Duration>> {
+    if !ANY_RECORD.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
     let Some(record) = record_variable(py)?.get(py)? else { return Ok(None) };
     Ok(decision::last_write(&record.cast::<Record>()?.get().0, cluster))
 }
@@ -197,6 +203,7 @@ pub fn record(py: Python<'_>) -> PyResult<Bound<'_, Record>> {
         return Ok(record.cast_into::<Record>()?);
     }
     let record = Bound::new(py, Record(Arc::default()))?;
+    ANY_RECORD.store(true, Ordering::Relaxed);
     record_variable(py)?.set(record.as_any())?;
     Ok(record)
 }

@@ -4,7 +4,7 @@
 //! Django's handler keeps it: in a `threading.local`, under its alias. That layout is private. [`Lookup::verify`]
 //! compares it with the public lookup before it is believed, and the public lookup is used wherever it is not.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,6 +14,8 @@ use super::state;
 
 /// Connections in this process on which somebody sent BEGIN as text and has not ended it.
 static TEXT_TRANSACTIONS: AtomicUsize = AtomicUsize::new(0);
+/// Whether a connection was ever opened in a thread that runs an event loop. Only an open one can be in a transaction.
+static BESIDE_A_LOOP: AtomicBool = AtomicBool::new(false);
 /// The attribute of a connection that holds what we know of it.
 const TRACKER: &str = "_replicant_tracker";
 
@@ -62,7 +64,7 @@ impl Lookup {
         let own = own.cast::<PyDict>()?;
         // In a thread that runs an event loop (and allows it, DJANGO_ALLOW_ASYNC_UNSAFE) the connections live in a
         // context variable that asgiref leaves here.
-        if own.contains(intern!(py, "cvar"))? {
+        if BESIDE_A_LOOP.load(Ordering::Relaxed) && own.contains(intern!(py, "cvar"))? {
             return self.public(alias).map(Some);
         }
         if self.trust.load(Ordering::Relaxed) == UNTRIED {
@@ -118,6 +120,12 @@ fn in_text_transaction(connection: &Bound<'_, PyAny>) -> PyResult<bool> {
 #[pyfunction]
 pub fn in_transaction(alias: &Bound<'_, PyString>) -> PyResult<bool> {
     state::table(alias.py())?.lookup.in_transaction(alias)
+}
+
+/// A connection was opened in a thread that runs an event loop.
+#[pyfunction]
+pub fn opened_beside_a_loop() {
+    BESIDE_A_LOOP.store(true, Ordering::Relaxed);
 }
 
 /// Forces (or no longer forces) the public lookup of connections; returns whether it is in use. For tests.
