@@ -169,7 +169,7 @@ def in_transaction(alias: str) -> bool:
     """Whether this thread's connection to ``alias`` is in a transaction. Opens no connection."""
 
 def opened_beside_a_loop() -> None:
-    """A connection was opened in a thread that runs an event loop: such threads' connections are looked up with care."""
+    """A connection was opened in a thread that runs an event loop: such threads are looked up with care."""
 
 def public_lookup(force: bool | None = None) -> bool:
     """Force (or no longer force) the public lookup of connections; returns whether it is in use. For tests."""
