@@ -124,6 +124,7 @@ def build_site() -> None:
 
     django.setup()
     call_command("migrate", verbosity=0, interactive=False)
+    call_command("createcachetable", verbosity=0)
     call_command("seed")
     connections.close_all()
 
@@ -144,9 +145,9 @@ def serve(server: Any, stack: ExitStack) -> None:
 
 
 @contextmanager
-def sqlite_folder(port: int) -> Iterator[Path]:
-    """An empty folder for the files of the demo on this port; gone afterwards."""
-    folder = PROJECT / "run" / str(port)
+def sqlite_folder(name: object) -> Iterator[Path]:
+    """An empty folder for the files of the demo on this port, or of a story; gone afterwards."""
+    folder = PROJECT / "run" / str(name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     os.environ["REPLICANT_DEMO_FOLDER"] = str(folder)
@@ -172,18 +173,7 @@ def replicate_files(folder: Path, lags: dict[str, float], stack: ExitStack) -> s
 @contextmanager
 def servers(engine: str, lags: dict[str, float]) -> Iterator[str]:
     """Real servers, with the site in them and the replicas told to wait before they apply a change."""
-    module, package = DRIVERS[engine]
-    if importlib.util.find_spec(module) is None:
-        raise SystemExit(f"Django needs {package} to talk to {engine}: install it, or try --db sqlite.")
-    # Where tests.servers is: the site depends on the package, never on its tests; only this demo uses the servers.
-    sys.path.insert(0, str(PROJECT.parent))
-    from tests.servers import ServerError, ServersUnavailable, start
-
-    try:
-        cluster = start(engine, replicas=len(lags))
-    except (ServersUnavailable, ServerError) as error:
-        raise SystemExit(str(error)) from None
-    with cluster, tempfile.TemporaryDirectory() as folder:
+    with start_servers(engine, len(lags)) as cluster, tempfile.TemporaryDirectory() as folder:
         cluster.create_database("lantern")
         os.environ["REPLICANT_DEMO_DATABASES"] = json.dumps(cluster.databases("lantern"))
         build_site()
@@ -194,6 +184,21 @@ def servers(engine: str, lags: dict[str, float]) -> Iterator[str]:
         report.write_text(json.dumps({alias: {"delay": lag} for alias, lag in lags.items()}), encoding="utf-8")
         os.environ["REPLICANT_DEMO_LAG"] = str(report)
         yield f"{versions()}. {cluster.engine} {cluster.version}, a primary and {len(lags)} replicas."
+
+
+def start_servers(engine: str, replicas: int) -> Any:
+    """A ``tests.servers`` cluster; ends the program with the reason if there is none to be had."""
+    module, package = DRIVERS[engine]
+    if importlib.util.find_spec(module) is None:
+        raise SystemExit(f"Django needs {package} to talk to {engine}: install it, or try --db sqlite.")
+    # Where tests.servers is: the site depends on the package, never on its tests; only its programs use the servers.
+    sys.path.insert(0, str(PROJECT.parent))
+    from tests.servers import ServerError, ServersUnavailable, start
+
+    try:
+        return start(engine, replicas=replicas)
+    except (ServersUnavailable, ServerError) as error:
+        raise SystemExit(str(error)) from None
 
 
 def versions() -> str:

@@ -38,6 +38,8 @@ class Copy:
     pending: deque[tuple[float, Snapshot | None]] = field(default_factory=deque)
     #: The time whose state the file shows.
     state_at: float = 0.0
+    #: Whether it stands still, however late that makes it.
+    paused: bool = False
 
 
 class Snapshot:
@@ -93,6 +95,16 @@ class Replicator:
         self._publish()
         self._thread.start()
 
+    def pause(self) -> None:
+        """Let the copies stand still: what is committed from now on reaches none of them until ``resume()``."""
+        for copy in self._copies:
+            copy.paused = True
+
+    def resume(self) -> None:
+        """Let the copies follow again, each at its lag."""
+        for copy in self._copies:
+            copy.paused = False
+
     def stop(self) -> None:
         """End the thread and close every file."""
         self._stopping.set()
@@ -128,6 +140,8 @@ class Replicator:
 
     def _apply(self, copy: Copy) -> None:
         """Bring a copy to the last state that is due; those it skips would be seen by nobody."""
+        if copy.paused:
+            return
         due = time.time() - copy.lag
         newest = None
         while copy.pending and copy.pending[0][0] <= due:

@@ -164,7 +164,7 @@ def _row(query: Query) -> Row:
         colour=_colour(query.alias),
         reason=query.reason or "none",
         meaning=REASONS.get(query.reason, ""),
-        summary=_summary(query.sql),
+        summary=in_a_line(query.sql),
         sql=_lines(query.sql),
         milliseconds=query.seconds * 1000,
     )
@@ -180,7 +180,7 @@ _VALUES = re.compile(r" \(.{30,}\) VALUES \(.*\)", re.DOTALL)
 _CLAUSES = re.compile(r" (?=(?:FROM|(?:INNER|LEFT OUTER) JOIN|WHERE|GROUP BY|ORDER BY|LIMIT|SET|VALUES|RETURNING)\b)")
 
 
-def _summary(sql: str) -> str:
+def in_a_line(sql: str) -> str:
     """A statement in a line: what it does, to which table, under which condition."""
     return _VALUES.sub(" …", _COLUMNS.sub(r"\1 … ", _QUOTES.sub("", sql)))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,13 @@ INSTALLED_APPS += [
     "django.contrib.staticfiles",
 ]
 
+# The fan club's app logs in through OAuth. The demo does without, so that it needs nothing but Django.
+HAS_API = all(find_spec(package) for package in ("oauth2_provider", "rest_framework"))
+if HAS_API:
+    INSTALLED_APPS += ["api", "oauth2_provider", "rest_framework"]
+    # The library reads back the token it has just written, in the app's next request.
+    REPLICANT["default"]["PRIMARY_ONLY"] = ["sessions", "django_cache", "oauth2_provider"]
+
 MIDDLEWARE += [
     # Before all that asks the database, so that the bar misses nothing.
     "fansite.query_bar.QueryBarMiddleware",
@@ -105,6 +113,9 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "front"
 LOGOUT_REDIRECT_URL = "front"
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "django_cache"},
+}
 USE_TZ = True
 TIME_ZONE = "UTC"
 

@@ -1,3 +1,4 @@
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
@@ -14,3 +15,8 @@ urlpatterns = [
     path("logout/", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
 ]
+if settings.HAS_API:
+    urlpatterns += [
+        path("api/", include("api.urls")),
+        path("oauth/", include("oauth2_provider.urls")),
+    ]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from django.contrib import messages
+from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
 
+from boards.models import Post
 from replicant import use_primary, use_replica
+from shop.gifts import give, tip
 from shop.models import EmoticonSet, Purchase, Wallet
 from shop.payments import PaymentRefused, pay
 
@@ -28,12 +31,39 @@ def shop(request: HttpRequest) -> HttpResponse:
 def buy(request: HttpRequest, slug: str) -> HttpResponse:
     wanted = get_object_or_404(EmoticonSet, slug=slug)
     try:
-        pay(request.user, wanted)
+        paid_from = pay(request.user, wanted)
     except PaymentRefused as refused:
         messages.warning(request, str(refused))
     else:
         messages.success(request, f"{wanted} is yours.")
+        messages.info(request, f"You have {paid_from.coins} coins left.")
     return redirect("wallet")
+
+
+@login_required
+@require_POST
+def give_coin(request: HttpRequest, username: str) -> HttpResponse:
+    receiver = get_object_or_404(get_user_model(), username=username)
+    try:
+        give(request.user, receiver, 1)
+    except PaymentRefused as refused:
+        messages.warning(request, str(refused))
+    else:
+        messages.success(request, f"{receiver} has your coin.")
+    return redirect("wallet")
+
+
+@login_required
+@require_POST
+def tip_author(request: HttpRequest, pk: int) -> HttpResponse:
+    post = get_object_or_404(Post.objects.select_related("author"), pk=pk)
+    try:
+        tip(request.user, post.author)
+    except PaymentRefused as refused:
+        messages.warning(request, str(refused))
+    else:
+        messages.success(request, f"{post.author} has your coin.")
+    return redirect(post)
 
 
 @login_required

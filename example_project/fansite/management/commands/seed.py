@@ -4,6 +4,7 @@ import random
 from datetime import timedelta
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand
 from django.db import transaction
@@ -110,3 +111,7 @@ def seed() -> None:
     Banner.objects.bulk_create(
         Banner(title=title, text=text, colour=colour, author=members[0]) for title, text, colour in BANNERS
     )
+    if apps.is_installed("api"):
+        from api.clients import register_app
+
+        register_app()
