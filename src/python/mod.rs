@@ -2,6 +2,7 @@
 
 mod configure;
 mod context;
+mod entry;
 mod errors;
 mod explain;
 mod model;

@@ -92,7 +92,7 @@ impl Table {
 /// many-to-many field, of the model that declares the field. Something that is no model has none.
 pub fn labels(model: &Bound<'_, PyAny>) -> PyResult<Vec<Label>> {
     let py = model.py();
-    let Ok(meta) = model.getattr(intern!(py, "_meta")) else { return Ok(Vec::new()) };
+    let Some(meta) = model.getattr_opt(intern!(py, "_meta"))? else { return Ok(Vec::new()) };
     let mut labels = vec![label(&meta)?];
     let concrete = meta.getattr_opt(intern!(py, "concrete_model"))?.filter(|concrete| !concrete.is_none());
     let concrete = concrete.map_or(Ok(meta), |concrete| concrete.getattr(intern!(py, "_meta")))?;

@@ -14,7 +14,7 @@ use crate::pool::Member;
 
 use super::model::{Place, labels};
 use super::state::{self, Entry, Table, ThreadDraws};
-use super::{errors, scopes};
+use super::{entry, errors, scopes};
 
 thread_local! {
     /// This thread's last decision, for whoever watches the statement that follows it.
@@ -22,7 +22,7 @@ thread_local! {
 }
 
 /// A database router for `settings.DATABASE_ROUTERS`, configured by `settings.REPLICANT`.
-#[pyclass(frozen, subclass, module = "replicant")]
+#[pyclass(frozen, subclass, dict, module = "replicant")]
 #[derive(Debug)]
 pub struct ReplicaRouter;
 
@@ -35,6 +35,20 @@ impl ReplicaRouter {
         Self
     }
 
+    /// Gives the router the short way in, unless a subclass may want the calls for itself.
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn __init__(
+        slf: &Bound<'_, Self>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        if slf.get_type().is(py.get_type::<Self>()) {
+            slf.setattr(intern!(py, "db_for_read"), entry::function(py)?)?;
+        }
+        Ok(())
+    }
+
     /// Where a read goes.
     #[expect(clippy::unused_self, reason = "a method for Django")]
     #[pyo3(signature = (model, **hints))]
@@ -43,14 +57,7 @@ impl ReplicaRouter {
         model: &Bound<'py, PyAny>,
         hints: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Option<Bound<'py, PyString>>> {
-        let py = model.py();
-        let table = state::table(py)?;
-        let Some((entry, (member, reason))) = read(&table, model, hints, &mut ThreadDraws, Mode::Decide)? else {
-            LAST.set(None);
-            return Ok(None);
-        };
-        LAST.set(Some((entry.cluster.members()[member as usize], reason.code())));
-        Ok(Some(entry.strings[member as usize].bind(py).clone()))
+        db_for_read(model, hints)
     }
 
     /// Where a write goes: the primary of the model's cluster.
@@ -116,6 +123,22 @@ impl ReplicaRouter {
         };
         Ok((home.is_some_and(|home| home != here)).then_some(false))
     }
+}
+
+/// Where a read goes.
+#[inline]
+pub fn db_for_read<'py>(
+    model: &Bound<'py, PyAny>,
+    hints: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Option<Bound<'py, PyString>>> {
+    let py = model.py();
+    let table = state::table(py)?;
+    let Some((entry, (member, reason))) = read(&table, model, hints, &mut ThreadDraws, Mode::Decide)? else {
+        LAST.set(None);
+        return Ok(None);
+    };
+    LAST.set(Some((entry.cluster.members()[member as usize], reason.code())));
+    Ok(Some(entry.strings[member as usize].bind(py).clone()))
 }
 
 /// The answer to `allow_migrate` under settings that cannot be used: still never on what they call a replica.
