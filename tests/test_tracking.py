@@ -1,4 +1,4 @@
-"""Writes are known when they happen, whoever sent them; here on SQLite, on servers in ``tests/on_servers``."""
+"""Writes are known when they happen, whoever sent them; here on SQLite, on servers in ``test_on_servers.py``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from django.db.models import F
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from replicant import ReplicaWriteError, _core, explain, request_scope, use_replica
-from replicant.tracing import record_queries
+from replicant import _core, explain, request_scope, use_replica
 from tests.app.models import Account, Item, Piece, Tag
 
 pytestmark = pytest.mark.usefixtures("site")
@@ -372,143 +371,9 @@ def test_a_reconnect_in_the_middle_pins_nothing():
         assert not is_pinned()
 
 
-# The guard, and the order of things.
-
-
-def test_a_replicas_session_is_read_only(caplog: pytest.LogCaptureFixture):
-    for write in (
-        lambda: Item.objects.using("replica1").create(name="x"),
-        lambda: connections["replica1"].cursor().execute("DELETE FROM app_item"),
-    ):
-        with pytest.raises(ReplicaWriteError, match=r"'replica1' is a replica.*(INSERT|DELETE) was refused.*'default'"):
-            write()
-    assert [record.name for record in caplog.records] == ["replicant"] * 2
-    with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1", "replica2"], "GUARD": False}}):
-        Item.objects.using("replica1").create(name="x")
-    with override_settings(REPLICANT={}):
-        Item.objects.using("replica1").create(name="x")
-    with pytest.raises(ReplicaWriteError):
-        Item.objects.using("replica1").create(name="x")
-    assert Item.objects.using("replica1").count() == 2
-
-
-def test_a_replicas_next_session_is_read_only_too():
-    assert Item.objects.using("replica1").count() == 0
-    connections["replica1"].close()
-    with pytest.raises(ReplicaWriteError):
-        Item.objects.using("replica1").create(name="x")
-
-
-def test_a_guard_that_cannot_be_set_inside_a_transaction_is_set_after_it():
-    with override_settings(REPLICANT={}), transaction.atomic(using="replica1"):
-        Item.objects.using("replica1").create(name="x")
-        with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1"]}}):
-            assert Item.objects.using("replica1").count() == 1
-    with pytest.raises(ReplicaWriteError):
-        Item.objects.using("replica1").create(name="x")
-
-
-def test_queries_are_recorded_with_their_reasons():
-    with record_queries() as queries, request_scope():
-        Item.objects.count()
-        Item.objects.count()
-        Item.objects.using("replica1").count()
-        Item.objects.bulk_create([Item(name="x")])
-        Item.objects.count()
-    told = [(query.alias, query.reason) for query in queries]
-    first = told[0][0]
-    assert told == [
-        (first, "balanced"),
-        (first, "sticky"),
-        ("replica1", None),
-        ("default", None),  # the transaction's BEGIN
-        ("default", "write"),
-        ("default", "pinned"),
-    ]
-    assert all(query.seconds > 0 for query in queries)
-
-
-def test_the_innermost_recording_collects_and_the_outer_goes_on():
-    with record_queries() as outer:
-        Item.objects.count()
-        with record_queries() as inner:
-            Item.objects.count()
-        Item.objects.count()
-    assert (len(outer), len(inner)) == (2, 1)
-
-
 def test_the_pinned_read_finds_the_row_and_the_replicas_read_does_not():
     with request_scope():
         item = Item.objects.create(name="x")
         assert Item.objects.get(pk=item.pk) == item
         with use_replica(stale_ok=True), pytest.raises(Item.DoesNotExist):
             Item.objects.get(pk=item.pk)
-
-
-# How the transaction is found out.
-
-
-@pytest.mark.parametrize("public", [False, True])
-def test_the_lookup_of_connections_agrees_with_djangos_own(public: bool):
-    explain(Item)
-    _core.public_lookup(public)
-    explain(Item)
-    assert _core.public_lookup() is public
-    told = _core.in_transaction
-
-    assert not told("default")
-    connection.ensure_connection()
-    assert not told("default")
-    with transaction.atomic():
-        assert told("default")
-        with transaction.atomic(savepoint=False):
-            assert told("default")
-        assert told("default")
-        connection.close()
-        assert told("default")
-    assert not told("default")
-    with transaction.atomic(durable=True):
-        assert told("default")
-    transaction.set_autocommit(False)
-    assert told("default")
-    transaction.set_autocommit(True)
-    assert not told("default")
-    transaction.set_autocommit(False)
-    connection.close()
-    assert not told("default")
-    connection.ensure_connection()
-    assert not told("default")
-    connection.close()
-    del connections["default"]
-    assert not told("default")
-    with transaction.atomic("replica1"):
-        assert not told("default")
-        assert told("replica1")
-    connections["replica1"].close()
-    _core.public_lookup(False)
-
-
-def test_in_a_thread_with_an_event_loop_the_right_connection_is_asked(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-    explain(Item)
-    connection.ensure_connection()
-
-    async def main():
-        # A connection of this task's own, beside the one the thread had before the loop.
-        assert not _core.in_transaction("default")
-        with transaction.atomic():
-            assert _core.in_transaction("default")
-            assert reason() == "transaction"
-        assert not _core.in_transaction("default")
-        connection.close()
-
-    asyncio.run(main())
-    assert not _core.in_transaction("default")
-
-
-def test_async_code_reads_from_replicas_outside_of_its_threads_transactions():
-    async def main():
-        assert (await Item.objects.afirst()) is None
-        assert reason() == "balanced"
-
-    asyncio.run(main())
