@@ -28,6 +28,15 @@ test: $(VENV)/test.done test-core ## Install the database servers and run every 
 	$(BIN)/python -X dev -W error -m pytest $(ARGS)
 	$(BIN)/python tests/packaging.py
 
+.PHONY: story
+story: $(VENV)/test.done ## Five stories, each with naive routers and with replicant (DB=..., ARGS=-v)
+	$(BIN)/python example_project/story.py --db $(DB) $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/bench.done ## What a decision costs, beside every peer, into target/bench (ARGS=--quick)
+	$(BIN)/python -m tests.servers install mysql
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
 .PHONY: test-core
 test-core: ## Test the Rust core alone, without Python
 	tests/bootstrap.sh demo

@@ -116,14 +116,21 @@ def listen(port: int | None) -> Any:
         return ThreadedWSGIServer((HOST, 0), WSGIRequestHandler)
 
 
-def build_site() -> None:
-    """Load the site; make its tables and its demo data on the primary."""
+def build_site(*, migrations: bool = True) -> None:
+    """Load the site; make its tables and its demo data on the primary.
+
+    Without ``migrations`` the tables are made from the models as they are, which takes a tenth of the time.
+    """
     import django
+    from django.apps import apps
+    from django.conf import settings
     from django.core.management import call_command
     from django.db import connections
 
     django.setup()
-    call_command("migrate", verbosity=0, interactive=False)
+    if not migrations:
+        settings.MIGRATION_MODULES = {app.label: None for app in apps.get_app_configs()}
+    call_command("migrate", verbosity=0, interactive=False, run_syncdb=not migrations)
     call_command("createcachetable", verbosity=0)
     call_command("seed")
     connections.close_all()

@@ -57,6 +57,7 @@ if [ "$purpose" = test ]; then # mysqlclient comes as source only
         packages+=("python${version:-3}-dev")
     fi
     has pkg-config || packages+=(pkg-config)
+    has valgrind || packages+=(valgrind) # counts a decision's instructions
     if ! has pkg-config || ! { pkg-config --exists mysqlclient || pkg-config --exists mariadb || pkg-config --exists libmariadb; }; then
         packages+=(default-libmysqlclient-dev)
     fi

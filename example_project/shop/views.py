@@ -28,7 +28,9 @@ def shop(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
+@use_replica
 def buy(request: HttpRequest, slug: str) -> HttpResponse:
+    """The set from a replica, though this is a POST; the payment from the primary, since it is a transaction."""
     wanted = get_object_or_404(EmoticonSet, slug=slug)
     try:
         paid_from = pay(request.user, wanted)
@@ -43,6 +45,7 @@ def buy(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 def give_coin(request: HttpRequest, username: str) -> HttpResponse:
+    """No scope of its own: the lock is taken outside of a transaction, and the POST keeps it on the primary."""
     receiver = get_object_or_404(get_user_model(), username=username)
     try:
         give(request.user, receiver, 1)
@@ -55,6 +58,7 @@ def give_coin(request: HttpRequest, username: str) -> HttpResponse:
 
 @login_required
 @require_POST
+@use_replica
 def tip_author(request: HttpRequest, pk: int) -> HttpResponse:
     post = get_object_or_404(Post.objects.select_related("author"), pk=pk)
     try:

@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +28,26 @@ def value(connection: sqlite3.Connection) -> int:
 
 
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """(connection to the primary, connection to its copy, the report)"""
+def replicator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(str(PROJECT))
     from replicator import Copy, Replicator
 
-    primary = connect(tmp_path / "primary")
-    primary.execute("PRAGMA journal_mode=WAL").fetchall()
-    primary.execute("CREATE TABLE t (n INTEGER)")
-    primary.execute("INSERT INTO t VALUES (0)")
+    with closing(connect(tmp_path / "primary")) as primary:
+        primary.execute("PRAGMA journal_mode=WAL").fetchall()
+        primary.execute("CREATE TABLE t (n INTEGER)")
+        primary.execute("INSERT INTO t VALUES (0)")
     replicator = Replicator(tmp_path / "primary", [Copy("copy", tmp_path / "copy", LAG)], tmp_path / "lag.json")
     replicator.start()
-    copy = connect(tmp_path / "copy")
-    yield primary, copy, tmp_path / "lag.json"
-    copy.close()
-    primary.close()
+    yield replicator
     replicator.stop()
     sys.modules.pop("replicator")
+
+
+@pytest.fixture
+def files(replicator: Any, tmp_path: Path) -> Iterator[Any]:
+    """(connection to the primary, connection to its copy, the report)"""
+    with closing(connect(tmp_path / "primary")) as primary, closing(connect(tmp_path / "copy")) as copy:
+        yield primary, copy, tmp_path / "lag.json"
 
 
 def test_a_copy_begins_equal_and_follows_after_the_lag(files: Any, wait_until: Callable[..., None]) -> None:
@@ -80,6 +84,19 @@ def test_an_open_transaction_keeps_its_state_and_holds_nobody_up(files: Any, wai
     assert value(copy) == 0
     copy.execute("COMMIT")
     assert value(copy) == 1
+
+
+def test_a_paused_copy_stands_still_until_resumed(files: Any, replicator: Any, wait_until: Callable[..., None]) -> None:
+    primary, copy, report = files
+    replicator.pause()
+    primary.execute("UPDATE t SET n = 1")
+    due = time.time() + LAG
+    # The report is written again after every look at the copies.
+    wait_until(lambda: report.stat().st_mtime > due + 0.1, 5, "the copy would be due")
+    assert value(copy) == 0
+    assert json.loads(report.read_text())["copy"]["state_at"] < due - LAG
+    replicator.resume()
+    wait_until(lambda: value(copy) == 1, 5, "the copy has the change")
 
 
 def test_the_report_says_what_time_the_copy_shows(files: Any, wait_until: Callable[..., None]) -> None:

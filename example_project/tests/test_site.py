@@ -149,8 +149,10 @@ def test_a_payment_shows_the_new_balance_at_once(member: Any) -> None:
 
     assert page.path == "/wallet/"
     assert page.message == "First Light is yours."
+    # Read inside of the payment's transaction.
+    assert f"You have {before - 30} coins left." in page.text
     assert balance(page) == before - 30
-    assert ("default", "write") in page.queries("POST /shop/first-light/buy/")
+    assert {("default", "write"), ("default", "transaction")} < set(page.queries("POST /shop/first-light/buy/"))
     again = member.post("/shop/first-light/buy/")
     assert again.message == "First Light is yours already."
     assert balance(again) == before - 30
@@ -173,3 +175,22 @@ def test_two_payments_cannot_spend_one_coin(member: Any) -> None:
     refused = member.post(f"/shop/{'moths' if left == before - 200 else 'storm-warning'}/buy/")
     assert f"and you have {left}. Nothing was taken from your wallet." in refused.message
     assert balance(refused) == left
+
+
+# What only the primary may be asked
+
+
+def test_a_count_in_the_databases_cache_is_read_where_it_was_written(member: Any) -> None:
+    assert member.post("/banners/1/cheer/").message == "Cheers: 1."
+    page = member.post("/banners/1/cheer/")
+    assert page.message == "Cheers: 2."
+    assert page.aliases("POST /banners/1/cheer/") == {"default"}
+
+
+@pytest.mark.parametrize(("path", "reason"), [("/posts/1/tip/", "transaction"), ("/wallet/give/moth/", "use_primary")])
+def test_a_coin_is_handed_over_under_a_lock(member: Any, path: str, reason: str) -> None:
+    before = balance(member.get("/wallet/"))
+    page = member.post(path)
+    assert page.message.endswith("has your coin.")
+    assert ("default", reason) in page.queries(f"POST {path}")
+    assert balance(member.get("/wallet/")) == before - 1

@@ -1,0 +1,1 @@
+"""What the fan club's app asks: JSON, for whoever logged in through OAuth."""

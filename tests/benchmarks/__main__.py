@@ -1,0 +1,37 @@
+"""The benchmarks: ``python -m tests.benchmarks [decisions] [instructions] [core] [end_to_end] [charts] [--quick]``.
+
+With nothing named, all of them. Results are text, JSON and SVG in ``target/bench/``. ``gate`` compares the instructions
+of a decision with the committed figure, as ``make test`` does, and with ``--update`` commits the figure measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.benchmarks import report
+
+PARTS = ("decisions", "instructions", "core", "end_to_end", "charts")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}, or gate")
+    parser.add_argument("--quick", action="store_true", help="fewer turns and requests: wider spreads")
+    parser.add_argument("--update", action="store_true", help="gate: write the ratio measured into cost.json")
+    options = parser.parse_args()
+    unknown = [part for part in options.parts if part not in (*PARTS, "gate")]
+    if unknown:
+        parser.error(f"{', '.join(unknown)}: choose from {', '.join(PARTS)}, gate")
+    if "gate" in options.parts:
+        from tests.benchmarks import gate
+
+        return gate.main(update=options.update)
+    for part in PARTS:
+        if not options.parts or part in options.parts:
+            getattr(report, part)(quick=options.quick)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

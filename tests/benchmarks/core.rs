@@ -1,0 +1,141 @@
+//! One decision of the core alone, without Python: `cargo bench --bench core --no-default-features`.
+//!
+//! By the number of replicas; and on one and two threads, undisturbed and while a further thread swaps the snapshot of
+//! who may serve a thousand times a second.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+
+use _core::cluster::{Cluster, Home, OnUnavailable, Settings, State};
+use _core::decision::{Mode, Read, decide};
+use _core::names::Alias;
+use _core::pool::{Member, Order};
+use _core::random::{Draws, Generation};
+
+/// The pool that the threads share.
+const REPLICAS: u32 = 15;
+/// Decisions in a window: some tenths of a millisecond.
+const WINDOW: u64 = 20_000;
+const SWAP_EVERY: Duration = Duration::from_millis(1);
+
+/// A cluster whose replicas have unequal weights, so that a draw is not trivial.
+fn cluster(replicas: u32, balance: Order) -> Cluster {
+    let settings = Settings {
+        primary: Alias::from_number(0),
+        replicas: (1..=replicas).map(|number| (Alias::from_number(number), f64::from(1 + number % 3))).collect(),
+        reads: Home::Replica,
+        primary_weight: 0.0,
+        balance,
+        outside_requests: Home::Replica,
+        sticky: true,
+        pin: Some(Duration::from_secs(5)),
+        on_unavailable: OnUnavailable::Primary,
+        primary_spill: 1.0,
+    };
+    Cluster::try_new(settings).expect("settings that can be used")
+}
+
+/// A read outside of every scope: it passes the whole table, down to the pool.
+#[inline]
+fn read(cluster: &Cluster, draws: &mut Draws, generation: &Generation) -> Member {
+    let question = Read {
+        exempt: black_box(false),
+        scope: None,
+        instance: None,
+        in_transaction: || black_box(false),
+        last_write: || None,
+        now: || Duration::ZERO,
+    };
+    let rng = draws.get(generation);
+    decide(cluster, question, rng, Mode::Decide).expect("some replica serves").0
+}
+
+fn by_replicas(criterion: &mut Criterion) {
+    for (name, balance) in [("random", Order::Random), ("round_robin", Order::RoundRobin)] {
+        let mut group = criterion.benchmark_group(name);
+        for replicas in [1, 2, 15, 1000] {
+            let (cluster, generation) = (cluster(replicas, balance), Generation::new());
+            let mut draws = Draws::seeded(1, &generation);
+            group.bench_function(BenchmarkId::from_parameter(replicas), |bencher| {
+                bencher.iter(|| read(&cluster, &mut draws, &generation));
+            });
+        }
+    }
+}
+
+fn by_threads(criterion: &mut Criterion) {
+    for (name, swapping) in [("threads", false), ("threads_swapping", true)] {
+        let mut group = criterion.benchmark_group(name);
+        for threads in [1, 2] {
+            group.throughput(Throughput::Elements(threads));
+            group.bench_function(BenchmarkId::from_parameter(threads), |bencher| {
+                bencher.iter_custom(|each| together(threads, each, swapping));
+            });
+        }
+    }
+}
+
+/// The time in which each of `threads` decides `each` reads: that of the best window, scaled up. A shared machine takes a
+/// processor away for milliseconds at a time, and would be what is measured otherwise.
+fn together(threads: u64, each: u64, swapping: bool) -> Duration {
+    let (cluster, generation) = (cluster(REPLICAS, Order::Random), Generation::new());
+    let (window, windows) = (each.min(WINDOW), each.div_ceil(WINDOW));
+    let (arrived, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let decide_windows = |seed| {
+        let mut draws = Draws::seeded(seed, &generation);
+        let mut times = Vec::new();
+        for number in 1..=windows {
+            arrived.fetch_add(1, Ordering::AcqRel);
+            while arrived.load(Ordering::Acquire) < number * threads {
+                std::hint::spin_loop();
+            }
+            let begun = now();
+            for _ in 0..window {
+                black_box(read(&cluster, &mut draws, &generation));
+            }
+            times.push((begun, now()));
+        }
+        times
+    };
+    std::thread::scope(|scope| {
+        if swapping {
+            scope.spawn(|| swap_until(&done, &cluster));
+        }
+        let decide_windows = &decide_windows;
+        let deciding: Vec<_> = (0..threads).map(|seed| scope.spawn(move || decide_windows(seed))).collect();
+        let times: Vec<_> = deciding.into_iter().map(|thread| thread.join().expect("no decision panics")).collect();
+        done.store(true, Ordering::Relaxed);
+        let taken = |number: usize| {
+            let begun = times.iter().map(|own| own[number].0).min().expect("a thread");
+            times.iter().map(|own| own[number].1).max().expect("a thread") - begun
+        };
+        let best = (0..times[0].len()).map(taken).min().expect("a window");
+        best * u32::try_from(windows).expect("criterion asks for less")
+    })
+}
+
+/// Takes a replica out and puts it back in, each of which swaps the snapshot.
+fn swap_until(done: &AtomicBool, cluster: &Cluster) {
+    for state in [State::Lagging, State::Up].into_iter().cycle() {
+        if done.load(Ordering::Relaxed) {
+            break;
+        }
+        cluster.set_state(1, state);
+        std::thread::sleep(SWAP_EVERY);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock itself")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    by_replicas(&mut criterion);
+    by_threads(&mut criterion);
+    criterion.final_summary();
+}

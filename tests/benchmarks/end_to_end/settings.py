@@ -1,0 +1,10 @@
+"""The example project's settings for a benchmark: without its query bar, and replicant only where that is measured."""
+
+from fansite.settings import *  # type: ignore[import-not-found]  # noqa: F403
+from fansite.settings import DATABASE_ROUTERS, INSTALLED_APPS, MIDDLEWARE
+
+MIDDLEWARE = [name for name in MIDDLEWARE if not name.startswith("fansite.query_bar.")]
+if DATABASE_ROUTERS != ["replicant.ReplicaRouter"]:
+    # What replicant hooks into connections would count for the others.
+    INSTALLED_APPS = [name for name in INSTALLED_APPS if name != "replicant"]
+    MIDDLEWARE = [name for name in MIDDLEWARE if not name.startswith("replicant.")]

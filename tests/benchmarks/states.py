@@ -1,0 +1,63 @@
+"""The states that a router is measured in; each is entered once, in the contender's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any
+
+
+def enter(name: str, stack: ExitStack) -> None:
+    """Enter the state until ``stack`` closes."""
+    scope = STATES[name]()
+    if scope is not None:
+        stack.enter_context(scope)
+
+
+def _replicated() -> None:
+    """What django_replicated's middleware does for a GET."""
+    from django.db import router
+
+    router.routers[0].init("slave")
+
+
+def _scope(name: str, *arguments: str) -> AbstractContextManager[Any]:
+    import replicant
+
+    scope: AbstractContextManager[Any] = getattr(replicant, name)(*arguments)
+    return scope
+
+
+def _transaction() -> AbstractContextManager[Any]:
+    from django.db import transaction
+
+    return transaction.atomic()
+
+
+class _Written:
+    """After a write, in a request or outside of one."""
+
+    def __init__(self, scope: AbstractContextManager[Any]) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        from tests.app.models import Item
+
+        self._scope.__enter__()
+        Item.objects.using("default").create(name="written")
+
+    def __exit__(self, *error: Any) -> None:
+        self._scope.__exit__(*error)
+
+
+STATES: dict[str, Callable[[], Any]] = {
+    "nothing": lambda: None,
+    "replicated": _replicated,
+    "request": lambda: _scope("request_scope"),
+    "use_replica": lambda: _scope("use_replica"),
+    "named": lambda: _scope("use_replica", "replica2"),
+    "use_primary": lambda: _scope("use_primary"),
+    "transaction": _transaction,
+    "pinned": lambda: _Written(_scope("request_scope")),
+    "pinned_by_time": lambda: _Written(nullcontext()),
+}

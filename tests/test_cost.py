@@ -1,0 +1,37 @@
+"""What a decision costs must not creep up. See ``tests.benchmarks.gate``."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.benchmarks import gate, instructions
+from tests.benchmarks.empty_extension import CannotBuild
+from tests.benchmarks.gate import Cost
+
+
+def test_a_decision_takes_no_more_instructions_than_is_committed():
+    try:
+        cost = gate.measure()
+    except (instructions.CannotCount, CannotBuild) as error:
+        pytest.fail(str(error), pytrace=False)
+    complaint = gate.complaint(cost, gate.committed())
+    if complaint:
+        pytest.fail(complaint, pytrace=False)
+
+
+def test_a_rise_above_five_per_cent_is_refused_with_both_figures():
+    assert gate.complaint(Cost(decision=1049, empty=500), 2.0) is None
+    complaint = gate.complaint(Cost(decision=1051, empty=500), 2.0)
+    assert complaint is not None
+    assert "2.102" in complaint
+    assert "2.000" in complaint
+
+
+def test_a_missing_valgrind_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "which", lambda *arguments, **keywords: None)
+    with pytest.raises(
+        instructions.CannotCount, match=r"^valgrind is missing: install it with apt-get install valgrind$"
+    ):
+        gate.measure()
