@@ -32,17 +32,22 @@ impl Counters {
         Self { shards: (0..SHARDS).map(|_| shard()).collect(), members }
     }
 
+    /// Reason by reason: a process counts many members for few reasons, and those lie side by side.
+    #[inline]
+    fn index(&self, member: Member, reason: Reason) -> usize {
+        reason as usize * self.members + member as usize
+    }
+
     /// One more read for `member`.
     #[inline]
     pub fn count(&self, member: Member, reason: Reason) {
-        let cell = &self.shards[this_shard()].0[member as usize * Reason::COUNT + reason as usize];
-        cell.fetch_add(1, Ordering::Relaxed);
+        self.shards[this_shard()].0[self.index(member, reason)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Reads of `member` for `reason`, so far.
     #[must_use]
     pub fn get(&self, member: Member, reason: Reason) -> u64 {
-        let index = member as usize * Reason::COUNT + reason as usize;
+        let index = self.index(member, reason);
         self.shards.iter().map(|shard| shard.0[index].load(Ordering::Relaxed)).sum()
     }
 
@@ -50,8 +55,7 @@ impl Counters {
     pub fn inherit(&self, to: Member, other: &Self, from: Member) {
         debug_assert!((to as usize) < self.members && (from as usize) < other.members);
         for reason in Reason::ALL {
-            let index = to as usize * Reason::COUNT + reason as usize;
-            self.shards[0].0[index].fetch_add(other.get(from, reason), Ordering::Relaxed);
+            self.shards[0].0[self.index(to, reason)].fetch_add(other.get(from, reason), Ordering::Relaxed);
         }
     }
 }

@@ -178,3 +178,9 @@ def wait_until() -> Callable[..., None]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that a test starts use the site's settings, whatever this process's own Django uses."""
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "fansite.settings")

@@ -72,7 +72,7 @@ def test_the_demo_runs_on_real_servers_that_lag(start: Callable[..., Any], engin
 
 
 def test_the_checks_find_nothing_and_the_migrations_are_complete(tmp_path: Path) -> None:
-    environment = {**os.environ, "REPLICANT_DEMO_FOLDER": str(tmp_path), "DJANGO_SETTINGS_MODULE": "fansite.settings"}
+    environment = {**os.environ, "REPLICANT_DEMO_FOLDER": str(tmp_path)}
     for command in (["check", "--fail-level", "WARNING"], ["makemigrations", "--check", "--dry-run"]):
         done = subprocess.run(
             [sys.executable, "-X", "dev", "-W", "error", str(PROJECT / "manage.py"), *command],
