@@ -57,21 +57,16 @@ impl Scope {
     /// Enters a scope inside `parent`.
     #[must_use]
     pub fn enter(parent: Option<Arc<Self>>, owner: Owner, kind: Kind) -> Arc<Self> {
-        Self::build(parent, owner, kind, None, None)
+        Self::build(parent, owner, kind, None)
     }
 
-    fn build(
-        parent: Option<Arc<Self>>,
-        owner: Owner,
-        kind: Kind,
-        cell: Option<Arc<Cell>>,
-        record: Option<Arc<Cell>>,
-    ) -> Arc<Self> {
+    fn build(parent: Option<Arc<Self>>, owner: Owner, kind: Kind, cell: Option<Arc<Cell>>) -> Arc<Self> {
         let outer = parent.as_deref();
         let in_request = kind == Kind::Request || outer.is_some_and(|scope| scope.in_request);
         let (cell, record) = if kind == Kind::Request {
+            // One cell for both: what a request sticks to and what it wrote.
             let own = cell.unwrap_or_default();
-            (own.clone(), Some(record.unwrap_or(own)))
+            (own.clone(), Some(own))
         } else {
             let around = || outer.map_or_else(Arc::default, |scope| scope.cell.clone());
             (cell.unwrap_or_else(around), outer.and_then(|scope| scope.record.clone()))
@@ -128,8 +123,7 @@ impl Scope {
 
     /// The same scope with another one around it; what it remembers stays.
     fn moved_to(&self, parent: Option<Arc<Self>>) -> Arc<Self> {
-        let record = self.record.clone().filter(|_| self.kind == Kind::Request);
-        Self::build(parent, self.owner, self.kind, Some(self.cell.clone()), record)
+        Self::build(parent, self.owner, self.kind, Some(self.cell.clone()))
     }
 
     /// What the innermost scope that concerns `cluster` asks for.
