@@ -6,13 +6,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
 use crate::counters::Counters;
 use crate::names::Alias;
 use crate::pool::{Member, Order, Pool};
+use crate::shared::Shared;
 
 /// The primary's place among the members of its cluster.
 pub const PRIMARY: Member = 0;
@@ -178,7 +178,7 @@ impl View {
 pub struct Cluster {
     settings: Settings,
     members: Box<[Alias]>,
-    view: ArcSwap<View>,
+    view: Shared<View>,
     /// Held by those who swap the view, so that two changes do not lose one another; never by a decision.
     changing: Mutex<()>,
     turn: AtomicUsize,
@@ -208,7 +208,7 @@ impl Cluster {
         let view = View::new(&settings, vec![State::Up; members.len()].into());
         Ok(Self {
             counters: Counters::new(members.len()),
-            view: ArcSwap::from_pointee(view),
+            view: Shared::new(Arc::new(view)),
             changing: Mutex::new(()),
             turn: AtomicUsize::new(0),
             members,
@@ -226,7 +226,7 @@ impl Cluster {
                 self.counters.inherit(member, &before.counters, old);
             }
         }
-        self.view.store(Arc::new(View::new(&self.settings, states.into())));
+        self.view.swap(Arc::new(View::new(&self.settings, states.into())));
         self
     }
 
@@ -263,9 +263,15 @@ impl Cluster {
         if member == PRIMARY { self.settings.primary_weight } else { self.settings.replicas[member as usize - 1].1 }
     }
 
-    /// The present view.
+    /// Who may serve, as a value that decisions keep a copy of.
     #[inline]
-    pub fn view(&self) -> Guard<Arc<View>> {
+    pub fn shared_view(&self) -> &Shared<View> {
+        &self.view
+    }
+
+    /// The present view.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
         self.view.load()
     }
 
@@ -277,7 +283,7 @@ impl Cluster {
         if before != state {
             let mut states = view.states.clone();
             states[member as usize] = state;
-            self.view.store(Arc::new(View::new(&self.settings, states)));
+            self.view.swap(Arc::new(View::new(&self.settings, states)));
         }
         before
     }
@@ -348,7 +354,7 @@ pub(crate) mod tests {
     fn a_rebuild_keeps_what_is_known_of_the_members() {
         let before = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
         before.set_state(2, State::Down);
-        before.counters.count(2, crate::decision::Reason::Balanced);
+        before.counters.count(&crate::counters::Shard::claim(), 2, crate::decision::Reason::Balanced);
         // Alias 2 moves from the second place to the first.
         let replicas = vec![(Alias::from_number(2), 1.0), (Alias::from_number(7), 1.0)];
         let after = Cluster::try_new(Settings { replicas, ..settings(&[]) }).unwrap().inheriting(&before);

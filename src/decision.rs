@@ -75,10 +75,16 @@ impl Reason {
 /// Where a read goes, and why.
 pub type Decision = (Member, Reason);
 
-/// No replica may serve, and the cluster's policy does not let this read through to the primary.
+/// Why there is no decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no replica may serve this read, and the policy keeps it off the primary")]
-pub struct NoReplicaAvailable;
+pub enum Undecided<E> {
+    /// No replica may serve, and the cluster's policy does not let this read through to the primary.
+    #[error("no replica may serve this read, and the policy keeps it off the primary")]
+    NoReplicaAvailable,
+    /// What had to be found out could not be.
+    #[error(transparent)]
+    Failed(#[from] E),
+}
 
 /// An instance the read is asked for, loaded from a member of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,45 +116,31 @@ pub struct Read<'a, InTransaction, Record, Now> {
 /// Whether a question leaves traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// A read will follow: it is counted, and the scope sticks to the choice.
+    /// A read will follow: the scope sticks to the choice.
     Decide,
-    /// `explain`: nothing is counted or changed.
+    /// `explain`: nothing is changed.
     Explain,
 }
 
-/// Answers a question: which member of `cluster` serves the read.
+/// Answers a question: which member of `cluster` serves the read, now that `view` says who may.
 ///
-/// `rng` is this thread's generator, or a copy of it with [`Mode::Explain`].
+/// `rng` is this thread's generator, or a copy of it with [`Mode::Explain`]. Who asks for a read that will follow counts
+/// the answer.
 ///
 /// # Errors
-/// [`NoReplicaAvailable`] if no replica may serve and `ON_UNAVAILABLE` or `PRIMARY_SPILL` forbid the primary.
-pub fn decide<I, L, N>(
+/// [`Undecided::NoReplicaAvailable`] if no replica may serve and `ON_UNAVAILABLE` or `PRIMARY_SPILL` forbid the primary;
+/// [`Undecided::Failed`] with the error of what the question asks.
+#[inline]
+pub fn decide<I, L, N, E>(
     cluster: &Cluster,
+    view: &View,
     read: Read<'_, I, L, N>,
     rng: &mut impl Rng,
     mode: Mode,
-) -> Result<Decision, NoReplicaAvailable>
+) -> Result<Decision, Undecided<E>>
 where
-    I: FnOnce() -> bool,
-    L: FnOnce() -> Option<Duration>,
-    N: FnOnce() -> Duration,
-{
-    let decision = answer(cluster, read, rng, mode)?;
-    if mode == Mode::Decide {
-        cluster.counters().count(decision.0, decision.1);
-    }
-    Ok(decision)
-}
-
-fn answer<I, L, N>(
-    cluster: &Cluster,
-    read: Read<'_, I, L, N>,
-    rng: &mut impl Rng,
-    mode: Mode,
-) -> Result<Decision, NoReplicaAvailable>
-where
-    I: FnOnce() -> bool,
-    L: FnOnce() -> Option<Duration>,
+    I: FnOnce() -> Result<bool, E>,
+    L: FnOnce() -> Result<Option<Duration>, E>,
     N: FnOnce() -> Duration,
 {
     let settings = cluster.settings();
@@ -160,7 +152,7 @@ where
     if effect == Some(Effect::Primary) {
         return Ok((PRIMARY, Reason::UsePrimary));
     }
-    if (read.in_transaction)() {
+    if (read.in_transaction)()? {
         return Ok((PRIMARY, Reason::Transaction));
     }
     let (named, stale_ok) = match effect {
@@ -172,13 +164,12 @@ where
         let pinned = if in_request {
             read.scope.and_then(Scope::record).is_some_and(|record| last_write(record, cluster).is_some())
         } else {
-            (read.last_write)().is_some_and(|written| (read.now)().saturating_sub(written) < pin)
+            (read.last_write)()?.is_some_and(|written| (read.now)().saturating_sub(written) < pin)
         };
         if pinned {
             return Ok((PRIMARY, Reason::Pinned));
         }
     }
-    let view = cluster.view();
     let migrating = read.scope.is_some_and(Scope::migrating);
     if let Some(member) = named.and_then(|alias| cluster.member(alias)).filter(|_| !migrating)
         && view.serves(member)
@@ -203,12 +194,11 @@ where
     {
         return Ok((instance.from, Reason::Instance));
     }
-    let mut reader = Reader { cluster, view: &view, scope: read.scope, rng, mode };
-    if view.eligible().is_empty() {
-        return reader.unavailable();
-    }
+    let mut reader = Reader { cluster, view, scope: read.scope, rng, mode };
     let eligible = |member| view.serves(member) && cluster.weight(member) > 0.0;
-    Ok(reader.choose(view.pool(), eligible).expect("a pool with an eligible replica chooses"))
+    // The pool may hold the primary alone, which is then no choice.
+    let chosen = if view.eligible().is_empty() { None } else { reader.choose(view.pool(), eligible) };
+    chosen.or_else(|| reader.unavailable()).ok_or(Undecided::NoReplicaAvailable)
 }
 
 /// When the holder of `record` last wrote to `cluster`.
@@ -247,8 +237,8 @@ impl<R: Rng> Reader<'_, R> {
         }
     }
 
-    /// Row 11.
-    fn unavailable(&mut self) -> Result<Decision, NoReplicaAvailable> {
+    /// Row 11: `None` if the read is refused.
+    fn unavailable(&mut self) -> Option<Decision> {
         let settings = self.cluster.settings();
         match settings.on_unavailable {
             OnUnavailable::Replica => {
@@ -256,12 +246,12 @@ impl<R: Rng> Reader<'_, R> {
                 let answers = |member| member != PRIMARY && view.answers(member) && cluster.weight(member) > 0.0;
                 // Not even a late one: a request must not fail for a replica's sake.
                 let member = self.choose(view.late(), answers).map_or(PRIMARY, |(member, _)| member);
-                Ok((member, Reason::Unavailable))
+                Some((member, Reason::Unavailable))
             }
             OnUnavailable::Primary if settings.primary_spill >= 1.0 || self.spill() < settings.primary_spill => {
-                Ok((PRIMARY, Reason::Unavailable))
+                Some((PRIMARY, Reason::Unavailable))
             }
-            OnUnavailable::Primary | OnUnavailable::Error => Err(NoReplicaAvailable),
+            OnUnavailable::Primary | OnUnavailable::Error => None,
         }
     }
 

@@ -19,6 +19,7 @@ pub mod names;
 pub mod pool;
 pub mod random;
 pub mod scope;
+pub mod shared;
 pub mod statement;
 
 #[cfg(feature = "python")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
 import pytest
@@ -54,22 +53,6 @@ def test_django_builds_the_router_with_no_arguments_and_calls_it_in_rust():
     assert isinstance(built, ReplicaRouter)
     for name in ("db_for_read", "db_for_write", "allow_relation", "allow_migrate"):
         assert type(getattr(built, name)).__name__ == "builtin_function_or_method"
-
-
-def test_the_router_is_called_like_any_python_function():
-    built = ReplicaRouter()
-    hints = {"instance": None, "more": 1}
-    for db_for_read in (built.db_for_read, ReplicaRouter.db_for_read.__get__(built)):
-        assert db_for_read(Item) in REPLICAS
-        assert db_for_read(model=Item, **hints) in REPLICAS
-        assert db_for_read(Item, **hints) in REPLICAS
-        for wrong in [(), (Item, 1)]:
-            with pytest.raises(TypeError):
-                db_for_read(*wrong)
-    with pytest.raises(TypeError):
-        built.db_for_read(hint=1)
-    assert hints == {"instance": None, "more": 1}
-    assert str(inspect.signature(built.db_for_read)) == "(model, **hints)"
 
 
 def test_an_error_on_the_way_is_raised_and_nothing_is_decided():

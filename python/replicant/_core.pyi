@@ -60,7 +60,6 @@ class ReplicaRouter:
     """
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> ReplicaRouter: ...
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None: ...
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
         """The alias a read of ``model`` goes to; None if ``model`` belongs to no cluster, or ``hints["instance"]`` was
         loaded from outside of its cluster.

@@ -6,14 +6,13 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use rand::Rng;
 
 use crate::cluster::{Cluster, Home, OnUnavailable, PRIMARY, Settings, State};
 use crate::models::{self, Models};
 use crate::pool::Order;
 
 use super::errors;
-use super::state::{self, Entry, Table, ThreadDraws};
+use super::state::{self, Entry, Table};
 use super::transactions::Lookup;
 
 /// A cluster as `replicant.conf` hands it over, its values checked there.
@@ -94,7 +93,7 @@ pub fn configure(py: Python<'_>, clusters: Vec<Spec>, generation: u64) -> PyResu
             Some(entry) => cluster.inheriting(&entry.cluster),
             None => cluster,
         };
-        cluster.start_turn(ThreadDraws.next_u32());
+        cluster.start_turn(state::draw());
         if spec.primary == "default" {
             rest = Some(index);
         }
@@ -154,6 +153,6 @@ pub fn seed(seed: Option<u64>) {
 pub fn after_fork() {
     state::forked();
     if let Some(table) = state::present_table() {
-        table.entries.iter().for_each(|entry| entry.cluster.start_turn(ThreadDraws.next_u32()));
+        table.entries.iter().for_each(|entry| entry.cluster.start_turn(state::draw()));
     }
 }

@@ -1,20 +1,21 @@
 //! The way in for `db_for_read`, by CPython's own calling convention.
 //!
 //! PyO3 reads arguments for any signature, makes a dictionary for `**hints` even when there are none, and CPython binds
-//! the method anew for each call: together as much as the decision itself. Django calls with one positional argument and
-//! a dictionary, so the router carries a function of exactly that shape as an attribute of its own.
+//! the method anew for each call: together as much as the decision itself. So the router carries a function of its own as
+//! an attribute, called by vectorcall (PEP 590): no tuple, no dictionary, nothing to bind.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
+use std::slice;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyString, PyTuple};
 
-use super::router::db_for_read;
+use super::router::{ReplicaRouter, db_for_read};
 
 /// A definition that CPython keeps a pointer to and never changes.
 struct Definition(ffi::PyMethodDef);
@@ -24,8 +25,8 @@ unsafe impl Sync for Definition {}
 
 static DEFINITION: Definition = Definition(ffi::PyMethodDef {
     ml_name: c"db_for_read".as_ptr(),
-    ml_meth: ffi::PyMethodDefPointer { PyCFunctionWithKeywords: enter },
-    ml_flags: ffi::METH_VARARGS | ffi::METH_KEYWORDS,
+    ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: enter },
+    ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
     ml_doc: c"db_for_read(model, **hints)\n--\n\nWhere a read goes.".as_ptr(),
 });
 
@@ -40,17 +41,16 @@ pub fn function(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// What CPython calls. Nothing unwinds out of it.
 unsafe extern "C" fn enter(
     _self: *mut ffi::PyObject,
-    arguments: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
     keywords: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: CPython calls on a thread that is attached, with a tuple and with a dictionary or NULL, all of which it
-    // keeps for as long as the call lasts.
-    let (py, arguments, keywords) = unsafe {
-        let py = Python::assume_attached();
-        let keywords = (!keywords.is_null()).then(|| Borrowed::from_ptr(py, keywords).cast_unchecked::<PyDict>());
-        (py, Borrowed::from_ptr(py, arguments).cast_unchecked::<PyTuple>(), keywords)
-    };
-    let error = match catch_unwind(AssertUnwindSafe(|| answer(&arguments, keywords.as_deref()))) {
+    // SAFETY: CPython calls on a thread that is attached.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: CPython hands over `count` positional arguments and then one for each name in the tuple `keywords`, which is
+    // NULL if there are none, and keeps all of them for as long as the call lasts.
+    let arguments = unsafe { Arguments::new(py, arguments, count, keywords) };
+    let error = match catch_unwind(AssertUnwindSafe(|| arguments.answer())) {
         Ok(Ok(Some(alias))) => return alias.into_ptr(),
         Ok(Ok(None)) => return py.None().into_ptr(),
         Ok(Err(error)) => error,
@@ -60,24 +60,65 @@ unsafe extern "C" fn enter(
     null_mut()
 }
 
-#[inline]
-fn answer<'py>(
-    arguments: &Bound<'py, PyTuple>,
-    keywords: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Option<Bound<'py, PyString>>> {
-    if arguments.len() == 1 {
-        let model = arguments.get_borrowed_item(0)?;
-        return db_for_read(&model, keywords);
+/// The arguments of one call.
+struct Arguments<'call, 'py> {
+    by_position: &'call [Borrowed<'call, 'py, PyAny>],
+    by_name: &'call [Borrowed<'call, 'py, PyAny>],
+    names: Option<Borrowed<'call, 'py, PyTuple>>,
+    py: Python<'py>,
+}
+
+impl<'call, 'py> Arguments<'call, 'py> {
+    /// # Safety
+    /// As the vectorcall protocol has it: `arguments` points to `count` objects and then to one for each of `keywords`, a
+    /// tuple or NULL; all live throughout the call.
+    #[inline]
+    unsafe fn new(
+        py: Python<'py>,
+        arguments: *const *mut ffi::PyObject,
+        count: ffi::Py_ssize_t,
+        keywords: *mut ffi::PyObject,
+    ) -> Self {
+        // SAFETY: `keywords` is a tuple or NULL, as the caller promises.
+        let names =
+            unsafe { (!keywords.is_null()).then(|| Borrowed::from_ptr(py, keywords).cast_unchecked::<PyTuple>()) };
+        let (by_position, by_name) = (count.unsigned_abs(), names.map_or(0, |names| names.len()));
+        let all = if by_position + by_name == 0 {
+            &[]
+        } else {
+            // SAFETY: that many objects are there, as the caller promises, and a borrowed object is a pointer to it.
+            unsafe { slice::from_raw_parts(arguments.cast(), by_position + by_name) }
+        };
+        let (by_position, by_name) = all.split_at(by_position);
+        Self { by_position, by_name, names, py }
     }
-    let name = intern!(arguments.py(), "model");
-    let named = keywords.map(|keywords| keywords.get_item(name)).transpose()?.flatten();
-    match (arguments.is_empty(), named, keywords) {
-        (true, Some(model), Some(keywords)) => {
-            let hints = keywords.copy()?;
-            hints.del_item(name)?;
-            db_for_read(&model, Some(&hints))
+
+    /// The argument passed by this name. The names that a call spells out are interned, and so is `name`.
+    #[inline]
+    fn named(&self, name: &Bound<'py, PyString>) -> PyResult<Option<&'call Bound<'py, PyAny>>> {
+        let Some(names) = self.names else { return Ok(None) };
+        for (index, argument) in self.by_name.iter().enumerate() {
+            let given = names.get_borrowed_item(index)?;
+            if given.is(name) || given.eq(name)? {
+                return Ok(Some(argument));
+            }
         }
-        _ => Err(PyTypeError::new_err("db_for_read() takes one positional argument, the model, and hints by keyword")),
+        Ok(None)
+    }
+
+    #[inline]
+    fn answer(&self) -> PyResult<Option<Bound<'py, PyString>>> {
+        if let ([model], None) = (self.by_position, self.names) {
+            return db_for_read(model, None);
+        }
+        let instance = self.named(intern!(self.py, "instance"))?;
+        match (self.by_position, self.named(intern!(self.py, "model"))?) {
+            ([model], None) => db_for_read(model, instance),
+            ([], Some(model)) => db_for_read(model, instance),
+            // `ReplicaRouter.db_for_read(self, model)`, from a class that derives from it.
+            ([router, model], None) if router.is_instance_of::<ReplicaRouter>() => db_for_read(model, instance),
+            _ => Err(PyTypeError::new_err("db_for_read() takes a model, and hints by keyword")),
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Looking inside without touching.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::cluster::PRIMARY;
 use crate::decision::{Mode, Reason};
 
-use super::router::{self, LAST};
-use super::state;
+use super::router;
+use super::state::{self, Last};
 
 /// The alias, the reason, and the aliases of the eligible replicas.
 type Explanation<'py> = (Option<Bound<'py, PyString>>, Option<&'static str>, Bound<'py, PyTuple>);
@@ -17,26 +18,36 @@ type Explanation<'py> = (Option<Bound<'py, PyString>>, Option<&'static str>, Bou
 #[pyo3(signature = (model, hints))]
 pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> PyResult<Explanation<'py>> {
     let py = model.py();
-    let table = state::table(py)?;
-    let Some((entry, (member, reason))) =
-        router::read(&table, model, Some(hints), &mut state::preview(), Mode::Explain)?
-    else {
-        return Ok((None, None, PyTuple::empty(py)));
-    };
-    let alias = |member: u32| entry.strings[member as usize].bind(py).clone();
-    let view = entry.cluster.view();
-    // A pinned scope has no eligible replica: none is known to have what it wrote.
-    let eligible: &[u32] = if reason == Reason::Pinned { &[] } else { view.eligible() };
-    let eligible = PyTuple::new(py, eligible.iter().map(|&member| alias(member)))?;
-    Ok((Some(alias(member)), Some(reason.code()), eligible))
+    let instance = hints.get_item(intern!(py, "instance"))?;
+    state::with_thread(|thread| {
+        let mut held = thread.snapshot(py)?;
+        let (table, views) = held.parts();
+        let mut rng = thread.preview();
+        let answer = router::read(table, views, model, instance.as_ref(), &mut rng, Mode::Explain)?;
+        let Some((entry, (member, reason))) = answer else {
+            return Ok((None, None, PyTuple::empty(py)));
+        };
+        let alias = |member: u32| entry.strings[member as usize].bind(py).clone();
+        let view = entry.cluster.view();
+        // A pinned scope has no eligible replica: none is known to have what it wrote.
+        let eligible: &[u32] = if reason == Reason::Pinned { &[] } else { view.eligible() };
+        let eligible = PyTuple::new(py, eligible.iter().map(|&member| alias(member)))?;
+        Ok((Some(alias(member)), Some(reason.code()), eligible))
+    })
 }
 
 /// This thread's last decision, once: the alias and the reason (`"write"` if a write was asked for), or None if it was
 /// taken already.
 #[pyfunction]
 pub fn take_decision() -> Option<(String, &'static str)> {
-    let (alias, reason) = LAST.take()?;
-    Some((state::names().name(alias)?.to_owned(), reason))
+    let table = state::present_table()?;
+    let (cluster, member, reason) = match state::with_thread(|thread| thread.last.take())? {
+        Last::Read(cluster, member, reason) => (cluster, member, reason.code()),
+        Last::Write(cluster) => (cluster, PRIMARY, "write"),
+    };
+    let entry = table.entries.iter().find(|entry| entry.cluster.name() == cluster)?;
+    let alias = entry.cluster.members().get(member as usize)?;
+    Some((table.name(*alias).to_owned(), reason))
 }
 
 /// Every cluster and member: plain lists and dictionaries.

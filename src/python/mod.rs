@@ -1,5 +1,6 @@
 //! The Python face: `replicant._core`. Only names here; the only room that knows the interpreter.
 
+mod attribute;
 mod configure;
 mod context;
 mod entry;

@@ -1,10 +1,8 @@
 //! Where a model class belongs, found once per class.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -22,60 +20,102 @@ pub struct Place {
     pub exempt: bool,
 }
 
-/// A site has some hundred models; migrations make and forget thousands of historical ones.
-const MOST: usize = 4096;
+/// A site has some hundred models. A power of two.
+const SLOTS: usize = 4096;
+/// Enough room left that a search soon finds an empty slot.
+const MOST: usize = SLOTS / 4 * 3;
 
-type Places = HashMap<usize, (Py<PyAny>, Place), BuildHasherDefault<AddressHasher>>;
+/// Places by the address of the class, in a table that only grows, so that looking up takes neither lock nor count.
+///
+/// The classes are kept alive, so that no other can get the address of one. When the table is full, or for a model of
+/// which there may be any number, places are found anew for each question.
+#[derive(Debug)]
+pub struct ModelCache {
+    slots: Box<[Slot]>,
+    classes: Mutex<Vec<Py<PyAny>>>,
+}
 
-/// Addresses need no protection against chosen keys, and the default hasher would cost as much as the rest of the
-/// look-up: Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4).
+/// Empty while the address is 0.
 #[derive(Debug, Default)]
-struct AddressHasher(u64);
+struct Slot {
+    address: AtomicUsize,
+    place: AtomicUsize,
+}
 
-impl Hasher for AddressHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_usize(usize::from(byte));
-        }
-    }
-
-    #[inline]
-    fn write_usize(&mut self, address: usize) {
-        // The table takes its index from the low bits and its tag from the high ones: both must vary.
-        self.0 = (self.0 ^ address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
+impl Default for ModelCache {
+    fn default() -> Self {
+        Self { slots: (0..SLOTS).map(|_| Slot::default()).collect(), classes: Mutex::default() }
     }
 }
 
-/// Places by the address of the class. The class is kept alive, so that no other can get its address.
-#[derive(Debug, Default)]
-pub struct ModelCache(ArcSwap<Places>);
+impl ModelCache {
+    /// The slots where `address` may be, in the order of the search. Fibonacci hashing (Knuth, The Art of Computer
+    /// Programming, volume 3, section 6.4): addresses are multiples of 16 and need no protection against chosen keys.
+    #[inline]
+    fn search(&self, address: usize) -> impl Iterator<Item = &Slot> {
+        let mixed = (address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - SLOTS.trailing_zeros());
+        #[expect(clippy::cast_possible_truncation, reason = "below SLOTS")]
+        let first = mixed as usize;
+        (first..first + SLOTS).map(|number| &self.slots[number % SLOTS])
+    }
+
+    #[inline]
+    fn get(&self, address: usize) -> Option<Place> {
+        for slot in self.search(address) {
+            match slot.address.load(Ordering::Acquire) {
+                found if found == address => return Some(Place::unpacked(slot.place.load(Ordering::Relaxed))),
+                0 => return None,
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn insert(&self, class: Py<PyAny>, place: Place) {
+        let address = class.as_ptr() as usize;
+        let mut classes = self.classes.lock();
+        if classes.len() == MOST || self.get(address).is_some() {
+            // Dropping a reference may run Python, which may ask for a place.
+            drop(classes);
+            return;
+        }
+        let empty = self.search(address).find(|slot| slot.address.load(Ordering::Relaxed) == 0);
+        let empty = empty.expect("fewer classes than slots");
+        empty.place.store(place.packed(), Ordering::Relaxed);
+        empty.address.store(address, Ordering::Release);
+        classes.push(class);
+    }
+}
+
+impl Place {
+    fn packed(self) -> usize {
+        usize::from(self.exempt) | self.cluster.map_or(0, |index| (index + 1) << 1)
+    }
+
+    #[inline]
+    fn unpacked(packed: usize) -> Self {
+        Self { cluster: (packed >> 1).checked_sub(1), exempt: packed & 1 == 1 }
+    }
+}
 
 impl Table {
     /// Where `model` belongs.
     #[inline]
     pub fn place(&self, model: &Bound<'_, PyAny>) -> PyResult<Place> {
-        if let Some((_, place)) = self.cache.0.load().get(&(model.as_ptr() as usize)) {
-            return Ok(*place);
+        match self.cache.get(model.as_ptr() as usize) {
+            Some(place) => Ok(place),
+            None => self.find_place(model),
         }
-        self.find_place(model)
     }
 
     #[cold]
     fn find_place(&self, model: &Bound<'_, PyAny>) -> PyResult<Place> {
+        let py = model.py();
         let place = self.place_of(&labels(model)?);
-        if model.is_instance_of::<PyType>() {
-            let py = model.py();
-            let places = self.cache.0.load();
-            let kept = places.iter().filter(|_| places.len() < MOST);
-            let mut grown: Places = kept.map(|(key, (class, place))| (*key, (class.clone_ref(py), *place))).collect();
-            grown.insert(model.as_ptr() as usize, (model.clone().unbind(), place));
-            // Of two threads that add at once one may be lost, and is found again when next asked for.
-            self.cache.0.store(Arc::new(grown));
+        // Migrations make and forget thousands of historical models.
+        let historical = || -> PyResult<bool> { model.getattr(intern!(py, "__module__"))?.eq("__fake__") };
+        if model.is_instance_of::<PyType>() && !historical()? {
+            self.cache.insert(model.clone().unbind(), place);
         }
         Ok(place)
     }

@@ -1,28 +1,22 @@
 //! `ReplicaRouter`: the four questions Django asks.
 
-use std::cell::Cell;
-
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::cluster::PRIMARY;
-use crate::decision::{self, Loaded, Mode, NoReplicaAvailable, Read};
-use crate::models::Label;
-use crate::names::Alias;
+use crate::cluster::{PRIMARY, View};
+use crate::decision::{self, Loaded, Mode, Read, Undecided};
+use crate::models::{ClusterIndex, Label};
 use crate::pool::Member;
+use crate::shared::Kept;
 
+use super::attribute::own_attribute;
 use super::model::{Place, labels};
-use super::state::{self, Entry, Table, ThreadDraws};
+use super::state::{self, Entry, Last, Table, ThreadDraws};
 use super::{entry, errors, scopes};
 
-thread_local! {
-    /// This thread's last decision, for whoever watches the statement that follows it.
-    pub static LAST: Cell<Option<(Alias, &'static str)>> = const { Cell::new(None) };
-}
-
 /// A database router for `settings.DATABASE_ROUTERS`, configured by `settings.REPLICANT`.
-#[pyclass(frozen, subclass, dict, module = "replicant")]
+#[pyclass(frozen, subclass, module = "replicant")]
 #[derive(Debug)]
 pub struct ReplicaRouter;
 
@@ -35,29 +29,10 @@ impl ReplicaRouter {
         Self
     }
 
-    /// Gives the router the short way in, unless a subclass may want the calls for itself.
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn __init__(
-        slf: &Bound<'_, Self>,
-        _args: &Bound<'_, PyTuple>,
-        _kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<()> {
-        let py = slf.py();
-        if slf.get_type().is(py.get_type::<Self>()) {
-            slf.setattr(intern!(py, "db_for_read"), entry::function(py)?)?;
-        }
-        Ok(())
-    }
-
-    /// Where a read goes.
-    #[expect(clippy::unused_self, reason = "a method for Django")]
-    #[pyo3(signature = (model, **hints))]
-    fn db_for_read<'py>(
-        &self,
-        model: &Bound<'py, PyAny>,
-        hints: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Option<Bound<'py, PyString>>> {
-        db_for_read(model, hints)
+    /// Where a read goes. Not a method, which would be bound anew for each call: a function that needs no `self`.
+    #[classattr]
+    fn db_for_read(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        entry::function(py)
     }
 
     /// Where a write goes: the primary of the model's cluster.
@@ -69,13 +44,17 @@ impl ReplicaRouter {
         hints: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Option<Bound<'py, PyString>>> {
         let py = model.py();
-        let table = state::table(py)?;
-        let Some((entry, _, _)) = locate(&table, model, hints)? else {
-            LAST.set(None);
-            return Ok(None);
-        };
-        LAST.set(Some((entry.cluster.name(), "write")));
-        Ok(Some(entry.strings[PRIMARY as usize].bind(py).clone()))
+        let instance = hints.map(|hints| hints.get_item(intern!(py, "instance"))).transpose()?.flatten();
+        state::with_thread(|thread| {
+            let mut held = thread.snapshot(py)?;
+            let (table, _) = held.parts();
+            let Some(Asked { entry, .. }) = locate(table, model, instance.as_ref())? else {
+                thread.last.set(None);
+                return Ok(None);
+            };
+            thread.last.set(Some(Last::Write(entry.cluster.name())));
+            Ok(Some(entry.strings[PRIMARY as usize].bind(py).clone()))
+        })
     }
 
     /// Objects of one cluster may be related, whichever of its members they came from.
@@ -125,20 +104,25 @@ impl ReplicaRouter {
     }
 }
 
-/// Where a read goes.
+/// Where a read goes; `instance` is the hint of that name.
 #[inline]
 pub fn db_for_read<'py>(
     model: &Bound<'py, PyAny>,
-    hints: Option<&Bound<'py, PyDict>>,
+    instance: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Option<Bound<'py, PyString>>> {
     let py = model.py();
-    let table = state::table(py)?;
-    let Some((entry, (member, reason))) = read(&table, model, hints, &mut ThreadDraws, Mode::Decide)? else {
-        LAST.set(None);
-        return Ok(None);
-    };
-    LAST.set(Some((entry.cluster.members()[member as usize], reason.code())));
-    Ok(Some(entry.strings[member as usize].bind(py).clone()))
+    state::with_thread(|thread| {
+        let mut held = thread.snapshot(py)?;
+        let (table, views) = held.parts();
+        let answer = read(table, views, model, instance, &mut ThreadDraws(thread), Mode::Decide)?;
+        let Some((entry, (member, reason))) = answer else {
+            thread.last.set(None);
+            return Ok(None);
+        };
+        entry.cluster.counters().count(&thread.shard, member, reason);
+        thread.last.set(Some(Last::Read(entry.cluster.name(), member, reason)));
+        Ok(Some(entry.strings[member as usize].bind(py).clone()))
+    })
 }
 
 /// The answer to `allow_migrate` under settings that cannot be used: still never on what they call a replica.
@@ -158,72 +142,87 @@ fn unconfigured(py: Python<'_>, db: &str, error: &PyErr) -> PyResult<Option<bool
 )]
 fn origin(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Option<Option<(usize, Member)>>> {
     let py = object.py();
-    let Some(state) = object.getattr_opt(intern!(py, "_state"))? else { return Ok(None) };
-    let Some(db) = state.getattr_opt(intern!(py, "db"))? else { return Ok(None) };
+    let (state, db) = (intern!(py, "_state"), intern!(py, "db"));
+    // Not of its own: a lazy object, which has those of what it stands for.
+    let Some(state) = own_attribute(object, state).map_or_else(|| object.getattr_opt(state), |own| Ok(Some(own)))?
+    else {
+        return Ok(None);
+    };
+    let Some(db) = own_attribute(&state, db).map_or_else(|| state.getattr_opt(db), |own| Ok(Some(own)))? else {
+        return Ok(None);
+    };
     let Ok(db) = db.cast::<PyString>() else { return Ok(None) };
-    Ok(Some(table.places.get(db.to_str()?).copied()))
+    table.place_of_alias(db).map(Some)
 }
 
-/// The cluster a model is asked for on, whether the model is exempt, and the member that loaded the instance at hand;
-/// `None` where the router has no say: row 1 of the contract's table.
+/// What a model is asked for on.
+struct Asked<'table> {
+    /// Which cluster of the table it is.
+    index: ClusterIndex,
+    entry: &'table Entry,
+    /// Whether the model is exempt.
+    exempt: bool,
+    /// The member that loaded the instance at hand.
+    loaded: Option<Loaded>,
+}
+
+/// Where `model` is asked for; `None` where the router has no say: row 1 of the contract's table.
+#[inline]
 fn locate<'table>(
     table: &'table Table,
     model: &Bound<'_, PyAny>,
-    hints: Option<&Bound<'_, PyDict>>,
-) -> PyResult<Option<(&'table Entry, bool, Option<Loaded>)>> {
+    instance: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Option<Asked<'table>>> {
     let Place { cluster: Some(index), exempt } = table.place(model)? else { return Ok(None) };
-    let entry = &table.entries[index];
-    let Some(hints) = hints else { return Ok(Some((entry, exempt, None))) };
-    let Some(instance) = hints.get_item(intern!(model.py(), "instance"))? else {
-        return Ok(Some((entry, exempt, None)));
-    };
-    let Some(origin) = origin(table, &instance)? else { return Ok(Some((entry, exempt, None))) };
+    let asked = Asked { index, entry: &table.entries[index], exempt, loaded: None };
+    match instance {
+        Some(instance) => beside(table, asked, instance),
+        None => Ok(Some(asked)),
+    }
+}
+
+/// What is asked for beside `instance`; `None` if Django had better follow that.
+fn beside<'table>(
+    table: &'table Table,
+    asked: Asked<'table>,
+    instance: &Bound<'_, PyAny>,
+) -> PyResult<Option<Asked<'table>>> {
+    let Some(origin) = origin(table, instance)? else { return Ok(Some(asked)) };
     // Not its type: `request.user` is a lazy object that says it is a user.
-    let own = table.place(&instance.getattr(intern!(model.py(), "__class__"))?)?;
-    // The user's own .using("other"): Django then follows the instance.
+    let own = table.place(&instance.getattr(intern!(instance.py(), "__class__"))?)?;
+    // The user's own .using("other").
     if own.cluster.is_some() && own.cluster != origin.map(|(cluster, _)| cluster) {
         return Ok(None);
     }
-    let from = origin.filter(|&(cluster, _)| cluster == index);
-    Ok(Some((entry, exempt, from.map(|(_, from)| Loaded { from, exempt: own.exempt }))))
+    let from = origin.filter(|&(cluster, _)| cluster == asked.index);
+    Ok(Some(Asked { loaded: from.map(|(_, from)| Loaded { from, exempt: own.exempt }), ..asked }))
 }
 
-/// Decides a read; `None` where the router has no say.
+/// Decides a read, `views` being those of the table's clusters; `None` where the router has no say.
+#[inline]
 pub fn read<'table>(
     table: &'table Table,
+    views: &mut [Kept<View>],
     model: &Bound<'_, PyAny>,
-    hints: Option<&Bound<'_, PyDict>>,
+    instance: Option<&Bound<'_, PyAny>>,
     rng: &mut impl rand::Rng,
     mode: Mode,
 ) -> PyResult<Option<(&'table Entry, decision::Decision)>> {
     let py = model.py();
-    let Some((entry, exempt, instance)) = locate(table, model, hints)? else { return Ok(None) };
+    let Some(Asked { index, entry, exempt, loaded }) = locate(table, model, instance)? else { return Ok(None) };
     let scope = scopes::current(py)?;
-    // What is asked of Python along the way can fail; the decision then is of no use.
-    let failure = Cell::new(None);
     let question = Read {
         exempt,
         scope: scope.as_ref().map(|node| &*node.get().scope),
-        instance,
-        in_transaction: || {
-            let primary = entry.strings[PRIMARY as usize].bind(py);
-            table.lookup.in_transaction(primary).unwrap_or_else(|error| {
-                failure.set(Some(error));
-                true
-            })
-        },
-        last_write: || {
-            scopes::last_write(py, &entry.cluster).unwrap_or_else(|error| {
-                failure.set(Some(error));
-                None
-            })
-        },
+        instance: loaded,
+        in_transaction: || table.lookup.in_transaction(entry.strings[PRIMARY as usize].bind(py)),
+        last_write: || scopes::last_write(py, &entry.cluster),
         now: state::now,
     };
-    let answer = decision::decide(&entry.cluster, question, rng, mode);
-    match (failure.take(), answer) {
-        (Some(error), _) => Err(error),
-        (None, Ok(decision)) => Ok(Some((entry, decision))),
-        (None, Err(NoReplicaAvailable)) => Err(errors::no_replica_available(py, table, &entry.cluster)),
+    let view = views[index].refreshed(entry.cluster.shared_view());
+    match decision::decide(&entry.cluster, view, question, rng, mode) {
+        Ok(decision) => Ok(Some((entry, decision))),
+        Err(Undecided::NoReplicaAvailable) => Err(errors::no_replica_available(py, table, &entry.cluster)),
+        Err(Undecided::Failed(error)) => Err(error),
     }
 }

@@ -36,9 +36,15 @@ fn record_variable(py: Python<'_>) -> PyResult<&'static ContextVariable> {
 /// The innermost scope of the current context.
 #[inline]
 pub fn current(py: Python<'_>) -> PyResult<Option<Bound<'_, ScopeNode>>> {
-    match scope_variable(py)?.get(py)? {
-        Some(node) if !node.is_none() => Ok(Some(node.cast_into::<ScopeNode>()?)),
-        _ => Ok(None),
+    let variable = scope_variable(py)?;
+    match variable.get(py)? {
+        Some(node) if node.is_none() => Ok(None),
+        Some(node) => Ok(Some(node.cast_into::<ScopeNode>()?)),
+        None => {
+            // CPython remembers the value of a variable that is set, and looks through the context for one that is not.
+            variable.set(py.None().bind(py))?;
+            Ok(None)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the process shares: the configuration in force, the clock's origin, the supply of randomness.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -8,17 +8,19 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use rand::{Rng, TryRng};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, View};
+use crate::counters::Shard;
+use crate::decision::Reason;
 use crate::models::{ClusterIndex, Models};
 use crate::names::{Alias, Names};
 use crate::pool::Member;
 use crate::random::{Draws, Generation};
+use crate::shared::{Kept, Shared};
 
 use super::model::ModelCache;
 use super::transactions::Lookup;
@@ -57,6 +59,20 @@ impl Table {
         Self { entries, models, cache: ModelCache::default(), lookup, places, names: known }
     }
 
+    /// Where an alias stands. Most often it is the very string that a decision answered with.
+    #[inline]
+    pub fn place_of_alias(&self, alias: &Bound<'_, PyString>) -> PyResult<Option<(ClusterIndex, Member)>> {
+        const FEW: usize = 4;
+        for (index, entry) in self.entries.iter().enumerate().take(FEW) {
+            for (member, known) in (0..).zip(&entry.strings).take(FEW) {
+                if known.is(alias) {
+                    return Ok(Some((index, member)));
+                }
+            }
+        }
+        Ok(self.places.get(alias.to_str()?).copied())
+    }
+
     /// The name of a member.
     pub fn name(&self, alias: Alias) -> &str {
         self.names.get(&alias).map_or("?", String::as_str)
@@ -68,9 +84,9 @@ impl Table {
     }
 }
 
-static TABLE: ArcSwapOption<Table> = ArcSwapOption::const_empty();
+static TABLE: LazyLock<Shared<Option<Table>>> = LazyLock::new(|| Shared::new(Arc::new(None)));
 /// The configuration before, kept while settings change so that the next one can inherit what it knew.
-static BEFORE: ArcSwapOption<Table> = ArcSwapOption::const_empty();
+static BEFORE: Mutex<Option<TableRef>> = Mutex::new(None);
 /// Held while the table in force is replaced, and never while Python runs.
 static CHANGING: Mutex<()> = Mutex::new(());
 static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
@@ -80,24 +96,25 @@ static CONFIGURED: AtomicU64 = AtomicU64::new(0);
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 static FORKS: Generation = Generation::new();
 
-thread_local! {
-    static DRAWS: RefCell<Draws> = RefCell::new(Draws::from_system(&FORKS));
-}
+/// A table that is there.
+#[derive(Clone, Debug)]
+pub struct TableRef(Arc<Option<Table>>);
 
-/// A table that is kept for as long as this lives. Cheaper than an `Arc`: nothing is counted.
-pub struct TableRef(Guard<Option<Arc<Table>>>);
+impl TableRef {
+    fn new(table: Arc<Option<Table>>) -> Option<Self> {
+        table.is_some().then_some(Self(table))
+    }
+}
 
 impl Deref for TableRef {
     type Target = Table;
 
-    #[inline]
     fn deref(&self) -> &Table {
-        self.0.as_deref().expect("made only of a table that is there")
+        self.0.as_ref().as_ref().expect("made only of a table that is there")
     }
 }
 
 /// The table in force, built from the settings if it is missing or was invalidated.
-#[inline]
 pub fn table(py: Python<'_>) -> PyResult<TableRef> {
     match present_table() {
         Some(table) => Ok(table),
@@ -106,15 +123,13 @@ pub fn table(py: Python<'_>) -> PyResult<TableRef> {
 }
 
 /// The table in force if there is one.
-#[inline]
 pub fn present_table() -> Option<TableRef> {
-    let table = TABLE.load();
-    table.is_some().then_some(TableRef(table))
+    TableRef::new(TABLE.load())
 }
 
 /// The table that was in force last, for one that is being built.
-pub fn last_table() -> Option<Arc<Table>> {
-    TABLE.load_full().or_else(|| BEFORE.load_full())
+pub fn last_table() -> Option<TableRef> {
+    present_table().or_else(|| BEFORE.lock().clone())
 }
 
 #[cold]
@@ -133,7 +148,7 @@ fn build(py: Python<'_>) -> PyResult<TableRef> {
 pub fn install(table: Table, generation: u64) {
     let _changing = CHANGING.lock();
     if configured() == generation {
-        TABLE.store(Some(Arc::new(table)));
+        TABLE.swap(Arc::new(Some(table)));
         CONFIGURED.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -141,8 +156,8 @@ pub fn install(table: Table, generation: u64) {
 /// The settings have changed: the next question builds a new table.
 pub fn drop_table() {
     let _changing = CHANGING.lock();
-    if let Some(table) = TABLE.swap(None) {
-        BEFORE.store(Some(table));
+    if let Some(table) = TableRef::new(TABLE.swap(Arc::new(None))) {
+        *BEFORE.lock() = Some(table);
     }
     CONFIGURED.fetch_add(1, Ordering::Relaxed);
 }
@@ -168,35 +183,126 @@ pub fn forked() {
     FORKS.advance();
 }
 
+/// What a thread keeps for its decisions, so that a decision touches nothing that other threads write to.
+pub struct Thread {
+    snapshot: Cell<Option<Box<Snapshot>>>,
+    draws: RefCell<Draws>,
+    pub shard: Shard,
+    /// The last decision, for whoever watches the statement that follows it.
+    pub last: Cell<Option<Last>>,
+}
+
+/// A decision: its cluster, and for a read where it went and why.
+#[derive(Clone, Copy, Debug)]
+pub enum Last {
+    Read(Alias, Member, Reason),
+    Write(Alias),
+}
+
+/// The table in force and who may serve in each of its clusters.
+#[derive(Debug)]
+pub struct Snapshot {
+    table: Kept<Option<Table>>,
+    views: Box<[Kept<View>]>,
+}
+
+thread_local! {
+    static THREAD: Thread = Thread {
+        snapshot: Cell::new(None),
+        draws: RefCell::new(Draws::from_system(&FORKS)),
+        shard: Shard::claim(),
+        last: const { Cell::new(None) },
+    };
+}
+
+/// Runs `work` with what this thread keeps.
+#[inline]
+pub fn with_thread<T>(work: impl FnOnce(&Thread) -> T) -> T {
+    THREAD.with(work)
+}
+
+impl Thread {
+    /// A copy of this thread's generator.
+    pub fn preview(&self) -> rand::rngs::SmallRng {
+        self.draws.borrow().preview()
+    }
+
+    /// This thread's snapshot, brought up to date.
+    #[inline]
+    pub fn snapshot(&self, py: Python<'_>) -> PyResult<Held<'_>> {
+        match self.snapshot.take() {
+            Some(snapshot) if snapshot.table.is_present(&TABLE) => Ok(Held { thread: self, snapshot: Some(snapshot) }),
+            _ => self.another_snapshot(py),
+        }
+    }
+
+    #[cold]
+    fn another_snapshot(&self, py: Python<'_>) -> PyResult<Held<'_>> {
+        loop {
+            let table = Kept::new(&TABLE);
+            if let Some(present) = table.value() {
+                let views = present.entries.iter().map(|entry| Kept::new(entry.cluster.shared_view())).collect();
+                return Ok(Held { thread: self, snapshot: Some(Box::new(Snapshot { table, views })) });
+            }
+            build(py)?;
+        }
+    }
+}
+
+/// A thread's snapshot, for one decision.
+///
+/// It is taken out and put back, not borrowed: a decision may run Python, which may ask for another decision and find
+/// that the settings have changed.
+pub struct Held<'thread> {
+    thread: &'thread Thread,
+    snapshot: Option<Box<Snapshot>>,
+}
+
+impl Held<'_> {
+    /// The table, and each cluster's view.
+    #[inline]
+    pub fn parts(&mut self) -> (&Table, &mut [Kept<View>]) {
+        let Snapshot { table, views } = &mut **self.snapshot.as_mut().expect("put back only when dropped");
+        (table.value().as_ref().expect("made only of a table that is there"), views)
+    }
+}
+
+impl Drop for Held<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.thread.snapshot.set(self.snapshot.take());
+    }
+}
+
 /// Seeds this thread's generator, or with `None` lets the operating system do it.
 pub fn seed(seed: Option<u64>) {
     let draws = seed.map_or_else(|| Draws::from_system(&FORKS), |seed| Draws::seeded(seed, &FORKS));
-    DRAWS.set(draws);
+    with_thread(|thread| thread.draws.replace(draws));
 }
 
-/// This thread's generator, borrowed for one draw at a time: a decision may run Python between two draws, which may
-/// ask for another decision.
-pub struct ThreadDraws;
+/// A thread's generator, borrowed for one draw at a time: a decision may run Python between two draws, which may ask for
+/// another decision.
+pub struct ThreadDraws<'thread>(pub &'thread Thread);
 
-impl TryRng for ThreadDraws {
+impl TryRng for ThreadDraws<'_> {
     type Error = std::convert::Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-        Ok(DRAWS.with_borrow_mut(|draws| draws.get(&FORKS).next_u32()))
+        Ok(self.0.draws.borrow_mut().get(&FORKS).next_u32())
     }
 
     #[inline]
     fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-        Ok(DRAWS.with_borrow_mut(|draws| draws.get(&FORKS).next_u64()))
+        Ok(self.0.draws.borrow_mut().get(&FORKS).next_u64())
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        DRAWS.with_borrow_mut(|draws| draws.get(&FORKS).fill_bytes(bytes));
+        self.0.draws.borrow_mut().get(&FORKS).fill_bytes(bytes);
         Ok(())
     }
 }
 
-/// A copy of this thread's generator.
-pub fn preview() -> rand::rngs::SmallRng {
-    DRAWS.with_borrow(Draws::preview)
+/// A number drawn by this thread.
+pub fn draw() -> u32 {
+    with_thread(|thread| ThreadDraws(thread).next_u32())
 }

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyBool, PyDict, PyString};
 
+use super::attribute::own_attribute;
 use super::state;
 
 /// Connections in this process on which somebody sent BEGIN as text and has not ended it.
@@ -96,7 +97,9 @@ impl Lookup {
 #[inline]
 fn is_in_transaction(connection: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = connection.py();
-    if connection.getattr(intern!(py, "autocommit"))?.is_truthy()? {
+    let name = intern!(py, "autocommit");
+    let autocommit = own_attribute(connection, name).map_or_else(|| connection.getattr(name), Ok)?;
+    if autocommit.is(PyBool::new(py, true)) || autocommit.is_truthy()? {
         return Ok(TEXT_TRANSACTIONS.load(Ordering::Relaxed) > 0 && in_text_transaction(connection)?);
     }
     // A connection that was never opened has autocommit false, too.

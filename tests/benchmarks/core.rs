@@ -3,17 +3,20 @@
 //! By the number of replicas; and on one and two threads, undisturbed and while a further thread swaps the snapshot of
 //! who may serve a thousand times a second.
 
+use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 
-use _core::cluster::{Cluster, Home, OnUnavailable, Settings, State};
+use _core::cluster::{Cluster, Home, OnUnavailable, Settings, State, View};
+use _core::counters::Shard;
 use _core::decision::{Mode, Read, decide};
 use _core::names::Alias;
 use _core::pool::{Member, Order};
 use _core::random::{Draws, Generation};
+use _core::shared::Kept;
 
 /// The pool that the threads share.
 const REPLICAS: u32 = 15;
@@ -40,17 +43,20 @@ fn cluster(replicas: u32, balance: Order) -> Cluster {
 
 /// A read outside of every scope: it passes the whole table, down to the pool.
 #[inline]
-fn read(cluster: &Cluster, draws: &mut Draws, generation: &Generation) -> Member {
+fn read(cluster: &Cluster, kept: &mut Kept<View>, draws: &mut Draws, generation: &Generation, shard: &Shard) -> Member {
     let question = Read {
         exempt: black_box(false),
         scope: None,
         instance: None,
-        in_transaction: || black_box(false),
-        last_write: || None,
+        in_transaction: || Ok::<_, Infallible>(black_box(false)),
+        last_write: || Ok(None),
         now: || Duration::ZERO,
     };
     let rng = draws.get(generation);
-    decide(cluster, question, rng, Mode::Decide).expect("some replica serves").0
+    let view = kept.refreshed(cluster.shared_view());
+    let (member, reason) = decide(cluster, view, question, rng, Mode::Decide).expect("some replica serves");
+    cluster.counters().count(shard, member, reason);
+    member
 }
 
 fn by_replicas(criterion: &mut Criterion) {
@@ -58,9 +64,10 @@ fn by_replicas(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(name);
         for replicas in [1, 2, 15, 1000] {
             let (cluster, generation) = (cluster(replicas, balance), Generation::new());
-            let mut draws = Draws::seeded(1, &generation);
+            let (mut draws, mut kept) = (Draws::seeded(1, &generation), Kept::new(cluster.shared_view()));
+            let shard = Shard::claim();
             group.bench_function(BenchmarkId::from_parameter(replicas), |bencher| {
-                bencher.iter(|| read(&cluster, &mut draws, &generation));
+                bencher.iter(|| read(&cluster, &mut kept, &mut draws, &generation, &shard));
             });
         }
     }
@@ -85,7 +92,8 @@ fn together(threads: u64, each: u64, swapping: bool) -> Duration {
     let (window, windows) = (each.min(WINDOW), each.div_ceil(WINDOW));
     let (arrived, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let decide_windows = |seed| {
-        let mut draws = Draws::seeded(seed, &generation);
+        let (mut draws, mut kept) = (Draws::seeded(seed, &generation), Kept::new(cluster.shared_view()));
+        let shard = Shard::claim();
         let mut times = Vec::new();
         for number in 1..=windows {
             arrived.fetch_add(1, Ordering::AcqRel);
@@ -94,7 +102,7 @@ fn together(threads: u64, each: u64, swapping: bool) -> Duration {
             }
             let begun = now();
             for _ in 0..window {
-                black_box(read(&cluster, &mut draws, &generation));
+                black_box(read(&cluster, &mut kept, &mut draws, &generation, &shard));
             }
             times.push((begun, now()));
         }
