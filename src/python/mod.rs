@@ -2,6 +2,7 @@
 
 mod configure;
 mod context;
+mod driver;
 mod entry;
 mod errors;
 mod explain;
@@ -18,6 +19,8 @@ use pyo3::prelude::*;
 mod _core {
     #[pymodule_export]
     use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state};
+    #[pymodule_export]
+    use super::driver::{load_mysql_client, mysql_session_state};
     #[pymodule_export]
     use super::explain::{explain, snapshot, take_decision};
     #[pymodule_export]
