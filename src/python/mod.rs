@@ -7,6 +7,7 @@ mod entry;
 mod errors;
 mod explain;
 mod model;
+mod position;
 mod router;
 mod scopes;
 mod state;
@@ -23,6 +24,8 @@ mod _core {
     use super::driver::{load_mysql_client, mysql_session_state};
     #[pymodule_export]
     use super::explain::{explain, snapshot, take_decision};
+    #[pymodule_export]
+    use super::position::Position;
     #[pymodule_export]
     use super::router::ReplicaRouter;
     #[pymodule_export]
