@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from django.db import DatabaseError
+
+from replicant._core import Position
+from replicant.engines import session_state
+from replicant.engines.asking import ask, matched_nothing
+from replicant.engines.capture import NOTHING, UNKNOWN, Captured
 
 if TYPE_CHECKING:
-    from django.db import DatabaseError
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+#: Where a connection keeps what is known of its session.
+_ATTRIBUTE = "_replicant_session"
+
+#: The server is gone or going: nobody there (2002, 2003, 2005), shutting down (1053).
+_SERVER_IS_GONE = frozenset({1053, 2002, 2003, 2005})
+#: This connection has ended, perhaps only this one; 0 is how both drivers say that it was closed before.
+_CONNECTION_IS_GONE = frozenset({0, 1927, 2006, 2013, 2055, 3169, 4031})
+
+#: 0 would be "for ever" to MySQL.
+_SHORTEST_WAIT_SECONDS = 0.001
+
+_COMPILER = "django.db.backends.mysql.compiler"
 
 
 def read_only_sql(read_only: bool) -> str | None:
@@ -22,3 +42,201 @@ def refused_as_read_only(error: DatabaseError) -> bool:
 def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     # The flag is in every answer of the server, but no driver hands it out.
     return None
+
+
+def is_gone(error: BaseException) -> bool:
+    return bool(error.args) and error.args[0] in _SERVER_IS_GONE | _CONNECTION_IS_GONE
+
+
+def kind(connection: BaseDatabaseWrapper) -> Literal["mysql", "mariadb"]:
+    # Django asks the server, once; every driver was told at the handshake.
+    told = getattr(connection.connection, "get_server_info", None)
+    if told is not None:
+        return "mariadb" if "mariadb" in str(told()).lower() else "mysql"
+    return "mariadb" if getattr(connection, "mysql_is_mariadb", False) else "mysql"
+
+
+# What was written
+
+
+class _Session(NamedTuple):
+    """One session with a server whose answers report what it commits, or one whose answers cannot be read."""
+
+    driver: Any
+    kind: Literal["mysql", "mariadb"]
+    read: session_state.Reader | None
+
+
+def init_session(connection: BaseDatabaseWrapper, initialise: Callable[[], None]) -> None:
+    """Do what Django does with a new session, and switch the reports on in the statement it sends anyway."""
+    # Django would send the isolation level in a statement of its own.
+    level, connection.isolation_level = connection.isolation_level, None  # type: ignore[attr-defined]
+    try:
+        initialise()
+    finally:
+        connection.isolation_level = level  # type: ignore[attr-defined]
+    variable = "tx_isolation" if kind(connection) == "mariadb" else "transaction_isolation"
+    assignments = [f"SESSION {variable} = '{level.upper().replace(' ', '-')}'"] if level else []
+    _prepare(connection, assignments)
+
+
+def prepare_capture(connection: BaseDatabaseWrapper) -> None:
+    if _session(connection) is None:
+        _prepare(connection, [])
+
+
+def _prepare(connection: BaseDatabaseWrapper, assignments: list[str]) -> None:
+    """Have the session report what it commits if the driver can be read, in one statement with these assignments."""
+    driver = connection.connection
+    engine = kind(connection)
+    reader = session_state.reader(driver)
+    if reader is not None:
+        try:
+            _set(connection, [*assignments, *_REPORTS[engine]])
+        except DatabaseError as error:
+            # A proxy, or a server of before these variables.
+            if is_gone(error):
+                raise
+            reader = None
+        else:
+            # The answer to that very statement says whether all of it works: server, library and reader.
+            variable, expected = _ECHO[engine]
+            reported = reader(variable) or b""
+            if not any(each in reported for each in expected):
+                reader = None
+            assignments = []
+    if assignments:
+        _set(connection, assignments)
+    setattr(connection, _ATTRIBUTE, _Session(driver, engine, reader))
+
+
+# What was tracked before stays so. A server that gives its transactions no GTID is asked to report none, and says so:
+# an empty report would be taken for "nothing was committed".
+_TRACKED = "@@SESSION.session_track_system_variables"
+_TRACK = "SESSION session_track_system_variables ="
+#: To MySQL a name that stands there twice is an error, to MariaDB one beside the "*" for all of them.
+_TRACKS_ALREADY = {
+    "mysql": f"{_TRACKED} = '*' OR FIND_IN_SET('session_track_gtids', {_TRACKED})",
+    "mariadb": f"{_TRACKED} = '*' AND @@GLOBAL.log_bin",
+}
+_AND = f"CONCAT_WS(',', NULLIF({_TRACKED}, '')"
+_MARIADB_NAMES = "'session_track_system_variables', IF(@@GLOBAL.log_bin, 'last_gtid', NULL)"
+_REPORTS = {
+    "mysql": [
+        f"{_TRACK} IF({_TRACKS_ALREADY['mysql']}, {_TRACKED}, {_AND}, 'session_track_gtids'))",
+        "SESSION session_track_gtids = IF(@@GLOBAL.gtid_mode LIKE 'ON%' AND @@GLOBAL.log_bin, 'OWN_GTID', 'OFF')",
+    ],
+    "mariadb": [
+        f"{_TRACK} IF({_TRACKS_ALREADY['mariadb']}, {_TRACKED}, {_AND}, {_MARIADB_NAMES}))",
+    ],
+}
+#: What the answer to that statement must report: a variable, and what is in its value.
+_ECHO = {
+    "mysql": (b"session_track_gtids", (b"OWN_GTID",)),
+    "mariadb": (b"session_track_system_variables", (b"last_gtid", b"*")),
+}
+
+
+def _set(connection: BaseDatabaseWrapper, assignments: list[str]) -> None:
+    with connection.wrap_database_errors:
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute("SET " + ", ".join(assignments))
+        finally:
+            cursor.close()
+
+
+def _session(connection: BaseDatabaseWrapper) -> _Session | None:
+    session: _Session | None = getattr(connection, _ATTRIBUTE, None)
+    return session if session is not None and session.driver is connection.connection else None
+
+
+def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:
+    session: _Session | None = getattr(connection, _ATTRIBUTE, None)
+    # Several statements have several answers, of which only the last is still there.
+    if session is None or session.read is None or session.driver is not connection.connection or many:
+        return UNKNOWN
+    try:
+        reported = session.read() if session.kind == "mysql" else session.read(b"last_gtid")
+    except Exception:
+        # Closed; and whatever a private interface may come to raise one day must not fail a write that succeeded.
+        return UNKNOWN
+    if reported is None:
+        return UNKNOWN
+    return Position(session.kind, reported.decode()) if reported else NOTHING
+
+
+def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
+    # Triggers fire for each row, and there are no rules.
+    return matched_nothing(cursor, sql, connection.vendor)
+
+
+def ask_position(connection: BaseDatabaseWrapper) -> Position | None:
+    if _has_unread_results(connection.connection):
+        return None
+    if kind(connection) == "mariadb":
+        return _position("mariadb", ask(connection, "SELECT IF(@@GLOBAL.log_bin, @@last_gtid, NULL)")[0])
+    return position(connection)
+
+
+def _has_unread_results(driver: Any) -> bool:
+    """Whether further results of the user's statement are on their way: PyMySQL would throw them away for ours."""
+    return bool(getattr(getattr(driver, "_result", None), "has_next", False))
+
+
+# What has arrived
+
+
+_APPLIED = {
+    "mysql": "IF(@@GLOBAL.gtid_mode LIKE 'ON%', @@GLOBAL.gtid_executed, NULL)",
+    # What it has applied as a replica, and what it has written since it was promoted.
+    "mariadb": "@@GLOBAL.gtid_current_pos",
+}
+
+# On a server that writes, MASTER_GTID_WAIT always takes all of its time: it watches what arrives by replication alone.
+# A replica is read-only, or has at least written nothing itself.
+_IS_MARIADB_REPLICA = (
+    "@@GLOBAL.read_only OR CONCAT(',', @@GLOBAL.gtid_binlog_pos) NOT REGEXP CONCAT(',[0-9]+-', @@GLOBAL.server_id, '-')"
+)
+
+
+def position(connection: BaseDatabaseWrapper) -> Position | None:
+    engine = kind(connection)
+    return _position(engine, ask(connection, f"SELECT {_APPLIED[engine]}")[0])
+
+
+def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) -> Position | None:
+    engine = kind(connection)
+    if position.kind != engine:
+        return None
+    waiting = "NULL"
+    if seconds > 0:
+        duration = f"{max(seconds, _SHORTEST_WAIT_SECONDS):.6f}"
+        if engine == "mysql":
+            waiting = f"IF(@@GLOBAL.gtid_mode LIKE 'ON%', WAIT_FOR_EXECUTED_GTID_SET('{position}', {duration}), NULL)"
+        else:
+            waiting = f"IF({_IS_MARIADB_REPLICA}, MASTER_GTID_WAIT('{position}', {duration}), NULL)"
+    # Columns are evaluated in their order: the second one says what is there when the wait is over.
+    reached = _position(engine, ask(connection, f"SELECT {waiting}, {_APPLIED[engine]}")[1])
+    return reached if reached is not None and reached.contains(position) else None
+
+
+def _position(engine: str, text: str | bytes | None) -> Position | None:
+    if text is None:
+        return None
+    return Position(engine, text.decode() if isinstance(text, bytes) else text)
+
+
+# For replicant.backends
+
+
+def connection_parameters(parameters: dict[str, Any], database: Any) -> None:
+    """Add what the driver (Django's ``connection.Database``) must be told when it connects."""
+    if getattr(database, "__name__", "") == "pymysql":
+        session_state.tell_pymysql(parameters)
+
+
+def adopt(connection: BaseDatabaseWrapper) -> None:
+    """Have a new connection object of Django's own engines compile INSERTs that a position comes back from."""
+    if connection.ops.compiler_module == _COMPILER:
+        connection.ops.compiler_module = "replicant.backends.mysql.compiler"

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from replicant import _core
+from replicant.engines.capture import UNKNOWN, Captured
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from replicant._core import Position
+
+#: Where a connection keeps how many rows its session had changed when it was last asked.
+_ATTRIBUTE = "_replicant_changes"
+_COUNTED = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"})
 
 
 def read_only_sql(read_only: bool) -> str | None:
@@ -20,3 +30,56 @@ def refused_as_read_only(error: DatabaseError) -> bool:
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     return connection.connection is not None and bool(connection.connection.in_transaction)
+
+
+def is_gone(error: BaseException) -> bool:
+    return False
+
+
+def kind(connection: BaseDatabaseWrapper) -> None:
+    return None
+
+
+def prepare_capture(connection: BaseDatabaseWrapper) -> None:
+    pass
+
+
+def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:
+    return UNKNOWN
+
+
+def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
+    # Counts rows, those that triggers and foreign keys change included, but not what happens to the schema.
+    driver = connection.connection
+    last_driver, before = getattr(connection, _ATTRIBUTE, (None, 0))
+    setattr(connection, _ATTRIBUTE, (driver, driver.total_changes))
+    if _core.verb(sql, connection.vendor) not in _COUNTED or ";" in sql:
+        return False
+    return bool(driver.total_changes == (before if driver is last_driver else 0))
+
+
+def ask_position(connection: BaseDatabaseWrapper) -> None:
+    return None
+
+
+def position(connection: BaseDatabaseWrapper) -> None:
+    return None
+
+
+def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) -> None:
+    return None
+
+
+# For replicant.backends
+
+
+def adopt(connection: BaseDatabaseWrapper) -> None:
+    pass
+
+
+def connection_parameters(parameters: dict[str, Any], database: Any) -> None:
+    pass
+
+
+def init_session(connection: BaseDatabaseWrapper, initialise: Callable[[], None]) -> None:
+    initialise()
