@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use rand::Rng;
-
 use crate::cluster::{Cluster, Home, OnUnavailable, PRIMARY, View};
 use crate::memory::{Cell, Memory};
 use crate::pool::{Member, Pool};
@@ -124,7 +122,7 @@ pub enum Mode {
 
 /// Answers a question: which member of `cluster` serves the read, now that `view` says who may.
 ///
-/// `rng` is this thread's generator, or a copy of it with [`Mode::Explain`]. Who asks for a read that will follow counts
+/// `draw` are 64 random bits. Who asks for a read that will follow counts
 /// the answer.
 ///
 /// # Errors
@@ -135,7 +133,7 @@ pub fn decide<I, L, N, E>(
     cluster: &Cluster,
     view: &View,
     read: Read<'_, I, L, N>,
-    rng: &mut impl Rng,
+    draw: u64,
     mode: Mode,
 ) -> Result<Decision, Undecided<E>>
 where
@@ -194,7 +192,7 @@ where
     {
         return Ok((instance.from, Reason::Instance));
     }
-    let mut reader = Reader { cluster, view, scope: read.scope, rng, mode };
+    let reader = Reader { cluster, view, scope: read.scope, draw, mode };
     let eligible = |member| view.serves(member) && cluster.weight(member) > 0.0;
     // The pool may hold the primary alone, which is then no choice.
     let chosen = if view.eligible().is_empty() { None } else { reader.choose(view.pool(), eligible) };
@@ -208,26 +206,26 @@ pub fn last_write(record: &Cell, cluster: &Cluster) -> Option<Duration> {
 }
 
 /// One read that has come as far as the pool.
-struct Reader<'a, R> {
+struct Reader<'a> {
     cluster: &'a Cluster,
     view: &'a View,
     scope: Option<&'a Scope>,
-    rng: &'a mut R,
+    draw: u64,
     mode: Mode,
 }
 
-impl<R: Rng> Reader<'_, R> {
+impl Reader<'_> {
     /// Rows 8 and 9: the scope's member while it is `eligible`, else one from `pool`.
-    fn choose(&mut self, pool: &Pool, eligible: impl Fn(Member) -> bool) -> Option<Decision> {
+    fn choose(&self, pool: &Pool, eligible: impl Fn(Member) -> bool) -> Option<Decision> {
         let cell = self.scope.filter(|_| self.cluster.settings().sticky).map(Scope::cell);
         let sticky = cell.and_then(|cell| cell.get(self.cluster.name())).and_then(Memory::sticky);
         if let Some(member) = sticky.and_then(|alias| self.cluster.member(alias)).filter(|&member| eligible(member)) {
             return Some((member, Reason::Sticky));
         }
         if self.mode == Mode::Explain {
-            return Some((pool.preview(self.cluster.turn(), self.rng)?, Reason::Balanced));
+            return Some((pool.preview(self.cluster.turn(), self.draw)?, Reason::Balanced));
         }
-        let chosen = pool.choose(self.cluster.turn(), self.rng)?;
+        let chosen = pool.choose(self.cluster.turn(), self.draw)?;
         let Some(cell) = cell else { return Some((chosen, Reason::Balanced)) };
         // Two threads of one scope may choose at once; both then read from the first one's choice.
         let winner = cell.of(self.cluster.name()).stick(sticky, self.cluster.members()[chosen as usize]);
@@ -238,7 +236,7 @@ impl<R: Rng> Reader<'_, R> {
     }
 
     /// Row 11: `None` if the read is refused.
-    fn unavailable(&mut self) -> Option<Decision> {
+    fn unavailable(&self) -> Option<Decision> {
         let settings = self.cluster.settings();
         match settings.on_unavailable {
             OnUnavailable::Replica => {
@@ -256,8 +254,8 @@ impl<R: Rng> Reader<'_, R> {
     }
 
     /// This scope's draw from 0 to 1, so that either all of its reads are let through or none.
-    fn spill(&mut self) -> f64 {
-        let draw = unit(self.rng);
+    fn spill(&self) -> f64 {
+        let draw = unit(self.draw);
         match (self.scope.map(Scope::cell), self.mode) {
             (None, _) => draw,
             (Some(cell), Mode::Decide) => cell.of(self.cluster.name()).spill(draw),

@@ -6,8 +6,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rand::Rng;
-
 /// The place of a member in its cluster: 0 is the primary, replicas follow in the order they were configured.
 pub type Member = u32;
 
@@ -58,30 +56,32 @@ impl Pool {
         })
     }
 
-    /// Chooses a member; `turn` is the round robin's place in its cycle, shared by every thread of the process.
+    /// Chooses a member; `turn` is the round robin's place in its cycle, shared by every thread of the process, and `draw` 64
+    /// random bits.
     #[inline]
-    pub fn choose(&self, turn: &AtomicUsize, rng: &mut impl Rng) -> Option<Member> {
+    pub fn choose(&self, turn: &AtomicUsize, draw: u64) -> Option<Member> {
         match &self.0 {
             Picker::Empty => None,
             Picker::One(member) => Some(*member),
-            Picker::Even(members) => Some(members[place(rng.next_u64() >> 32, members.len())]),
-            Picker::Random(table) => Some(table.choose(rng)),
+            Picker::Even(members) => Some(members[place(draw, members.len())]),
+            Picker::Random(table) => Some(table.choose(draw)),
             Picker::RoundRobin(cycle) => Some(cycle[turn.fetch_add(1, Ordering::Relaxed) % cycle.len()]),
         }
     }
 
-    /// What [`Pool::choose`] would choose next, given a copy of the generator; takes no turn.
-    pub fn preview(&self, turn: &AtomicUsize, rng: &mut impl Rng) -> Option<Member> {
-        self.choose(&AtomicUsize::new(turn.load(Ordering::Relaxed)), rng)
+    /// What [`Pool::choose`] would choose next, given the same `draw`; takes no turn.
+    #[inline]
+    pub fn preview(&self, turn: &AtomicUsize, draw: u64) -> Option<Member> {
+        self.choose(&AtomicUsize::new(turn.load(Ordering::Relaxed)), draw)
     }
 }
 
-/// A place among `count`, from 32 random bits: Lemire's multiply-shift instead of a division, whose bias is below
+/// A place among `count`, from the upper half of `draw`: Lemire's multiply-shift instead of a division, whose bias is below
 /// count / 2^32 (D. Lemire, "Fast random integer generation in an interval", ACM Transactions on Modeling and Computer
 /// Simulation 29, 2019).
 #[inline]
-fn place(bits: u64, count: usize) -> usize {
-    ((bits * count as u64) >> 32) as usize
+fn place(draw: u64, count: usize) -> usize {
+    (((draw >> 32) * count as u64) >> 32) as usize
 }
 
 /// Walker's alias method with Vose's initialisation: one random number, one comparison, whatever the size.
@@ -126,10 +126,9 @@ impl AliasTable {
     }
 
     #[inline]
-    fn choose(&self, rng: &mut impl Rng) -> Member {
-        let drawn = rng.next_u64();
-        let (high, low) = (drawn >> 32, drawn & u64::from(u32::MAX));
-        let slot = self.0[place(high, self.0.len())];
+    fn choose(&self, draw: u64) -> Member {
+        let slot = self.0[place(draw, self.0.len())];
+        let low = draw & u64::from(u32::MAX);
         if low < u64::from(slot.threshold) { slot.own } else { slot.other }
     }
 }
@@ -187,7 +186,7 @@ fn greatest_common_divisor(a: i64, b: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rand::{SeedableRng, rngs::SmallRng};
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
 
     use super::*;
 
@@ -199,7 +198,7 @@ mod tests {
         let (turn, mut rng) = (AtomicUsize::new(0), SmallRng::seed_from_u64(seed));
         let mut counts = vec![0; members.len()];
         for _ in 0..draws {
-            let chosen = pool.choose(&turn, &mut rng).expect("the pool is not empty");
+            let chosen = pool.choose(&turn, rng.next_u64()).expect("the pool is not empty");
             counts[members.iter().position(|&(member, _)| member == chosen).expect("a member")] += 1;
         }
         counts
@@ -241,7 +240,7 @@ mod tests {
         let pool = Pool::new(&[(1, 1.0), (2, 2.0), (3, 7.0)], Order::RoundRobin);
         let (turn, mut rng) = (AtomicUsize::new(0), SmallRng::seed_from_u64(1));
         for _ in 0..DRAWS / 10 {
-            let mut cycle: Vec<Member> = (0..10).filter_map(|_| pool.choose(&turn, &mut rng)).collect();
+            let mut cycle: Vec<Member> = (0..10).filter_map(|_| pool.choose(&turn, rng.next_u64())).collect();
             cycle.sort_unstable();
             assert_eq!(cycle, [1, 2, 2, 3, 3, 3, 3, 3, 3, 3]);
         }
@@ -270,18 +269,18 @@ mod tests {
 
     #[test]
     fn an_empty_pool_chooses_nothing() {
-        let (turn, mut rng) = (AtomicUsize::new(0), SmallRng::seed_from_u64(1));
-        assert_eq!(Pool::new(&[(1, 0.0)], Order::Random).choose(&turn, &mut rng), None);
+        let turn = AtomicUsize::new(0);
+        assert_eq!(Pool::new(&[(1, 0.0)], Order::Random).choose(&turn, 1), None);
     }
 
     #[test]
     fn a_preview_takes_no_turn() {
         let pool = Pool::new(&[(1, 1.0), (2, 1.0)], Order::RoundRobin);
-        let (turn, mut rng) = (AtomicUsize::new(0), SmallRng::seed_from_u64(1));
-        let shown = pool.preview(&turn, &mut rng);
-        assert_eq!(pool.preview(&turn, &mut rng), shown);
-        assert_eq!(pool.choose(&turn, &mut rng), shown);
-        assert_ne!(pool.preview(&turn, &mut rng), shown);
+        let turn = AtomicUsize::new(0);
+        let shown = pool.preview(&turn, 1);
+        assert_eq!(pool.preview(&turn, 1), shown);
+        assert_eq!(pool.choose(&turn, 1), shown);
+        assert_ne!(pool.preview(&turn, 1), shown);
     }
 
     proptest! {

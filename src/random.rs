@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rand::{Rng, SeedableRng, TryRng, rngs::SmallRng, rngs::SysRng};
+use rand::{SeedableRng, TryRng, rngs::SmallRng, rngs::SysRng};
 
 /// Counts the forks this process descends from; bumped in the child.
 #[derive(Debug, Default)]
@@ -69,15 +69,18 @@ impl Draws {
     }
 }
 
-/// A number drawn evenly from 0 (inclusive) to 1 (exclusive), in steps of 2^-53.
-pub fn unit(rng: &mut impl Rng) -> f64 {
+/// A number drawn evenly from 0 (inclusive) to 1 (exclusive), in steps of 2^-53, from 64 random bits.
+#[must_use]
+pub fn unit(draw: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit an f64 exactly")]
-    let numerator = (rng.next_u64() >> 11) as f64;
+    let numerator = (draw >> 11) as f64;
     numerator / 9_007_199_254_740_992.0
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::Rng;
+
     use super::*;
 
     fn ten(draws: &mut Draws, generation: &Generation) -> Vec<u64> {
@@ -112,20 +115,7 @@ mod tests {
 
     #[test]
     fn a_unit_draw_stays_below_one() {
-        struct Highest;
-        impl rand::TryRng for Highest {
-            type Error = std::convert::Infallible;
-            fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-                Ok(u32::MAX)
-            }
-            fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-                Ok(u64::MAX)
-            }
-            fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
-                bytes.fill(u8::MAX);
-                Ok(())
-            }
-        }
-        assert!(unit(&mut Highest) < 1.0);
+        assert!(unit(u64::MAX) < 1.0);
+        assert!(unit(0).abs() < f64::EPSILON);
     }
 }

@@ -2,7 +2,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use rand::{SeedableRng, rngs::SmallRng};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::*;
 use crate::cluster::tests::settings;
@@ -67,7 +67,7 @@ impl Ask {
             last_write: || Ok(self.last_write),
             now: || self.now,
         };
-        decide(cluster, &cluster.view(), read, &mut SmallRng::seed_from_u64(self.seed), self.mode)
+        decide(cluster, &cluster.view(), read, SmallRng::seed_from_u64(self.seed).next_u64(), self.mode)
     }
 }
 

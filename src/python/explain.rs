@@ -22,8 +22,7 @@ pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> Py
     state::with_thread(|thread| {
         let mut held = thread.snapshot(py)?;
         let (table, views) = held.parts();
-        let mut rng = thread.preview();
-        let answer = router::read(table, views, model, instance.as_ref(), &mut rng, Mode::Explain)?;
+        let answer = router::read(table, views, model, instance.as_ref(), thread.preview(), Mode::Explain)?;
         let Some((entry, (member, reason))) = answer else {
             return Ok((None, None, PyTuple::empty(py)));
         };

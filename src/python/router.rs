@@ -12,7 +12,7 @@ use crate::shared::Kept;
 
 use super::attribute::own_attribute;
 use super::model::{Place, labels};
-use super::state::{self, Entry, Last, Table, ThreadDraws};
+use super::state::{self, Entry, Last, Table};
 use super::{entry, errors, scopes};
 
 /// A database router for `settings.DATABASE_ROUTERS`, configured by `settings.REPLICANT`.
@@ -114,7 +114,7 @@ pub fn db_for_read<'py>(
     state::with_thread(|thread| {
         let mut held = thread.snapshot(py)?;
         let (table, views) = held.parts();
-        let answer = read(table, views, model, instance, &mut ThreadDraws(thread), Mode::Decide)?;
+        let answer = read(table, views, model, instance, thread.draw(), Mode::Decide)?;
         let Some((entry, (member, reason))) = answer else {
             thread.last.set(None);
             return Ok(None);
@@ -205,11 +205,12 @@ pub fn read<'table>(
     views: &mut [Kept<View>],
     model: &Bound<'_, PyAny>,
     instance: Option<&Bound<'_, PyAny>>,
-    rng: &mut impl rand::Rng,
+    draw: u64,
     mode: Mode,
 ) -> PyResult<Option<(&'table Entry, decision::Decision)>> {
     let py = model.py();
     let Some(Asked { index, entry, exempt, loaded }) = locate(table, model, instance)? else { return Ok(None) };
+    let view = views[index].refreshed(entry.cluster.shared_view());
     let scope = scopes::current(py)?;
     let question = Read {
         exempt,
@@ -219,8 +220,7 @@ pub fn read<'table>(
         last_write: || scopes::last_write(py, &entry.cluster),
         now: state::now,
     };
-    let view = views[index].refreshed(entry.cluster.shared_view());
-    match decision::decide(&entry.cluster, view, question, rng, mode) {
+    match decision::decide(&entry.cluster, view, question, draw, mode) {
         Ok(decision) => Ok(Some((entry, decision))),
         Err(Undecided::NoReplicaAvailable) => Err(errors::no_replica_available(py, table, &entry.cluster)),
         Err(Undecided::Failed(error)) => Err(error),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use rand::{Rng, TryRng};
+use rand::Rng;
 
 use crate::cluster::{Cluster, View};
 use crate::counters::Shard;
@@ -222,9 +222,15 @@ pub fn with_thread<T>(work: impl FnOnce(&Thread) -> T) -> T {
 }
 
 impl Thread {
-    /// A copy of this thread's generator.
-    pub fn preview(&self) -> rand::rngs::SmallRng {
-        self.draws.borrow().preview()
+    /// 64 random bits.
+    #[inline]
+    pub fn draw(&self) -> u64 {
+        self.draws.borrow_mut().get(&FORKS).next_u64()
+    }
+
+    /// What will be drawn next.
+    pub fn preview(&self) -> u64 {
+        self.draws.borrow().preview().next_u64()
     }
 
     /// This thread's snapshot, brought up to date.
@@ -280,29 +286,7 @@ pub fn seed(seed: Option<u64>) {
     with_thread(|thread| thread.draws.replace(draws));
 }
 
-/// A thread's generator, borrowed for one draw at a time: a decision may run Python between two draws, which may ask for
-/// another decision.
-pub struct ThreadDraws<'thread>(pub &'thread Thread);
-
-impl TryRng for ThreadDraws<'_> {
-    type Error = std::convert::Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-        Ok(self.0.draws.borrow_mut().get(&FORKS).next_u32())
-    }
-
-    #[inline]
-    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-        Ok(self.0.draws.borrow_mut().get(&FORKS).next_u64())
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        self.0.draws.borrow_mut().get(&FORKS).fill_bytes(bytes);
-        Ok(())
-    }
-}
-
-/// A number drawn by this thread.
+/// 32 random bits drawn by this thread.
 pub fn draw() -> u32 {
-    with_thread(|thread| ThreadDraws(thread).next_u32())
+    with_thread(|thread| (thread.draw() >> 32) as u32)
 }

@@ -18,6 +18,7 @@ use _core::pool::{Member, Order};
 use _core::position::{Kind, Position};
 use _core::random::{Draws, Generation};
 use _core::shared::Kept;
+use rand::Rng;
 
 /// The pool that the threads share.
 const REPLICAS: u32 = 15;
@@ -53,9 +54,9 @@ fn read(cluster: &Cluster, kept: &mut Kept<View>, draws: &mut Draws, generation:
         last_write: || Ok(None),
         now: || Duration::ZERO,
     };
-    let rng = draws.get(generation);
+    let draw = draws.get(generation).next_u64();
     let view = kept.refreshed(cluster.shared_view());
-    let (member, reason) = decide(cluster, view, question, rng, Mode::Decide).expect("some replica serves");
+    let (member, reason) = decide(cluster, view, question, draw, Mode::Decide).expect("some replica serves");
     cluster.counters().count(shard, member, reason);
     member
 }
