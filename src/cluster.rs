@@ -3,7 +3,7 @@
 //! Settings are checked once, by [`Cluster::try_new`]. What changes while a process runs, the members' states, is an
 //! immutable [`View`] that is swapped whole: a decision reads one consistent view and never waits for a lock.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::counters::Counters;
 use crate::names::Alias;
 use crate::pool::{Member, Order, Pool};
+use crate::progress::{Observation, Progress};
 use crate::shared::Shared;
 
 /// The primary's place among the members of its cluster.
@@ -54,8 +55,14 @@ pub struct Settings {
     pub outside_requests: Home,
     /// `STICKY`.
     pub sticky: bool,
-    /// How long a write outside a request keeps reads on the primary; `None` for `CONSISTENCY = "eventual"`.
-    pub pin: Option<Duration>,
+    /// `CONSISTENCY` is not `"eventual"`: a scope sees what it wrote and never goes back.
+    pub consistent: bool,
+    /// `CONSISTENCY` is `"session"` and the engine has positions.
+    pub has_positions: bool,
+    /// `PIN_SECONDS`.
+    pub pin: Duration,
+    /// `WAIT_SECONDS`.
+    pub wait: Duration,
     /// `ON_UNAVAILABLE`.
     pub on_unavailable: OnUnavailable,
     /// `PRIMARY_SPILL`, from 0 to 1.
@@ -109,9 +116,12 @@ impl State {
     }
 }
 
-/// The members' states at one moment, and the pools that follow from them.
+/// The members' states at one moment, the pools that follow from them, and how far each is known to have come.
 #[derive(Debug)]
 pub struct View {
+    /// Another number, another view.
+    number: u64,
+    progress: Progress,
     states: Box<[State]>,
     eligible: Box<[Member]>,
     pool: Pool,
@@ -119,7 +129,8 @@ pub struct View {
 }
 
 impl View {
-    fn new(settings: &Settings, states: Box<[State]>) -> Self {
+    fn new(settings: &Settings, states: Box<[State]>, progress: Progress) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let weights = |serves: &dyn Fn(State) -> bool| -> Vec<(Member, f64)> {
             let replicas = (1..).zip(&settings.replicas).map(|(member, &(_, weight))| (member, weight));
             replicas.filter(|&(member, weight)| weight > 0.0 && serves(states[member as usize])).collect()
@@ -131,7 +142,28 @@ impl View {
             pool.push((PRIMARY, settings.primary_weight));
         }
         let late = weights(&|state| state != State::Down);
-        Self { eligible, pool: Pool::new(&pool, settings.balance), late: Pool::new(&late, settings.balance), states }
+        Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            progress,
+            eligible,
+            pool: Pool::new(&pool, settings.balance),
+            late: Pool::new(&late, settings.balance),
+            states,
+        }
+    }
+
+    /// Tells this view from all others.
+    #[inline]
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How far the members are known to have come.
+    #[inline]
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Whether a read may go to `member`, its weight aside.
@@ -205,7 +237,7 @@ impl Cluster {
         if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(SettingsError::Twice);
         }
-        let view = View::new(&settings, vec![State::Up; members.len()].into());
+        let view = View::new(&settings, vec![State::Up; members.len()].into(), Progress::unknown(members.len()));
         Ok(Self {
             counters: Counters::new(members.len()),
             view: Shared::new(Arc::new(view)),
@@ -219,14 +251,16 @@ impl Cluster {
     /// Takes over what `before`, the same cluster under earlier settings, knew of the members both have.
     #[must_use]
     pub fn inheriting(self, before: &Self) -> Self {
+        let view = before.view.load();
         let mut states = vec![State::Up; self.members.len()];
         for (member, &alias) in (0..).zip(&self.members) {
             if let Some(old) = before.member(alias) {
-                states[member as usize] = before.view.load().state(old);
+                states[member as usize] = view.state(old);
                 self.counters.inherit(member, &before.counters, old);
             }
         }
-        self.view.swap(Arc::new(View::new(&self.settings, states.into())));
+        let progress = view.progress().rearranged(self.members.iter().map(|&alias| before.member(alias)));
+        self.view.swap(Arc::new(View::new(&self.settings, states.into(), progress)));
         self
     }
 
@@ -283,9 +317,17 @@ impl Cluster {
         if before != state {
             let mut states = view.states.clone();
             states[member as usize] = state;
-            self.view.swap(Arc::new(View::new(&self.settings, states)));
+            self.view.swap(Arc::new(View::new(&self.settings, states, view.progress.clone())));
         }
         before
+    }
+
+    /// Takes in what members answered.
+    pub fn observe(&self, observations: &[Observation]) {
+        let _changing = self.changing.lock();
+        let view = self.view.load();
+        let progress = view.progress.observing(observations);
+        self.view.swap(Arc::new(View::new(&self.settings, view.states.clone(), progress)));
     }
 
     /// The round robin's place in its cycle.
@@ -321,7 +363,10 @@ pub(crate) mod tests {
             balance: Order::Random,
             outside_requests: Home::Replica,
             sticky: true,
-            pin: Some(Duration::from_secs(5)),
+            consistent: true,
+            has_positions: false,
+            pin: Duration::from_secs(5),
+            wait: Duration::ZERO,
             on_unavailable: OnUnavailable::Primary,
             primary_spill: 1.0,
         }

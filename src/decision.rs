@@ -1,10 +1,14 @@
 //! Where a read goes, and why: the contract's table, row by row.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, Home, OnUnavailable, PRIMARY, View};
+use crate::gate::{Approach, Gate, Shut};
 use crate::memory::{Cell, Memory};
+use crate::names::Alias;
 use crate::pool::{Member, Pool};
+use crate::position::Position;
 use crate::random::unit;
 use crate::scope::{Effect, Scope};
 
@@ -74,7 +78,7 @@ impl Reason {
 pub type Decision = (Member, Reason);
 
 /// Why there is no decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Undecided<E> {
     /// No replica may serve, and the cluster's policy does not let this read through to the primary.
     #[error("no replica may serve this read, and the policy keeps it off the primary")]
@@ -82,6 +86,21 @@ pub enum Undecided<E> {
     /// What had to be found out could not be.
     #[error(transparent)]
     Failed(#[from] E),
+    /// The primary is to be asked for its position, and the question put again.
+    #[error("the primary's position is needed")]
+    Ask(Arc<Cell>),
+    /// A replica is to be waited for, and the question put again.
+    #[error("a replica must be waited for")]
+    Wait {
+        /// Where the outcome belongs.
+        cell: Arc<Cell>,
+        /// The replica.
+        member: Member,
+        /// What it must have.
+        position: Position,
+        /// The longest time to wait.
+        longest: Duration,
+    },
 }
 
 /// An instance the read is asked for, loaded from a member of the cluster.
@@ -103,10 +122,12 @@ pub struct Read<'a, InTransaction, Record, Now> {
     pub scope: Option<&'a Scope>,
     /// `hints["instance"]`, if a member of this cluster loaded it.
     pub instance: Option<Loaded>,
-    /// Whether this thread's connection to the primary is in a transaction.
+    /// Whether this thread's connection to a member is in a transaction.
     pub in_transaction: InTransaction,
-    /// With no request open: when this thread or task last wrote to the cluster.
-    pub last_write: Record,
+    /// With no request open: what this thread or task must see.
+    pub record: Record,
+    /// Whether this thread can ask a server, and wait for it.
+    pub may_wait: bool,
     /// The time since the clock's origin.
     pub now: Now,
 }
@@ -127,89 +148,189 @@ pub enum Mode {
 ///
 /// # Errors
 /// [`Undecided::NoReplicaAvailable`] if no replica may serve and `ON_UNAVAILABLE` or `PRIMARY_SPILL` forbid the primary;
-/// [`Undecided::Failed`] with the error of what the question asks.
+/// [`Undecided::Failed`] with the error of what the question asks; [`Undecided::Ask`] and [`Undecided::Wait`] with what to
+/// do before it is put again, unless it `may_wait` no more or in [`Mode::Explain`].
 #[inline]
 pub fn decide<I, L, N, E>(
     cluster: &Cluster,
     view: &View,
-    read: Read<'_, I, L, N>,
+    mut read: Read<'_, I, L, N>,
     draw: u64,
     mode: Mode,
 ) -> Result<Decision, Undecided<E>>
 where
-    I: FnOnce() -> Result<bool, E>,
-    L: FnOnce() -> Result<Option<Duration>, E>,
-    N: FnOnce() -> Duration,
+    I: FnMut(Member) -> Result<bool, E>,
+    L: Fn() -> Result<Option<Arc<Cell>>, E>,
+    N: Fn() -> Duration,
 {
-    let settings = cluster.settings();
-    let effect = read.scope.and_then(|scope| scope.effect(cluster.name()));
-    let in_request = read.scope.is_some_and(Scope::in_request);
     if read.exempt {
         return Ok((PRIMARY, Reason::Exempt));
     }
+    let effect = read.scope.and_then(|scope| scope.effect(cluster.name()));
     if effect == Some(Effect::Primary) {
         return Ok((PRIMARY, Reason::UsePrimary));
     }
-    if (read.in_transaction)()? {
+    if (read.in_transaction)(PRIMARY)? {
         return Ok((PRIMARY, Reason::Transaction));
     }
-    let (named, stale_ok) = match effect {
-        Some(Effect::Replica { member, stale_ok }) => (member, stale_ok),
-        _ => (None, false),
+    let mut around = Around::new(cluster, view, &read, effect);
+    let Some(gate) = row_5(cluster, view, &mut read, &mut around, mode)? else {
+        return Ok((PRIMARY, Reason::Pinned));
     };
-    if let Some(pin) = settings.pin.filter(|_| !stale_ok) {
-        // Inside a request the pin lasts until the scope ends; outside one it has to end by itself.
-        let pinned = if in_request {
-            read.scope.and_then(Scope::record).is_some_and(|record| last_write(record, cluster).is_some())
-        } else {
-            (read.last_write)()?.is_some_and(|written| (read.now)().saturating_sub(written) < pin)
-        };
-        if pinned {
-            return Ok((PRIMARY, Reason::Pinned));
-        }
-    }
-    let migrating = read.scope.is_some_and(Scope::migrating);
-    if let Some(member) = named.and_then(|alias| cluster.member(alias)).filter(|_| !migrating)
-        && view.serves(member)
-    {
+    if let Some(member) = around.named.filter(|&member| !around.migrating && gate.admits(member)) {
         return Ok((member, Reason::UseReplica));
     }
-    if let Some(instance) = read.instance
-        && instance.from == PRIMARY
-        && !instance.exempt
-        && effect.is_none()
-    {
+    if around.follows_primary {
         return Ok((PRIMARY, Reason::Instance));
     }
-    let asked = effect.is_some();
-    let home = if in_request || settings.reads == Home::Primary { settings.reads } else { settings.outside_requests };
-    if migrating || settings.replicas.is_empty() || !(asked || home == Home::Replica) {
+    if around.stays_home {
         return Ok((PRIMARY, Reason::Default));
     }
-    if let Some(instance) = read.instance
-        && read.scope.is_none()
-        && view.eligible().contains(&instance.from)
-    {
-        return Ok((instance.from, Reason::Instance));
+    if let Some(from) = around.loaded.filter(|from| view.eligible().contains(from) && gate.admits(*from)) {
+        return Ok((from, Reason::Instance));
     }
-    let reader = Reader { cluster, view, scope: read.scope, draw, mode };
-    let eligible = |member| view.serves(member) && cluster.weight(member) > 0.0;
+    let reader = Reader { cluster, view, cell: around.cell, sticky: around.sticky, gate, draw, mode };
     // The pool may hold the primary alone, which is then no choice.
-    let chosen = if view.eligible().is_empty() { None } else { reader.choose(view.pool(), eligible) };
+    let chosen = if view.eligible().is_empty() {
+        None
+    } else {
+        reader.choose(view.pool(), |member| is_eligible(cluster, view, member))
+    };
     chosen.or_else(|| reader.unavailable()).ok_or(Undecided::NoReplicaAvailable)
 }
 
-/// When the holder of `record` last wrote to `cluster`.
-#[must_use]
-pub fn last_write(record: &Cell, cluster: &Cluster) -> Option<Duration> {
-    record.get(cluster.name()).and_then(Memory::written)
+/// Whether the pool may hold `member`.
+fn is_eligible(cluster: &Cluster, view: &View, member: Member) -> bool {
+    view.serves(member) && cluster.weight(member) > 0.0
+}
+
+/// What the code around a read, and the instance at hand, say about it.
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
+struct Around<'a> {
+    migrating: bool,
+    in_request: bool,
+    /// Positions and pins are set aside.
+    stale_ok: bool,
+    /// The replica asked for by name, if it serves.
+    named: Option<Member>,
+    /// The instance at hand leads to the primary.
+    follows_primary: bool,
+    /// With no scope open: the member that loaded the instance at hand.
+    loaded: Option<Member>,
+    /// Reads do not go to replicas here.
+    stays_home: bool,
+    /// What the outermost scope or the request remembers.
+    cell: Option<&'a Arc<Cell>>,
+    /// The member that the scope reads from.
+    sticky: Option<Alias>,
+}
+
+impl<'a> Around<'a> {
+    #[inline]
+    fn new<I, L, N>(cluster: &Cluster, view: &View, read: &Read<'a, I, L, N>, effect: Option<Effect>) -> Self {
+        let settings = cluster.settings();
+        let (named, stale_ok) = match effect {
+            Some(Effect::Replica { member, stale_ok }) => (member, stale_ok),
+            _ => (None, false),
+        };
+        let in_request = read.scope.is_some_and(Scope::in_request);
+        let migrating = read.scope.is_some_and(Scope::migrating);
+        let home =
+            if in_request || settings.reads == Home::Primary { settings.reads } else { settings.outside_requests };
+        let cell = read.scope.map(Scope::cell);
+        Self {
+            migrating,
+            in_request,
+            stale_ok,
+            named: named.and_then(|alias| cluster.member(alias)).filter(|&member| view.serves(member)),
+            follows_primary: effect.is_none()
+                && read.instance.is_some_and(|instance| instance.from == PRIMARY && !instance.exempt),
+            loaded: read.instance.filter(|_| read.scope.is_none()).map(|instance| instance.from),
+            stays_home: migrating || settings.replicas.is_empty() || (effect.is_none() && home == Home::Primary),
+            cell,
+            sticky: cell.filter(|_| settings.sticky).and_then(|cell| cell.get(cluster.name())?.sticky()),
+        }
+    }
+
+    /// The scope no longer reads from where it did, and must see elsewhere what it may have seen there.
+    fn leave_sticky(&mut self, cluster: &Cluster, now: Duration) {
+        if let Some(alias) = self.sticky.take()
+            && let Some(memory) = self.cell.and_then(|cell| cell.get(cluster.name()))
+        {
+            memory.need(|need| need.require_read(Some(alias), now));
+            memory.unstick(alias);
+        }
+    }
+}
+
+/// Who may serve a scope that must see something; `None` if nobody but the primary.
+#[inline]
+fn row_5<I, L, N, E>(
+    cluster: &Cluster,
+    view: &View,
+    read: &mut Read<'_, I, L, N>,
+    around: &mut Around<'_>,
+    mode: Mode,
+) -> Result<Option<Gate>, Undecided<E>>
+where
+    I: FnMut(Member) -> Result<bool, E>,
+    L: Fn() -> Result<Option<Arc<Cell>>, E>,
+    N: Fn() -> Duration,
+{
+    if !cluster.settings().consistent || around.stale_ok {
+        return Ok(Some(Gate::Open));
+    }
+    let is_here = |alias| cluster.member(alias).is_some_and(|member| is_eligible(cluster, view, member));
+    if around.sticky.is_some_and(|alias| alias != cluster.name() && !is_here(alias)) {
+        if mode == Mode::Explain {
+            return Ok(None);
+        }
+        around.leave_sticky(cluster, (read.now)());
+    }
+    let own;
+    let record = if around.in_request {
+        None
+    } else {
+        own = (read.record)()?;
+        own.as_ref()
+    };
+    let cells = [around.cell, record];
+    if !Approach::is_needed(cells, cluster) {
+        return Ok(Some(Gate::Open));
+    }
+    let before = || cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| need.read())?.0);
+    let last = || around.sticky.or_else(before).and_then(|alias| cluster.member(alias));
+    let candidate =
+        around.named.or_else(|| around.loaded.or_else(last).filter(|&member| is_eligible(cluster, view, member)));
+    let approach = Approach { cluster, view, cells, candidate, now: (read.now)() };
+    let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
+    if let Some(gate) = approach.for_candidate(&mut is_usable)? {
+        return Ok(Some(gate));
+    }
+    if around.sticky.is_some_and(|alias| alias != cluster.name()) {
+        if mode == Mode::Explain {
+            return Ok(None);
+        }
+        around.leave_sticky(cluster, approach.now);
+    }
+    // It is of no use to wait for a replica if the read then stays at home.
+    let may_wait = read.may_wait && mode == Mode::Decide && !around.stays_home && !around.follows_primary;
+    match approach.for_others(may_wait, is_usable)? {
+        Ok(gate) => Ok(Some(gate)),
+        Err(Shut::Pinned) => Ok(None),
+        Err(Shut::Ask { cell }) => Err(Undecided::Ask(cell)),
+        Err(Shut::Wait { cell, member, position, longest }) => Err(Undecided::Wait { cell, member, position, longest }),
+    }
 }
 
 /// One read that has come as far as the pool.
 struct Reader<'a> {
     cluster: &'a Cluster,
     view: &'a View,
-    scope: Option<&'a Scope>,
+    /// What the scope remembers.
+    cell: Option<&'a Arc<Cell>>,
+    sticky: Option<Alias>,
+    gate: Gate,
     draw: u64,
     mode: Mode,
 }
@@ -217,22 +338,45 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Rows 8 and 9: the scope's member while it is `eligible`, else one from `pool`.
     fn choose(&self, pool: &Pool, eligible: impl Fn(Member) -> bool) -> Option<Decision> {
-        let cell = self.scope.filter(|_| self.cluster.settings().sticky).map(Scope::cell);
-        let sticky = cell.and_then(|cell| cell.get(self.cluster.name())).and_then(Memory::sticky);
-        if let Some(member) = sticky.and_then(|alias| self.cluster.member(alias)).filter(|&member| eligible(member)) {
+        let (cluster, turn) = (self.cluster, self.cluster.turn());
+        let may_serve = |&member: &Member| eligible(member) && self.gate.admits(member);
+        if let Some(member) = self.sticky.and_then(|alias| cluster.member(alias)).filter(may_serve) {
             return Some((member, Reason::Sticky));
         }
+        let among;
+        let pool = match &self.gate {
+            Gate::Open => pool,
+            Gate::Only(member) => {
+                among = self.pool_among(std::slice::from_ref(member));
+                &among
+            }
+            Gate::Among(members) => {
+                among = self.pool_among(members);
+                &among
+            }
+        };
         if self.mode == Mode::Explain {
-            return Some((pool.preview(self.cluster.turn(), self.draw)?, Reason::Balanced));
+            return Some((pool.preview(turn, self.draw)?, Reason::Balanced));
         }
-        let chosen = pool.choose(self.cluster.turn(), self.draw)?;
-        let Some(cell) = cell else { return Some((chosen, Reason::Balanced)) };
+        let chosen = pool.choose(turn, self.draw)?;
+        let Some(cell) = self.cell.filter(|_| cluster.settings().sticky) else {
+            return Some((chosen, Reason::Balanced));
+        };
+        let memory = cell.of(cluster.name());
         // Two threads of one scope may choose at once; both then read from the first one's choice.
-        let winner = cell.of(self.cluster.name()).stick(sticky, self.cluster.members()[chosen as usize]);
-        match self.cluster.member(winner).filter(|&member| member != chosen && eligible(member)) {
+        let winner = memory.stick(self.sticky, cluster.members()[chosen as usize]);
+        match cluster.member(winner).filter(|member| *member != chosen && may_serve(member)) {
             Some(member) => Some((member, Reason::Sticky)),
             None => Some((chosen, Reason::Balanced)),
         }
+    }
+
+    /// The pool of those who have what must be seen; the primary always has, unless the scope had better stay where it is.
+    fn pool_among(&self, members: &[Member]) -> Pool {
+        let own = Some(PRIMARY).filter(|&primary| self.view.serves(primary) && matches!(self.gate, Gate::Among(_)));
+        let weighted: Vec<_> =
+            members.iter().copied().chain(own).map(|member| (member, self.cluster.weight(member))).collect();
+        Pool::new(&weighted, self.cluster.settings().balance)
     }
 
     /// Row 11: `None` if the read is refused.
@@ -256,7 +400,7 @@ impl Reader<'_> {
     /// This scope's draw from 0 to 1, so that either all of its reads are let through or none.
     fn spill(&self) -> f64 {
         let draw = unit(self.draw);
-        match (self.scope.map(Scope::cell), self.mode) {
+        match (self.cell, self.mode) {
             (None, _) => draw,
             (Some(cell), Mode::Decide) => cell.of(self.cluster.name()).spill(draw),
             (Some(cell), Mode::Explain) => cell.get(self.cluster.name()).and_then(Memory::drawn_spill).unwrap_or(draw),

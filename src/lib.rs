@@ -14,11 +14,14 @@
 pub mod cluster;
 pub mod counters;
 pub mod decision;
+pub mod gate;
 pub mod memory;
 pub mod models;
 pub mod names;
+pub mod need;
 pub mod pool;
 pub mod position;
+pub mod progress;
 pub mod random;
 pub mod scope;
 pub mod shared;

@@ -1,13 +1,14 @@
-//! What a scope must remember: the sticky replica, the last write, the draw for `PRIMARY_SPILL`.
+//! What a scope must remember: the sticky replica, what it must see, the draw for `PRIMARY_SPILL`.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use once_cell::race::OnceBox;
+use parking_lot::Mutex;
 
 use crate::names::Alias;
+use crate::need::Need;
 
-/// What a scope, a thread or a task remembers of each cluster. Written and read without locks.
+/// What a scope, a thread or a task remembers of each cluster. Read without locks while there is nothing it must see.
 #[derive(Debug, Default)]
 pub struct Cell {
     first: OnceBox<Memory>,
@@ -21,8 +22,9 @@ pub struct Memory {
     sticky: AtomicU32,
     /// 2^31 plus 31 bits drawn once for `PRIMARY_SPILL`; 0 before the draw.
     spill: AtomicU32,
-    /// Nanoseconds of the last write plus one; 0 for none.
-    written: AtomicU64,
+    /// Whether there is anything in `need`.
+    has_need: AtomicBool,
+    need: Mutex<Need>,
     next: OnceBox<Memory>,
 }
 
@@ -31,14 +33,12 @@ impl Cell {
     #[inline]
     #[must_use]
     pub fn get(&self, cluster: Alias) -> Option<&Memory> {
-        let mut next = self.first.get();
-        while let Some(memory) = next {
-            if memory.cluster == cluster {
-                return Some(memory);
-            }
-            next = memory.next.get();
-        }
-        None
+        self.memories().find(|memory| memory.cluster == cluster)
+    }
+
+    /// What is remembered, cluster by cluster.
+    pub fn memories(&self) -> impl Iterator<Item = &Memory> {
+        std::iter::successors(self.first.get(), |memory| memory.next.get())
     }
 
     /// The memory of `cluster`, begun if there is none.
@@ -60,7 +60,8 @@ impl Memory {
             cluster,
             sticky: AtomicU32::new(0),
             spill: AtomicU32::new(0),
-            written: AtomicU64::new(0),
+            has_need: AtomicBool::new(false),
+            need: Mutex::default(),
             next: OnceBox::new(),
         }
     }
@@ -101,23 +102,31 @@ impl Memory {
         (self.spill.load(Ordering::Relaxed) != 0).then(|| self.spill(0.0))
     }
 
-    /// Records a write at `now`, the time since the clock's origin.
-    pub fn wrote(&self, now: Duration) {
-        // 2^64 ns are 584 years.
-        let nanoseconds = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX - 1) + 1;
-        self.written.fetch_max(nanoseconds, Ordering::Release);
-    }
-
-    /// When the last write was recorded.
+    /// Whether there is anything that must be seen.
     #[inline]
     #[must_use]
-    pub fn written(&self) -> Option<Duration> {
-        self.written.load(Ordering::Acquire).checked_sub(1).map(Duration::from_nanos)
+    pub fn has_need(&self) -> bool {
+        self.has_need.load(Ordering::Acquire)
+    }
+
+    /// Reads or changes what must be seen. `work` holds a lock, and so runs no Python.
+    pub fn need<T>(&self, work: impl FnOnce(&mut Need) -> T) -> T {
+        let mut need = self.need.lock();
+        let result = work(&mut need);
+        self.has_need.store(!need.is_empty(), Ordering::Release);
+        result
+    }
+
+    /// No longer sticks to `from`, if it still does.
+    pub fn unstick(&self, from: Alias) {
+        let _ = self.sticky.compare_exchange(from.number() + 1, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const ONE: Alias = Alias::from_number(1);
@@ -167,10 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_write_counts() {
+    fn what_must_be_seen_is_told_by_a_flag() {
         let cell = Cell::default();
-        cell.of(ONE).wrote(Duration::from_secs(5));
-        cell.of(ONE).wrote(Duration::from_secs(3));
-        assert_eq!(cell.of(ONE).written(), Some(Duration::from_secs(5)));
+        assert!(!cell.of(ONE).has_need());
+        cell.of(ONE).need(|need| need.publish(None, Duration::ZERO));
+        assert!(cell.of(ONE).has_need());
+        cell.of(ONE).need(|need| *need = Need::default());
+        assert!(!cell.of(ONE).has_need());
     }
 }

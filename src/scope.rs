@@ -244,10 +244,10 @@ mod tests {
     fn a_moved_request_keeps_its_record() {
         let generator = Scope::enter(None, 1, replica(None));
         let request = Scope::enter(Some(generator), 2, Kind::Request);
-        request.record().unwrap().of(ONE).wrote(Duration::ZERO);
+        request.record().unwrap().of(ONE).need(|need| need.publish(None, Duration::ZERO));
         let moved = Scope::leave(&request, 1).unwrap();
         assert!(moved.in_request() && moved.effect(ONE).is_none());
-        assert_eq!(moved.record().unwrap().of(ONE).written(), Some(Duration::ZERO));
+        assert!(moved.record().unwrap().of(ONE).has_need());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::names::Alias;
 use crate::pool::Order;
 use crate::scope::Kind;
 
+const SECOND: Duration = Duration::from_secs(1);
 const CLUSTER: Alias = Alias::from_number(0);
 const REPLICA: Effect = Effect::Replica { member: None, stale_ok: false };
 
@@ -27,7 +28,15 @@ fn request() -> Arc<Scope> {
 }
 
 fn wrote(scope: &Scope) {
-    scope.record().unwrap().of(CLUSTER).wrote(Duration::ZERO);
+    scope.record().unwrap().of(CLUSTER).need(|need| need.publish_by_time(SECOND * 100));
+}
+
+/// Why there is no decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Not {
+    Available,
+    Asked,
+    Reached(Member),
 }
 
 /// A question with nothing special about it, and a way to change one thing.
@@ -36,7 +45,7 @@ struct Ask {
     scope: Option<Arc<Scope>>,
     instance: Option<Loaded>,
     in_transaction: bool,
-    last_write: Option<Duration>,
+    record: Option<Arc<Cell>>,
     now: Duration,
     seed: u64,
     mode: Mode,
@@ -49,7 +58,7 @@ impl Default for Ask {
             scope: None,
             instance: None,
             in_transaction: false,
-            last_write: None,
+            record: None,
             now: Duration::from_secs(100),
             seed: 1,
             mode: Mode::Decide,
@@ -58,16 +67,23 @@ impl Default for Ask {
 }
 
 impl Ask {
-    fn of(self, cluster: &Cluster) -> Result<Decision, Undecided<Infallible>> {
+    fn of(self, cluster: &Cluster) -> Result<Decision, Not> {
         let read = Read {
             exempt: self.exempt,
             scope: self.scope.as_deref(),
             instance: self.instance,
-            in_transaction: || Ok(self.in_transaction),
-            last_write: || Ok(self.last_write),
+            in_transaction: |member| Ok(self.in_transaction && member == PRIMARY),
+            record: || Ok(self.record.clone()),
+            may_wait: true,
             now: || self.now,
         };
-        decide(cluster, &cluster.view(), read, SmallRng::seed_from_u64(self.seed).next_u64(), self.mode)
+        let draw = SmallRng::seed_from_u64(self.seed).next_u64();
+        decide::<_, _, _, Infallible>(cluster, &cluster.view(), read, draw, self.mode).map_err(|why| match why {
+            Undecided::NoReplicaAvailable => Not::Available,
+            Undecided::Ask(_) => Not::Asked,
+            Undecided::Wait { member, .. } => Not::Reached(member),
+            Undecided::Failed(never) => match never {},
+        })
     }
 }
 
@@ -111,29 +127,26 @@ fn row_4_a_transaction_outranks_use_replica() {
 }
 
 #[test]
-fn row_5_a_request_that_wrote_stays_on_the_primary_until_it_ends() {
-    let (cluster, request) = (two_replicas(), request());
+fn row_5_who_wrote_reads_from_the_primary_until_no_replica_can_be_behind() {
+    let cluster = two_replicas();
+    let (request, record) = (request(), Arc::new(Cell::default()));
     wrote(&request);
-    let late = Ask { now: Duration::from_secs(1_000_000), ..within(&request) };
-    assert_eq!(late.of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+    record.of(CLUSTER).need(|need| need.publish_by_time(SECOND * 100));
+    let inside = |now| Ask { now: Duration::from_millis(now), ..within(&request) };
+    let outside = |now| Ask { now: Duration::from_millis(now), record: Some(record.clone()), ..Ask::default() };
+    assert_eq!(inside(104_999).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+    assert_eq!(outside(104_999).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
     assert_eq!(within(&scope(Some(&request), named(1))).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
     assert_eq!(Ask::default().of(&cluster).unwrap().1, Reason::Balanced);
-}
-
-#[test]
-fn row_5_outside_a_request_the_pin_ends_by_itself() {
-    let ask =
-        |now| Ask { last_write: Some(Duration::from_secs(100)), now: Duration::from_millis(now), ..Ask::default() };
-    let cluster = two_replicas();
-    assert_eq!(ask(100_000).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
-    assert_eq!(ask(104_999).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
-    assert_eq!(ask(105_000).of(&cluster).unwrap().1, Reason::Balanced);
+    assert_eq!(inside(105_000).of(&cluster).unwrap().1, Reason::Balanced);
+    assert_eq!(outside(105_000).of(&cluster).unwrap().1, Reason::Balanced);
+    assert!(!record.of(CLUSTER).has_need());
 }
 
 #[test]
 fn row_5_concerns_only_the_cluster_that_was_written() {
     let request = request();
-    request.record().unwrap().of(Alias::from_number(9)).wrote(Duration::ZERO);
+    request.record().unwrap().of(Alias::from_number(9)).need(|need| need.publish_by_time(SECOND * 100));
     assert_eq!(within(&request).of(&two_replicas()).unwrap().1, Reason::Balanced);
 }
 
@@ -143,7 +156,7 @@ fn row_5_is_set_aside_by_stale_ok_and_by_eventual_consistency() {
     wrote(&request);
     let stale = scope(Some(&request), Effect::Replica { member: None, stale_ok: true });
     assert_eq!(within(&stale).of(&two_replicas()).unwrap().1, Reason::Balanced);
-    assert_eq!(within(&request).of(&with(|settings| settings.pin = None)).unwrap().1, Reason::Sticky);
+    assert_eq!(within(&request).of(&with(|settings| settings.consistent = false)).unwrap().1, Reason::Sticky);
 }
 
 #[test]
@@ -152,7 +165,7 @@ fn row_5_outranks_row_11_and_its_policy() {
     cluster.set_state(1, State::Down);
     cluster.set_state(2, State::Down);
     let request = request();
-    assert_eq!(within(&request).of(&cluster), Err(Undecided::NoReplicaAvailable));
+    assert_eq!(within(&request).of(&cluster), Err(Not::Available));
     wrote(&request);
     assert_eq!(within(&request).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
 }
@@ -213,9 +226,12 @@ fn row_8_a_scope_reads_from_one_replica_while_it_is_eligible() {
     }
     cluster.set_state(first, State::Down);
     let other = 3 - first;
-    assert_eq!(within(&request).of(&cluster), Ok((other, Reason::Balanced)));
+    // What it showed, the other one may not have.
+    assert_eq!(within(&request).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+    let later = || Ask { now: SECOND * 105, ..within(&request) };
+    assert_eq!(later().of(&cluster), Ok((other, Reason::Balanced)));
     cluster.set_state(first, State::Up);
-    assert_eq!(within(&request).of(&cluster), Ok((other, Reason::Sticky)));
+    assert_eq!(later().of(&cluster), Ok((other, Reason::Sticky)));
 }
 
 #[test]
@@ -280,7 +296,7 @@ fn row_11_each_policy_does_what_it_says() {
     let late = [State::Lagging, State::Down];
     assert_eq!(down(OnUnavailable::Primary, late), Ok((PRIMARY, Reason::Unavailable)));
     assert_eq!(down(OnUnavailable::Replica, late), Ok((1, Reason::Unavailable)));
-    assert_eq!(down(OnUnavailable::Error, late), Err(Undecided::NoReplicaAvailable));
+    assert_eq!(down(OnUnavailable::Error, late), Err(Not::Available));
     assert_eq!(down(OnUnavailable::Replica, [State::Down; 2]), Ok((PRIMARY, Reason::Unavailable)));
 }
 
@@ -292,7 +308,7 @@ fn row_11_the_primarys_own_weight_does_not_get_around_the_policy() {
     });
     cluster.set_state(1, State::Down);
     cluster.set_state(2, State::Down);
-    assert_eq!(Ask::default().of(&cluster), Err(Undecided::NoReplicaAvailable));
+    assert_eq!(Ask::default().of(&cluster), Err(Not::Available));
 }
 
 #[test]

@@ -27,8 +27,12 @@ pub struct Spec {
     outside_requests: String,
     models: Vec<String>,
     sticky: bool,
-    /// Seconds, or None for no pin.
-    pin: Option<f64>,
+    consistent: bool,
+    has_positions: bool,
+    /// Seconds.
+    pin: f64,
+    /// Seconds.
+    wait: f64,
     on_unavailable: String,
     primary_spill: f64,
 }
@@ -48,12 +52,10 @@ impl Spec {
             },
             outside_requests: home(&self.outside_requests)?,
             sticky: self.sticky,
-            pin: match self.pin {
-                Some(seconds) => {
-                    Some(Duration::try_from_secs_f64(seconds).map_err(|_| unknown("PIN_SECONDS", seconds))?)
-                }
-                None => None,
-            },
+            consistent: self.consistent,
+            has_positions: self.has_positions,
+            pin: seconds("PIN_SECONDS", self.pin)?,
+            wait: seconds("WAIT_SECONDS", self.wait)?,
             on_unavailable: match self.on_unavailable.as_str() {
                 "primary" => OnUnavailable::Primary,
                 "replica" => OnUnavailable::Replica,
@@ -63,6 +65,10 @@ impl Spec {
             primary_spill: self.primary_spill,
         })
     }
+}
+
+fn seconds(key: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| unknown(key, seconds))
 }
 
 fn home(name: &str) -> PyResult<Home> {

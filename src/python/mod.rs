@@ -11,6 +11,7 @@ mod model;
 mod position;
 mod router;
 mod scopes;
+mod session;
 mod state;
 mod statements;
 mod transactions;
@@ -31,6 +32,8 @@ mod _core {
     use super::router::ReplicaRouter;
     #[pymodule_export]
     use super::scopes::{Record, Scope, ScopeNode, record};
+    #[pymodule_export]
+    use super::session::{asked, causality, has_written, observe, require, unasked};
     #[pymodule_export]
     use super::statements::{analyse, verb};
     #[pymodule_export]

@@ -6,7 +6,7 @@ use crate::position::{self, Kind};
 
 use super::errors;
 
-#[pyclass(frozen, eq, hash, module = "replicant._core")]
+#[pyclass(frozen, eq, hash, from_py_object, module = "replicant._core")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Position(pub position::Position);
 

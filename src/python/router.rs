@@ -13,7 +13,7 @@ use crate::shared::Kept;
 use super::attribute::own_attribute;
 use super::model::{Place, labels};
 use super::state::{self, Entry, Last, Table};
-use super::{entry, errors, scopes};
+use super::{entry, errors, scopes, session};
 
 /// A database router for `settings.DATABASE_ROUTERS`, configured by `settings.REPLICANT`.
 #[pyclass(frozen, subclass, module = "replicant")]
@@ -210,19 +210,29 @@ pub fn read<'table>(
 ) -> PyResult<Option<(&'table Entry, decision::Decision)>> {
     let py = model.py();
     let Some(Asked { index, entry, exempt, loaded }) = locate(table, model, instance)? else { return Ok(None) };
-    let view = views[index].refreshed(entry.cluster.shared_view());
     let scope = scopes::current(py)?;
-    let question = Read {
-        exempt,
-        scope: scope.as_ref().map(|node| &*node.get().scope),
-        instance: loaded,
-        in_transaction: || table.lookup.in_transaction(entry.strings[PRIMARY as usize].bind(py)),
-        last_write: || scopes::last_write(py, &entry.cluster),
-        now: state::now,
-    };
-    match decision::decide(&entry.cluster, view, question, draw, mode) {
-        Ok(decision) => Ok(Some((entry, decision))),
-        Err(Undecided::NoReplicaAvailable) => Err(errors::no_replica_available(py, table, &entry.cluster)),
-        Err(Undecided::Failed(error)) => Err(error),
+    let mut may_wait = true;
+    loop {
+        let question = Read {
+            exempt,
+            scope: scope.as_ref().map(|node| &*node.get().scope),
+            instance: loaded,
+            in_transaction: |member: Member| table.lookup.in_transaction(entry.strings[member as usize].bind(py)),
+            record: || scopes::record_cell(py),
+            may_wait,
+            now: state::now,
+        };
+        let view = views[index].refreshed(entry.cluster.shared_view());
+        match decision::decide(&entry.cluster, view, question, draw, mode) {
+            Ok(decision) => return Ok(Some((entry, decision))),
+            Err(Undecided::NoReplicaAvailable) => {
+                return Err(errors::no_replica_available(py, table, &entry.cluster));
+            }
+            Err(Undecided::Failed(error)) => return Err(error),
+            Err(Undecided::Ask(cell)) => may_wait = session::ask(py, entry, &cell)?,
+            Err(Undecided::Wait { cell, member, position, longest }) => {
+                may_wait = session::wait(py, entry, &cell, member, position, longest)?;
+            }
+        }
     }
 }

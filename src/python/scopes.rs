@@ -9,7 +9,6 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
 use crate::cluster::PRIMARY;
-use crate::decision;
 use crate::memory::Cell;
 use crate::names::Alias;
 use crate::scope::{self, Effect, Kind, Owner};
@@ -60,13 +59,18 @@ fn next_owner() -> Owner {
     OWNERS.fetch_add(1, Ordering::Relaxed)
 }
 
-/// When this thread or task last wrote to a cluster, with no request open.
-pub fn last_write(py: Python<'_>, cluster: &crate::cluster::Cluster) -> PyResult<Option<std::time::Duration>> {
+/// What this thread or task has written and must see with no request open, if anything.
+pub fn record_cell(py: Python<'_>) -> PyResult<Option<Arc<Cell>>> {
     if !ANY_RECORD.load(Ordering::Relaxed) {
         return Ok(None);
     }
     let Some(record) = record_variable(py)?.get(py)? else { return Ok(None) };
-    Ok(decision::last_write(&record.cast::<Record>()?.get().0, cluster))
+    Ok(Some(record.cast::<Record>()?.get().0.clone()))
+}
+
+/// The cell in force here, begun if there is none: the request's, or this thread's or task's.
+pub fn record_begun(py: Python<'_>) -> PyResult<Arc<Cell>> {
+    Ok(record(py)?.get().0.clone())
 }
 
 /// An entered scope and all those around it. Opaque: set `scope_variable` to it to be inside of them all.
@@ -187,11 +191,17 @@ impl std::hash::Hash for Record {
 
 #[pymethods]
 impl Record {
-    /// A write to the primary `alias` has become visible to others.
-    fn wrote(&self, py: Python<'_>, alias: &str) -> PyResult<()> {
+    /// A write to the primary `alias` has become visible to others, at `position`; None if that is still to be asked for, or
+    /// there is none.
+    #[pyo3(signature = (alias, position=None))]
+    fn wrote(&self, py: Python<'_>, alias: &str, position: Option<super::position::Position>) -> PyResult<()> {
         let table = state::table(py)?;
         if let Some(&(index, PRIMARY)) = table.places.get(alias) {
-            self.0.of(table.entries[index].cluster.name()).wrote(state::now());
+            let cluster = &table.entries[index].cluster;
+            self.0.of(cluster.name()).need(|need| match position {
+                _ if !cluster.settings().has_positions => need.publish_by_time(state::now()),
+                position => need.publish(position.as_ref().map(|position| &position.0), state::now()),
+            });
         }
         Ok(())
     }

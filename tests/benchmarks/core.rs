@@ -36,7 +36,10 @@ fn cluster(replicas: u32, balance: Order) -> Cluster {
         balance,
         outside_requests: Home::Replica,
         sticky: true,
-        pin: Some(Duration::from_secs(5)),
+        consistent: true,
+        has_positions: true,
+        pin: Duration::from_secs(5),
+        wait: Duration::ZERO,
         on_unavailable: OnUnavailable::Primary,
         primary_spill: 1.0,
     };
@@ -50,8 +53,9 @@ fn read(cluster: &Cluster, kept: &mut Kept<View>, draws: &mut Draws, generation:
         exempt: black_box(false),
         scope: None,
         instance: None,
-        in_transaction: || Ok::<_, Infallible>(black_box(false)),
-        last_write: || Ok(None),
+        in_transaction: |_| Ok::<_, Infallible>(black_box(false)),
+        record: || Ok(None),
+        may_wait: true,
         now: || Duration::ZERO,
     };
     let draw = draws.get(generation).next_u64();

@@ -1,0 +1,178 @@
+//! Row 5 of the contract's table: which members may serve a scope that must see something.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::{Cluster, View};
+use crate::memory::{Cell, Memory};
+use crate::need::Obstacle;
+use crate::pool::Member;
+use crate::position::Position;
+
+/// Who may serve a scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Every member: there is nothing that must be seen.
+    Open,
+    /// The member that the read would go to anyway.
+    Only(Member),
+    /// Those that have what must be seen. Not empty.
+    Among(Vec<Member>),
+}
+
+impl Gate {
+    /// Whether `member` may serve.
+    #[inline]
+    #[must_use]
+    pub fn admits(&self, member: Member) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Only(only) => *only == member,
+            Self::Among(members) => members.contains(&member),
+        }
+    }
+}
+
+/// What to do where the gate is shut.
+#[derive(Clone, Debug)]
+pub enum Shut {
+    /// Read from the primary.
+    Pinned,
+    /// Ask the primary for its position, and tell what `cell` keeps for the cluster.
+    Ask {
+        /// Where the answer belongs.
+        cell: Arc<Cell>,
+    },
+    /// Wait for `member`, and tell what `cell` keeps for the cluster.
+    Wait {
+        /// Where the outcome belongs.
+        cell: Arc<Cell>,
+        /// The replica that is likely to be there first.
+        member: Member,
+        /// What it must have.
+        position: Position,
+        /// For how long at most.
+        longest: Duration,
+    },
+}
+
+/// A scope that must see something, and who could serve it.
+#[derive(Debug)]
+pub struct Approach<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// Who serves.
+    pub view: &'a View,
+    /// What must be seen: by the request or the outermost scope, and by the thread or task.
+    pub cells: [Option<&'a Arc<Cell>>; 2],
+    /// The member that the read would go to.
+    pub candidate: Option<Member>,
+    /// The time.
+    pub now: Duration,
+}
+
+impl<'a> Approach<'a> {
+    /// Whether there is anything that must be seen.
+    #[inline]
+    #[must_use]
+    pub fn is_needed(cells: [Option<&'a Arc<Cell>>; 2], cluster: &Cluster) -> bool {
+        cells.into_iter().flatten().any(|cell| cell.get(cluster.name()).is_some_and(Memory::has_need))
+    }
+
+    fn memories(&self) -> impl Iterator<Item = (&'a Arc<Cell>, &'a Memory)> {
+        let name = self.cluster.name();
+        let memories = self.cells.into_iter().flatten().filter_map(move |cell| Some((cell, cell.get(name)?)));
+        memories.filter(|(_, memory)| memory.has_need())
+    }
+
+    fn admits(&self, member: Member) -> bool {
+        self.memories().all(|(_, memory)| memory.need(|need| need.admits(self.cluster, self.view, member, self.now)))
+    }
+
+    /// The gate for the candidate alone, if it may serve and `is_usable` says that this thread can use it: its connection
+    /// to it is in no transaction, whose snapshot would stay as old as it is.
+    ///
+    /// # Errors
+    /// That of `is_usable`.
+    #[inline]
+    pub fn for_candidate<E>(&self, is_usable: impl FnOnce(Member) -> Result<bool, E>) -> Result<Option<Gate>, E> {
+        self.forget_what_all_have();
+        match self.candidate {
+            Some(candidate) if self.admits(candidate) && is_usable(candidate)? => Ok(Some(Gate::Only(candidate))),
+            _ => Ok(None),
+        }
+    }
+
+    /// The gate for all that may serve, or what to do if none may. `is_usable` as for the candidate.
+    ///
+    /// # Errors
+    /// That of `is_usable`.
+    pub fn for_others<E>(
+        &self,
+        may_wait: bool,
+        mut is_usable: impl FnMut(Member) -> Result<bool, E>,
+    ) -> Result<Result<Gate, Shut>, E> {
+        let mut admitted = Vec::new();
+        for &member in self.view.eligible() {
+            if self.admits(member) && is_usable(member)? {
+                admitted.push(member);
+            }
+        }
+        if !admitted.is_empty() {
+            return Ok(Ok(Gate::Among(admitted)));
+        }
+        Ok(Err(if may_wait { self.way_out(is_usable)? } else { Shut::Pinned }))
+    }
+
+    /// A need ends when every replica that reads may go to has it, and not when the first one has: the next read may go
+    /// to another.
+    pub fn forget_what_all_have(&self) {
+        let (cluster, view) = (self.cluster, self.view);
+        let mut replicas = (1..).zip(&cluster.settings().replicas).filter(|(_, (_, weight))| *weight > 0.0);
+        for (_, memory) in self.memories() {
+            memory.need(|need| {
+                need.settle(view);
+                if replicas.all(|(member, _)| need.admits(cluster, view, member, self.now)) {
+                    need.end();
+                }
+            });
+        }
+    }
+
+    fn way_out<E>(&self, mut is_usable: impl FnMut(Member) -> Result<bool, E>) -> Result<Shut, E> {
+        for (cell, memory) in self.memories() {
+            let (obstacle, position) =
+                memory.need(|need| (need.obstacle(self.cluster, self.view), need.position().cloned()));
+            match (obstacle, position) {
+                (Obstacle::Unasked, _) => return Ok(Shut::Ask { cell: cell.clone() }),
+                (Obstacle::Position(longest), Some(position)) if !self.view.eligible().is_empty() => {
+                    if let Some(member) = self.closest(&position, &mut is_usable)? {
+                        return Ok(Shut::Wait { cell: cell.clone(), member, position, longest });
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(Shut::Pinned)
+    }
+
+    /// The replica to wait for until it has `position`: the candidate, else the one that is the least behind.
+    fn closest<E>(
+        &self,
+        position: &Position,
+        is_usable: &mut impl FnMut(Member) -> Result<bool, E>,
+    ) -> Result<Option<Member>, E> {
+        let progress = self.view.progress();
+        let mut members = self.view.eligible().to_vec();
+        members.sort_by_key(|&member| (Some(member) != self.candidate, progress.lag(member).unwrap_or(Duration::MAX)));
+        for member in members {
+            let lacks = !progress.has(member, position);
+            let otherwise =
+                |need: &mut crate::need::Need| need.admits_but_for_position(self.cluster, self.view, member, self.now);
+            if lacks && self.memories().all(|(_, memory)| memory.need(otherwise)) && is_usable(member)? {
+                return Ok(Some(member));
+            }
+        }
+        Ok(None)
+    }
+}

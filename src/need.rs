@@ -1,0 +1,349 @@
+//! What a scope must see of a cluster: what it wrote, what a token says was written or seen, what it read.
+//!
+//! Three things, each with its own way to be satisfied by a replica:
+//!
+//! - a *position*: the replica is known to have it,
+//! - a *write that can only be judged by time*, where there is no position: it is older than `PIN_SECONDS` and than
+//!   whatever the replica may be behind,
+//! - a *read* from another member: nobody knows what that showed, but no more than the primary's next position, so the
+//!   replica must have that.
+
+use std::time::Duration;
+
+use crate::cluster::{Cluster, PRIMARY, View};
+use crate::names::Alias;
+use crate::pool::Member;
+use crate::position::Position;
+
+/// What must be seen. Times are since the clock's origin.
+#[derive(Clone, Debug, Default)]
+pub struct Need {
+    position: Option<Position>,
+    /// When the position was last added to.
+    position_at: Duration,
+    /// A write was published and nobody has asked for its position yet.
+    is_pending: bool,
+    /// The last write that can only be judged by time.
+    written: Option<Duration>,
+    /// The member that was read from before, and when for the last time.
+    read: Option<(Option<Alias>, Duration)>,
+    /// How long reads have waited for a replica since the last write.
+    waited: Duration,
+    /// No replica had arrived when that was over.
+    missed: bool,
+    /// This scope wrote, and does not only know of writes.
+    wrote: bool,
+}
+
+/// What stands between a scope and the replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The position of a write is to be asked for on the primary.
+    Unasked,
+    /// Time will tell, or the next look at the servers.
+    Time,
+    /// A replica may have the position soon; the longest time to wait for it.
+    Position(Duration),
+}
+
+impl Need {
+    /// Whether there is nothing that must be seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.position.is_none() && !self.is_pending && self.written.is_none() && self.read.is_none()
+    }
+
+    /// Whether this scope wrote.
+    #[must_use]
+    pub fn wrote(&self) -> bool {
+        self.wrote
+    }
+
+    /// The position that must be seen.
+    #[must_use]
+    pub fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
+    }
+
+    /// Whether the position of a write is still to be asked for.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.is_pending
+    }
+
+    /// The last write that can only be judged by time.
+    #[must_use]
+    pub fn written(&self) -> Option<Duration> {
+        self.written
+    }
+
+    /// The member that was read from before (`None` if it is not known here), and when for the last time.
+    #[must_use]
+    pub fn read(&self) -> Option<(Option<Alias>, Duration)> {
+        self.read
+    }
+
+    /// A write of this scope was published at `now`, at `position`; `None` if that is still to be asked for.
+    pub fn publish(&mut self, position: Option<&Position>, now: Duration) {
+        self.wrote = true;
+        (self.waited, self.missed) = (Duration::ZERO, false);
+        match position {
+            Some(position) => self.require(position, now),
+            None => self.is_pending = true,
+        }
+    }
+
+    /// A write of this scope was published at `now`, where there are no positions.
+    pub fn publish_by_time(&mut self, now: Duration) {
+        self.wrote = true;
+        self.require_time(now);
+    }
+
+    /// The primary was asked for its position at `now`, which contains all that was published or read before; `None` if it
+    /// cannot say.
+    pub fn asked(&mut self, position: Option<&Position>, now: Duration) {
+        let was_pending = std::mem::take(&mut self.is_pending);
+        if let Some(position) = position {
+            self.read = None;
+            self.require(position, now);
+            return;
+        }
+        self.missed = true;
+        if was_pending {
+            self.require_time(now);
+        }
+    }
+
+    /// `position` must be seen, known at `now`.
+    pub fn require(&mut self, position: &Position, now: Duration) {
+        let united = self.position.as_ref().map_or(Ok(position.clone()), |present| present.union(position));
+        self.position_at = now;
+        if let Ok(united) = united {
+            self.position = Some(united);
+        } else {
+            // The histories have parted, at a failover for one.
+            self.position = Some(position.clone());
+            self.require_time(now);
+        }
+    }
+
+    /// What was written at `written` must be seen, to be judged by time.
+    pub fn require_time(&mut self, written: Duration) {
+        self.written = self.written.max(Some(written));
+    }
+
+    /// What `member` (`None`: nobody knows who) showed until `at` must be seen.
+    pub fn require_read(&mut self, member: Option<Alias>, at: Duration) {
+        if self.read.is_none_or(|(_, before)| before <= at) {
+            self.read = Some((member, at));
+        }
+    }
+
+    /// A read has waited for `waited`; whether a replica had the position after that.
+    pub fn waited(&mut self, waited: Duration, reached: bool) {
+        self.waited += waited;
+        self.missed |= !reached;
+    }
+
+    /// Nothing must be seen any more. That this scope wrote is still known.
+    pub fn end(&mut self) {
+        *self = Self { wrote: self.wrote, ..Self::default() };
+    }
+
+    /// Drops what can never be had: a position that the primary itself has not, though it was asked after the position
+    /// became known. It counts on another history (a restore, a reset, a lost failover), and is judged by time instead.
+    pub fn settle(&mut self, view: &View) {
+        if let Some(position) = &self.position
+            && let Some(primary) = view.progress().last_after(self.position_at)
+            && !primary.contains(position)
+        {
+            self.position = None;
+            self.require_time(self.position_at);
+        }
+    }
+
+    /// Whether `member` is known to have all that must be seen.
+    #[must_use]
+    pub fn admits(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
+        member == PRIMARY
+            || (!self.is_pending
+                && self.position.as_ref().is_none_or(|position| view.progress().has(member, position))
+                && self.admits_but_for_position(cluster, view, member, now))
+    }
+
+    /// Whether `member` may serve as soon as it has the position.
+    #[must_use]
+    pub fn admits_but_for_position(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
+        let (progress, pin) = (view.progress(), cluster.settings().pin);
+        let is_old = |written| {
+            let since = now.saturating_sub(written);
+            since >= pin && progress.lag_by(member, now).is_none_or(|lag| lag < since)
+        };
+        let was_seen = |(from, at): (Option<Alias>, Duration)| {
+            from == Some(cluster.members()[member as usize])
+                || match progress.first_after(at) {
+                    Some(position) => progress.has(member, position),
+                    // Where there are no positions, time must do.
+                    None => !progress.has_history() && now.saturating_sub(at) >= pin,
+                }
+        };
+        self.written.is_none_or(is_old) && self.read.is_none_or(was_seen)
+    }
+
+    /// Why no replica is admitted, and whether something can be done about it.
+    #[must_use]
+    pub fn obstacle(&self, cluster: &Cluster, view: &View) -> Obstacle {
+        let settings = cluster.settings();
+        // Nobody looks at the servers from time to time: then they are asked when it matters.
+        let unwatched = settings.has_positions && !view.progress().has_history();
+        if self.is_pending || (unwatched && self.read.is_some() && !self.missed) {
+            return Obstacle::Unasked;
+        }
+        let left = settings.wait.saturating_sub(self.waited);
+        if self.position.is_none() || self.missed || left.is_zero() {
+            return Obstacle::Time;
+        }
+        Obstacle::Position(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Settings;
+    use crate::cluster::tests::settings;
+    use crate::position::Kind;
+    use crate::progress::Observation;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn lsn(place: u64) -> Position {
+        Position::parse(Kind::PostgreSql, &format!("1:0/{place:X}")).unwrap()
+    }
+
+    fn cluster() -> Cluster {
+        Cluster::try_new(Settings { wait: SECOND, has_positions: true, ..settings(&[1.0, 1.0]) }).unwrap()
+    }
+
+    /// The primary and the replicas, asked at `at` seconds.
+    fn look(cluster: &Cluster, at: u32, places: [u64; 3]) {
+        let seen = (0..).zip(places).map(|(member, place)| Observation {
+            member,
+            position: Some(lsn(place)),
+            at: SECOND * at,
+            latency: None,
+        });
+        cluster.observe(&seen.collect::<Vec<_>>());
+    }
+
+    fn admitted(need: &Need, cluster: &Cluster, now: u32) -> Vec<Member> {
+        (0..3).filter(|&member| need.admits(cluster, &cluster.view(), member, SECOND * now)).collect()
+    }
+
+    #[test]
+    fn a_replica_is_admitted_when_it_has_the_position() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.publish(Some(&lsn(20)), SECOND);
+        assert_eq!(admitted(&need, &cluster, 1), [0]);
+        look(&cluster, 1, [20, 20, 19]);
+        assert_eq!(admitted(&need, &cluster, 1), [0, 1]);
+        need.publish(Some(&lsn(21)), SECOND);
+        assert_eq!(admitted(&need, &cluster, 1), [0]);
+        assert!(need.wrote());
+    }
+
+    #[test]
+    fn a_write_without_a_position_is_asked_for_once() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.publish(None, SECOND);
+        look(&cluster, 2, [30, 30, 30]);
+        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Unasked);
+        assert_eq!(admitted(&need, &cluster, 2), [0]);
+        need.asked(Some(&lsn(25)), SECOND);
+        assert_eq!(admitted(&need, &cluster, 2), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_primary_that_cannot_say_leaves_it_to_time() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.publish(None, SECOND);
+        need.asked(None, SECOND);
+        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Time);
+        assert_eq!(admitted(&need, &cluster, 5), [0]);
+        assert_eq!(admitted(&need, &cluster, 6), [0, 1, 2]);
+    }
+
+    #[test]
+    fn time_does_not_admit_a_replica_that_may_be_further_behind() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        look(&cluster, 1, [10, 10, 10]);
+        look(&cluster, 9, [20, 20, 10]);
+        need.publish_by_time(SECOND * 3);
+        // The second lacked at 9 what the primary had at 9; by 12 it may be 3 seconds late, and the write is 9 old.
+        assert_eq!(admitted(&need, &cluster, 7), [0]);
+        assert_eq!(admitted(&need, &cluster, 12), [0, 1, 2]);
+        look(&cluster, 20, [30, 30, 10]);
+        need.publish_by_time(SECOND * 10);
+        assert_eq!(admitted(&need, &cluster, 21), [0, 1]);
+    }
+
+    #[test]
+    fn what_was_read_is_seen_there_and_where_the_primarys_next_position_is() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        look(&cluster, 1, [10, 10, 10]);
+        need.require_read(Some(Alias::from_number(1)), SECOND * 2);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 1]);
+        look(&cluster, 3, [20, 20, 19]);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 1]);
+        look(&cluster, 4, [30, 30, 20]);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_position_that_the_primary_itself_lacks_is_left_to_time() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.require(&lsn(99), SECOND * 2);
+        look(&cluster, 2, [50, 50, 50]);
+        need.settle(&cluster.view());
+        assert_eq!(need.position(), Some(&lsn(99)));
+        look(&cluster, 3, [51, 51, 51]);
+        need.settle(&cluster.view());
+        assert_eq!((need.position(), need.written()), (None, Some(SECOND * 2)));
+        assert_eq!(admitted(&need, &cluster, 7), [0, 1, 2]);
+    }
+
+    #[test]
+    fn positions_of_parted_histories_are_left_to_time() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.require(&lsn(20), SECOND);
+        need.require(&Position::parse(Kind::PostgreSql, "2:0/5").unwrap(), SECOND);
+        assert_eq!(need.written(), Some(SECOND));
+        look(&cluster, 1, [30, 30, 30]);
+        assert_eq!(admitted(&need, &cluster, 1), [0]);
+    }
+
+    #[test]
+    fn waiting_ends_with_a_miss_or_when_its_time_is_over_until_the_next_write() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        let obstacle = |need: &Need| need.obstacle(&cluster, &cluster.view());
+        need.publish(Some(&lsn(20)), SECOND);
+        assert_eq!(obstacle(&need), Obstacle::Position(SECOND));
+        need.waited(SECOND / 4, true);
+        assert_eq!(obstacle(&need), Obstacle::Position(SECOND * 3 / 4));
+        need.waited(SECOND, true);
+        assert_eq!(obstacle(&need), Obstacle::Time);
+        need.publish(Some(&lsn(21)), SECOND);
+        assert_eq!(obstacle(&need), Obstacle::Position(SECOND));
+        need.waited(SECOND / 10, false);
+        assert_eq!(obstacle(&need), Obstacle::Time);
+    }
+
+    #[test]
+    fn where_nobody_watches_what_was_read_is_asked_for() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.require_read(Some(Alias::from_number(1)), SECOND);
+        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Unasked);
+        need.asked(Some(&lsn(20)), SECOND);
+        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Position(SECOND));
+    }
+}

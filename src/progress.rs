@@ -1,0 +1,239 @@
+//! How far the members of a cluster are known to have come.
+//!
+//! What a member answered to "how far are you?" is a lower bound of what it has ever since, so it tells which member
+//! may serve a read that must see a given position. It does not tell what a read saw: that may have been more. What a
+//! member had at a moment is bounded from above by what the primary had at any later one, which is why the primary's
+//! positions are kept with the time of each. They also give the lag: a replica is as late as the oldest of them that it
+//! lacks (no clock but ours, no heartbeat table, and an idle primary does not look like lag).
+//!
+//! Times are since the clock's origin.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::PRIMARY;
+use crate::pool::Member;
+use crate::position::Position;
+
+/// How many of the primary's positions are kept: at a probe a second, four minutes.
+const HISTORY: usize = 256;
+
+/// What a member answered.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// Who.
+    pub member: Member,
+    /// How far it was, if it can say: at least so far, ever since `at`.
+    pub position: Option<Position>,
+    /// When it was asked, before the question left.
+    pub at: Duration,
+    /// How long the answer took, if it was measured.
+    pub latency: Option<Duration>,
+}
+
+/// What is known of one member.
+#[derive(Clone, Debug)]
+struct Known {
+    position: Option<Position>,
+    at: Duration,
+    lag: Option<Duration>,
+    latency: Option<Duration>,
+}
+
+/// What is known of all members at one moment. Immutable; replaced whole.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    members: Box<[Option<Known>]>,
+    /// The primary's, oldest first.
+    history: Arc<VecDeque<(Duration, Position)>>,
+}
+
+impl Progress {
+    /// Nothing is known of `members` members.
+    #[must_use]
+    pub fn unknown(members: usize) -> Self {
+        Self { members: vec![None; members].into(), history: Arc::default() }
+    }
+
+    /// What is known once `observations` were made. One that is older than what is known of its member is ignored.
+    #[must_use]
+    pub fn observing(&self, observations: &[Observation]) -> Self {
+        let mut next = self.clone();
+        // The primary first: the others' lag is told by its history.
+        for seen in observations.iter().filter(|seen| seen.member == PRIMARY) {
+            if let Some(position) = &seen.position
+                && self.history.back().is_none_or(|(at, _)| *at < seen.at)
+            {
+                let history = Arc::make_mut(&mut next.history);
+                if history.len() == HISTORY {
+                    history.pop_front();
+                }
+                history.push_back((seen.at, position.clone()));
+            }
+        }
+        for seen in observations {
+            let known = &mut next.members[seen.member as usize];
+            if known.as_ref().is_some_and(|known| known.at > seen.at) {
+                continue;
+            }
+            let latency = seen.latency.or_else(|| known.as_ref().and_then(|known| known.latency));
+            let lag = seen.position.as_ref().and_then(|position| lag(&next.history, position, seen.at));
+            let lag = if seen.member == PRIMARY { Some(Duration::ZERO) } else { lag };
+            *known = Some(Known { position: seen.position.clone(), at: seen.at, lag, latency });
+        }
+        next
+    }
+
+    /// The same knowledge for other members: `places` are those they had here.
+    #[must_use]
+    pub fn rearranged(&self, places: impl Iterator<Item = Option<Member>>) -> Self {
+        let members = places.map(|place| place.and_then(|place| self.members[place as usize].clone())).collect();
+        Self { members, history: self.history.clone() }
+    }
+
+    /// How far `member` is known to have come.
+    #[inline]
+    #[must_use]
+    pub fn position(&self, member: Member) -> Option<&Position> {
+        self.members[member as usize].as_ref()?.position.as_ref()
+    }
+
+    /// Whether `member` is known to have `position`.
+    #[inline]
+    #[must_use]
+    pub fn has(&self, member: Member, position: &Position) -> bool {
+        self.position(member).is_some_and(|known| known.contains(position))
+    }
+
+    /// How late `member` was when it was last asked; `None` if that is not known.
+    #[must_use]
+    pub fn lag(&self, member: Member) -> Option<Duration> {
+        self.members[member as usize].as_ref()?.lag
+    }
+
+    /// How late `member` may be by now: its lag, and the age of that figure.
+    #[must_use]
+    pub fn lag_by(&self, member: Member, now: Duration) -> Option<Duration> {
+        let known = self.members[member as usize].as_ref()?;
+        Some(known.lag? + now.saturating_sub(known.at))
+    }
+
+    /// How long `member` took to answer.
+    #[must_use]
+    pub fn latency(&self, member: Member) -> Option<Duration> {
+        self.members[member as usize].as_ref()?.latency
+    }
+
+    /// Whether anything is known of the primary's position.
+    #[must_use]
+    pub fn has_history(&self) -> bool {
+        !self.history.is_empty()
+    }
+
+    /// The first position of the primary that was asked for after `moment`: it contains all that any member had then.
+    #[must_use]
+    pub fn first_after(&self, moment: Duration) -> Option<&Position> {
+        let later = self.history.partition_point(|(at, _)| *at <= moment);
+        self.history.get(later).map(|(_, position)| position)
+    }
+
+    /// The primary's last position, if it was asked for after `moment`.
+    #[must_use]
+    pub fn last_after(&self, moment: Duration) -> Option<&Position> {
+        self.history.back().filter(|(at, _)| *at > moment).map(|(_, position)| position)
+    }
+}
+
+/// The age at `now` of the oldest position in `history` that `position` lacks.
+fn lag(history: &VecDeque<(Duration, Position)>, position: &Position, now: Duration) -> Option<Duration> {
+    let (_, last) = history.back()?;
+    if !position.comparable(last) {
+        return None;
+    }
+    let missing = history.iter().find(|(_, primary)| !position.contains(primary));
+    Some(missing.map_or(Duration::ZERO, |(at, _)| now.saturating_sub(*at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::Kind;
+
+    pub(crate) fn lsn(place: u64) -> Position {
+        Position::parse(Kind::PostgreSql, &format!("1:0/{place:X}")).unwrap()
+    }
+
+    fn seen(member: Member, place: u64, at: u64) -> Observation {
+        Observation { member, position: Some(lsn(place)), at: Duration::from_secs(at), latency: None }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn lag_is_the_age_of_the_oldest_position_that_is_lacked() {
+        let mut progress = Progress::unknown(2);
+        for second in 1..=5 {
+            progress = progress.observing(&[seen(PRIMARY, 10 * second, second), seen(1, 20, second)]);
+        }
+        // It has what the primary had at 2, and lacks what it had at 3: two seconds before 5.
+        assert_eq!(progress.lag(1), Some(seconds(2)));
+        assert_eq!(progress.lag_by(1, seconds(9)), Some(seconds(6)));
+        assert_eq!(progress.lag(PRIMARY), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn an_idle_primary_does_not_look_like_lag() {
+        let mut progress = Progress::unknown(2);
+        for second in 1..=100 {
+            progress = progress.observing(&[seen(PRIMARY, 7, second), seen(1, 7, second)]);
+        }
+        assert_eq!(progress.lag(1), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_unknown_and_not_zero() {
+        let other = Position::parse(Kind::PostgreSql, "2:0/99").unwrap();
+        let elsewhere = Observation { member: 1, position: Some(other), at: seconds(1), latency: None };
+        let progress = Progress::unknown(2).observing(&[seen(PRIMARY, 7, 1), elsewhere]);
+        assert_eq!(progress.lag(1), None);
+        assert_eq!(Progress::unknown(2).lag(1), None);
+    }
+
+    #[test]
+    fn an_older_observation_changes_nothing() {
+        let progress = Progress::unknown(2).observing(&[seen(1, 9, 5)]).observing(&[seen(1, 3, 4)]);
+        assert_eq!(progress.position(1), Some(&lsn(9)));
+    }
+
+    #[test]
+    fn what_a_member_had_is_bounded_by_the_primarys_next_position() {
+        let mut progress = Progress::unknown(2);
+        for second in 1..=3 {
+            progress = progress.observing(&[seen(PRIMARY, 10 * second, second)]);
+        }
+        assert_eq!(progress.first_after(Duration::from_millis(1500)), Some(&lsn(20)));
+        assert_eq!(progress.first_after(seconds(1)), Some(&lsn(20)));
+        assert_eq!(progress.first_after(seconds(3)), None);
+        assert_eq!(progress.last_after(seconds(1)), Some(&lsn(30)));
+        assert_eq!(progress.last_after(seconds(3)), None);
+    }
+
+    #[test]
+    fn the_history_is_bounded() {
+        let mut progress = Progress::unknown(1);
+        for second in 1..=2 * HISTORY as u64 {
+            progress = progress.observing(&[seen(PRIMARY, second, second)]);
+        }
+        assert_eq!(progress.history.len(), HISTORY);
+    }
+
+    #[test]
+    fn knowledge_follows_a_member_to_another_place() {
+        let progress =
+            Progress::unknown(3).observing(&[seen(2, 9, 5)]).rearranged([Some(0), Some(2), None].into_iter());
+        assert_eq!((progress.position(1), progress.position(2)), (Some(&lsn(9)), None));
+    }
+}
