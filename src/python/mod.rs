@@ -6,6 +6,7 @@ mod entry;
 mod errors;
 mod explain;
 mod model;
+mod position;
 mod router;
 mod scopes;
 mod state;
@@ -20,6 +21,8 @@ mod _core {
     use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state};
     #[pymodule_export]
     use super::explain::{explain, snapshot, take_decision};
+    #[pymodule_export]
+    use super::position::Position;
     #[pymodule_export]
     use super::router::ReplicaRouter;
     #[pymodule_export]
