@@ -27,6 +27,7 @@ from replicant.token_stores import CacheStore
 from tests.app import urls, views
 from tests.app.models import Item
 from tests.app.views import where
+from tests.benchmarks import middleware as cost
 
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": __name__}}
 NAME = "replicant_token"
@@ -523,3 +524,11 @@ def test_without_sessions_nobody_is_known(visitor):
         client = visitor()
         client.get("/write/")
         assert client.reason() == "balanced"
+
+
+# What it costs.
+
+
+def test_a_request_that_wrote_nothing_and_brought_no_token_costs_next_to_nothing():
+    with override_settings(REPLICANT_TOKEN={}, MIDDLEWARE=[]):
+        assert max(cost.measure(rounds=40).values()) < cost.LIMIT
