@@ -33,7 +33,7 @@ def running(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """A worker with one child process, and the databases it shares with this one."""
     folder, broker = tmp_path_factory.mktemp("databases"), tmp_path_factory.mktemp("broker")
     shutil.copytree(template, folder, dirs_exist_ok=True)
-    worker.use_broker(broker)
+    worker.use_broker(broker, "tests")
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "tests.worker", str(folder), str(broker)],
         cwd=Path(__file__).parent.parent,
@@ -42,7 +42,10 @@ def running(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield sqlite(folder, "default", "replica1", "replica2", "other")
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        try:
+            process.wait(PATIENCE)
+        finally:
+            process.kill()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Callable
 from typing import Any
@@ -387,7 +388,8 @@ BY_USER = {
 def by_user():
     with override_settings(**BY_USER):
         for name in ("moni", "oha"):
-            User.objects.using("default").create(username=name)
+            # In a context of its own: the tests' thread must not remember that it wrote.
+            contextvars.Context().run(User.objects.using("default").create, username=name)
         yield
 
 
@@ -531,4 +533,5 @@ def test_without_sessions_nobody_is_known(visitor):
 
 def test_a_request_that_wrote_nothing_and_brought_no_token_costs_next_to_nothing():
     with override_settings(REPLICANT_TOKEN={}, MIDDLEWARE=[]):
-        assert max(cost.measure(rounds=40).values()) < cost.LIMIT
+        # The least of each: whatever else the machine does must not count.
+        assert max(cost.measure(rounds=40, typical=min).values()) < cost.LIMIT

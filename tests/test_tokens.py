@@ -82,13 +82,13 @@ positions = st.one_of(
         lambda servers: Position("mysql", ",".join(f"{server}:1-9" for server in set(servers)))
     ),
 )
+members = st.sampled_from([("default", None), ("default", "replica1"), ("default", "replica2"), ("other", None)])
 causalities = st.builds(
-    Causality,
-    st.sampled_from(["default", "other"]),
+    lambda where, *what: Causality(where[0], *what[:3], where[1], what[3]),
+    members,
     positions,
     ages,
     st.booleans(),
-    st.sampled_from([None, "replica1", "replica2"]),
     ages,
 )
 
@@ -318,6 +318,11 @@ def test_a_cluster_that_is_gone_is_a_write_to_every_cluster(told):
 def test_a_member_that_is_gone_is_a_write_when_it_was_read(told):
     assert told(item(member="replica3", read=1), seconds=2) == (item(written=3),)
     assert told(item(written=0.5, member="replica3", read=1), seconds=2) == (item(written=2.5),)
+
+
+def test_a_member_of_another_cluster_now_is_gone(told):
+    now = {"default": {"REPLICAS": []}, "other": {"REPLICAS": ["replica1"], "MODELS": ["auth"]}}
+    assert told(item(member="replica1", read=1), seconds=2, REPLICANT=now) == (item(written=3),)
 
 
 def test_a_primary_that_is_a_replica_now_is_no_cluster(told):

@@ -12,17 +12,29 @@ if __name__ == "__main__":
     doubles.install()
 
 from celery import Celery, Task
+from celery.signals import after_task_publish
 
 app = Celery("tests.worker", set_as_current=False)
 
 
-def use_broker(folder: Path) -> None:
-    """Messages and results in files: nothing to install, and nothing listens."""
+def use_broker(folder: Path, sender: str) -> None:
+    """Messages and results in files: nothing to install, and nothing listens.
+
+    The transport creates a message where the worker looks, and then writes it; a worker that looks in between dies of
+    an empty one. So each sender has a folder of its own, and what is complete is moved.
+    """
+    outbox, inbox = folder / sender, folder / "queue"
+
+    def deliver(**kwargs: Any) -> None:
+        for message in outbox.iterdir():
+            message.rename(inbox / message.name)
+
+    after_task_publish.connect(deliver, weak=False, dispatch_uid="tests.deliver")
     app.conf.update(
         broker_url="filesystem://",
         broker_transport_options={
-            "data_folder_in": str(folder / "queue"),
-            "data_folder_out": str(folder / "queue"),
+            "data_folder_in": str(inbox),
+            "data_folder_out": str(outbox),
             "control_folder": str(folder / "control"),
             "store_processed": False,
             "polling_interval": 0.02,
@@ -32,7 +44,7 @@ def use_broker(folder: Path) -> None:
         worker_enable_remote_control=False,
         broker_connection_retry_on_startup=False,
     )
-    for name in ("queue", "control", "results"):
+    for name in (sender, "queue", "control", "results"):
         (folder / name).mkdir(parents=True, exist_ok=True)
 
 
@@ -94,7 +106,7 @@ def main(folder: str, broker: str) -> None:
     import django
 
     django.setup()
-    use_broker(Path(broker))
+    use_broker(Path(broker), "worker")
     app.worker_main(["worker", "--pool=prefork", "--concurrency=1", "--loglevel=WARNING", "--without-gossip"])
 
 

@@ -151,18 +151,21 @@ def decode(token: str, max_age: float | None = None) -> tuple[Causality, ...] | 
     if max_age is not None and age > max_age:
         rejected["expired"] += 1
         return None
-    primaries, members = _aliases(secret, _core.generation())
+    clusters = _clusters(secret, _core.generation())
+    everything = [_write(primary, age) for primary, _ in clusters.values()]
     if version != _VERSION:
-        return tuple(_write(primary, age) for primary in primaries.values())
+        return tuple(everything)
     origin, *entries = json.loads(_xor(secret, payload[: _HEADER.size], payload[_HEADER.size :]))
     if origin != _hash(secret, _host()):
         # Its clock may have been behind ours: too old is the unsafe side.
         age = max(0.0, age - CLOCK_SKEW)
+        everything = [item._replace(written=age) for item in everything]
     required: list[Causality] = []
     for cluster, kind, text, written, unpublished, member, read in entries:
-        if cluster not in primaries:
-            required += [_write(primary, age) for primary in primaries.values()]
+        if cluster not in clusters:
+            required += everything
             continue
+        primary, members = clusters[cluster]
         ages = [] if written is None else [age + written / 1000]
         position = None
         if kind is not None:
@@ -176,7 +179,7 @@ def decode(token: str, max_age: float | None = None) -> tuple[Causality, ...] | 
             member = read = None
         required.append(
             Causality(
-                cluster=primaries[cluster],
+                cluster=primary,
                 position=position,
                 written=min(ages, default=None),
                 unpublished=bool(unpublished),
@@ -280,14 +283,12 @@ def _hash(secret: str | bytes, name: str) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _aliases(secret: str | bytes, generation: int) -> tuple[dict[str, str], dict[str, str]]:
-    """The aliases of the primaries and of all members by hash, under the configuration of that number."""
-    clusters = _core.snapshot()
-    members = [member["alias"] for cluster in clusters.values() for member in cluster]
-    return (
-        {_hash(secret, primary): primary for primary in clusters},
-        {_hash(secret, alias): alias for alias in members},
-    )
+def _clusters(secret: str | bytes, generation: int) -> dict[str, tuple[str, dict[str, str]]]:
+    """By the hash of its primary's alias, each cluster's primary, and its members by hash, in that configuration."""
+    return {
+        _hash(secret, primary): (primary, {_hash(secret, member["alias"]): member["alias"] for member in members})
+        for primary, members in _core.snapshot().items()
+    }
 
 
 @functools.cache
