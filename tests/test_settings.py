@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from django.core.cache.backends.base import BaseCache
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
-from django.test import override_settings
+from django.test import Client, override_settings
 
 from replicant import ReplicaRouter, conf, explain
 from tests.app.models import Item
@@ -100,6 +101,32 @@ WRONG = {
 }
 
 
+WRONG_TOKEN = {
+    "not a dictionary": ("cookie", "E010", "must be a dictionary, not 'cookie'"),
+    "unknown key": ({"STOER": "cookie"}, "E011", "'STOER'. Remove it (did you mean 'STORE'?)"),
+    "unlike any key": ({"XYZZY": 1}, "E011", "Known keys are STORE, NAME,"),
+    "unknown store": ({"STORE": "cookies"}, "E012", "None or 'cookie' or 'header' or 'cache' (did you mean 'cookie'?)"),
+    "not a name": ({"NAME": "a token"}, "E012", "letters, digits, '-' and '_'"),
+    "no domain": ({"DOMAIN": ""}, "E012", "a domain or None"),
+    "no path": ({"PATH": None}, "E012", "It takes text"),
+    "unknown samesite": ({"SAMESITE": "lax"}, "E012", "None or 'Lax' or 'Strict' or 'None' (did you mean 'Lax'?)"),
+    "secure or not": ({"SECURE": "yes"}, "E012", "True, False, or None for as the request"),
+    "no age at all": ({"MAX_AGE": 0}, "E012", "a number from 1 to 1e+09"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_TOKEN)
+def test_an_error_in_the_tokens_settings_names_what_is_wrong_and_the_way_out(case: str):
+    value, id, words = WRONG_TOKEN[case]
+    told = found(REPLICANT_TOKEN=value)
+    assert words in told[id]
+    with (
+        override_settings(REPLICANT_TOKEN=value),
+        pytest.raises(ImproperlyConfigured, match=f"replicant.{id}.*{re.escape(words)}"),
+    ):
+        Client().get("/read/")
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_an_error_names_what_is_wrong_and_the_way_out(case: str):
     value, id, words = WRONG[case]
@@ -181,10 +208,59 @@ def test_w010_a_router_without_clusters():
     assert "names no cluster" in found({})["W010"]
 
 
+def test_w011_a_token_that_lives_shorter_than_the_lag():
+    assert (
+        "MAX_AGE'] is 5 s, and REPLICANT['default']['MAX_LAG'] permits 10 s"
+        in found(REPLICANT_TOKEN={"MAX_AGE": 5})["W011"]
+    )
+    assert "sets no limit" in found(cluster(MAX_LAG=None))["W011"]
+    assert "W011" not in found(REPLICANT_TOKEN={"MAX_AGE": 10})
+    assert "W011" not in found(REPLICANT_TOKEN={"MAX_AGE": 5, "STORE": None})
+    assert "W011" not in found(cluster(CONSISTENCY="eventual"), REPLICANT_TOKEN={"MAX_AGE": 5})
+
+
+BY_USER = {"REPLICANT_TOKEN": {"STORE": "cache"}, "CACHES": {"default": {"BACKEND": f"{__name__}.SharedCache"}}}
+REPLICANT_MIDDLEWARE = "replicant.middleware.ReplicaMiddleware"
+AUTHENTICATION = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+
+
+class SharedCache(BaseCache):
+    """A cache that all processes share, as far as its class tells."""
+
+    def __init__(self, location: str, params: dict) -> None:
+        super().__init__(params)
+
+
+def test_w012_tokens_by_user_and_nobody_is_known():
+    assert "nobody is known to it" in found(**BY_USER)["W012"]
+    assert "W012" in found(**BY_USER, MIDDLEWARE=[REPLICANT_MIDDLEWARE, *AUTHENTICATION])
+    assert found(**BY_USER, MIDDLEWARE=[*AUTHENTICATION, REPLICANT_MIDDLEWARE]) == {}
+
+
+def test_w013_tokens_in_a_cache_that_no_other_process_sees():
+    for cache in ("locmem.LocMemCache", "dummy.DummyCache"):
+        caches = {"default": {"BACKEND": f"django.core.cache.backends.{cache}"}}
+        assert "is not shared" in found(**{**BY_USER, "CACHES": caches})["W013"]
+
+
+def test_w014_tokens_in_a_database():
+    caches = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}}
+    told = found(**{**BY_USER, "CACHES": caches})["W014"]
+    assert "each token costs the primary reads and a write." in told
+    told = found(cluster(PRIMARY_ONLY=["sessions"]), **{**BY_USER, "CACHES": caches})["W014"]
+    assert "may be read from a replica that lags" in told
+    assert "add 'django_cache' to PRIMARY_ONLY" in told
+
+
 def test_every_check_is_in_the_readme():
-    source = Path(conf.__file__).read_text() + Path(conf.__file__).with_name("checks.py").read_text()
+    modules = ("conf.py", "checks.py", "token_settings.py")
+    source = "".join(Path(conf.__file__).with_name(name).read_text() for name in modules)
     ids = set(re.findall(r'"([EW]\d{3})"', source))
-    tested = {id for _, id, _ in WRONG.values()} | set(re.findall(r'"(W\d{3})"', Path(__file__).read_text()))
+    tested = {id for _, id, _ in [*WRONG.values(), *WRONG_TOKEN.values()]}
+    tested |= set(re.findall(r'"(W\d{3})"', Path(__file__).read_text()))
     assert ids == tested
     readme = README.read_text()
     assert [id for id in sorted(ids) if f"`replicant.{id}`" not in readme] == []

@@ -9,6 +9,7 @@ from replicant._core import ReplicaRouter, __version__
 from replicant.errors import NoReplicaAvailable, ReplicantError, ReplicaWriteError
 from replicant.inspection import Decision, explain, status
 from replicant.scopes import request_scope, use_primary, use_replica
+from replicant.tokens import after, token
 
 __all__ = [
     "Decision",
@@ -17,9 +18,11 @@ __all__ = [
     "ReplicaWriteError",
     "ReplicantError",
     "__version__",
+    "after",
     "explain",
     "request_scope",
     "status",
+    "token",
     "use_primary",
     "use_replica",
 ]

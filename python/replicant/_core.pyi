@@ -84,7 +84,11 @@ class ReplicaRouter:
 
 @final
 class ScopeNode:
-    """An entered scope and all those around it. Opaque: set ``scope_variable`` to it to be inside of them all."""
+    """An entered scope and all those around it. Set ``scope_variable`` to it to be inside of them all."""
+
+    @property
+    def in_request(self) -> bool:
+        """Whether one of them is a request scope."""
 
 @disjoint_base
 class Scope:

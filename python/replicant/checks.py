@@ -7,37 +7,46 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.conf import settings
+from django.core.cache import caches
+from django.core.cache.backends.db import DatabaseCache
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from replicant import conf
+from replicant import conf, token_settings
 from replicant._core import ReplicaRouter
 from replicant.conf import Cluster, Problem
 from replicant.middleware import ReplicaMiddleware
+from replicant.token_settings import TokenSettings
 
 #: Middleware that reads or writes the database before or after the view, and so belongs inside the request scope.
 _USES_DATABASE = ("SessionMiddleware", "AuthenticationMiddleware", "UpdateCacheMiddleware", "FetchFromCacheMiddleware")
+#: What must come before it all the same where tokens are stored by user.
+_KNOWS_USERS = ("SessionMiddleware", "AuthenticationMiddleware")
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Everything wrong with the settings (errors), and what works but will hurt (warnings)."""
     clusters, problems = conf.read()
+    token, token_problems = token_settings.read()
+    problems = [*problems, *token_problems]
     if not any(problem.is_error for problem in problems):
-        problems = [*problems, *_warnings(clusters)]
+        problems = [*problems, *_warnings(clusters, token)]
     return [
         (Error if problem.is_error else Warning)(problem.message, hint=problem.hint, id=f"replicant.{problem.id}")
         for problem in problems
     ]
 
 
-def _warnings(clusters: list[Cluster]) -> list[Problem]:
+def _warnings(clusters: list[Cluster], token: TokenSettings) -> list[Problem]:
     found = _router_warnings(clusters)
     if not any(cluster.replicas for cluster in clusters):
         return found
     for cluster in clusters:
         found += _cluster_warnings(cluster)
-    return found + _middleware_warnings(clusters)
+    return found + _middleware_warnings(clusters, token) + _token_warnings(clusters, token)
 
 
 def _router_warnings(clusters: list[Cluster]) -> list[Problem]:
@@ -96,11 +105,12 @@ def _cluster_warnings(cluster: Cluster) -> list[Problem]:
     return found
 
 
-def _middleware_warnings(clusters: list[Cluster]) -> list[Problem]:
+def _middleware_warnings(clusters: list[Cluster], token: TokenSettings) -> list[Problem]:
     middleware = list(settings.MIDDLEWARE)
-    place = next((index for index, path in enumerate(middleware) if _is(path, ReplicaMiddleware)), None)
+    place = _place(ReplicaMiddleware)
     if place is not None:
-        earlier = [path for path in middleware[:place] if path.endswith(_USES_DATABASE)]
+        misplaced = [name for name in _USES_DATABASE if token.store != "cache" or name not in _KNOWS_USERS]
+        earlier = [path for path in middleware[:place] if path.endswith(tuple(misplaced))]
         if not earlier:
             return []
         return [
@@ -139,6 +149,72 @@ def _middleware_warnings(clusters: list[Cluster]) -> list[Problem]:
         for app, _ in readable
     ]
     return found
+
+
+def _token_warnings(clusters: list[Cluster], token: TokenSettings) -> list[Problem]:
+    if token.store is None:
+        return []
+    found = []
+    for cluster in clusters:
+        where = f"REPLICANT[{cluster.primary!r}]"
+        if not cluster.replicas or cluster.consistency == "eventual":
+            continue
+        if cluster.max_lag is None or cluster.max_lag > token.max_age:
+            limit = "sets no limit" if cluster.max_lag is None else f"permits {cluster.max_lag:g} s"
+            found.append(
+                Problem(
+                    "W011",
+                    f"REPLICANT_TOKEN['MAX_AGE'] is {token.max_age:g} s, and {where}['MAX_LAG'] {limit}: what a client "
+                    "wrote may be forgotten before every replica that serves it has it.",
+                    "Raise MAX_AGE, or lower MAX_LAG.",
+                )
+            )
+    if token.store == "cache":
+        found += _cache_warnings(clusters)
+    return found
+
+
+def _cache_warnings(clusters: list[Cluster]) -> list[Problem]:
+    found = []
+    place = _place(ReplicaMiddleware)
+    # By name: its module cannot be imported where django.contrib.auth is not installed.
+    if place is not None and not any(path.endswith("AuthenticationMiddleware") for path in settings.MIDDLEWARE[:place]):
+        found.append(
+            Problem(
+                "W012",
+                "REPLICANT_TOKEN['STORE'] is 'cache', which stores by user, and ReplicaMiddleware does not stand after "
+                "AuthenticationMiddleware: nobody is known to it.",
+                "Put 'replicant.middleware.ReplicaMiddleware' after "
+                "'django.contrib.auth.middleware.AuthenticationMiddleware'.",
+            )
+        )
+    if isinstance(caches["default"], (LocMemCache, DummyCache)):
+        found.append(
+            Problem(
+                "W013",
+                "REPLICANT_TOKEN['STORE'] is 'cache', and CACHES['default'] is not shared: what a client wrote through "
+                "one process the others do not know.",
+                "Use a cache that all processes share, such as Redis or Memcached.",
+            )
+        )
+    if isinstance(caches["default"], DatabaseCache):
+        exempt = {name.lower() for cluster in clusters for name in cluster.primary_only}
+        where = "" if "django_cache" in exempt else ", and its tables may be read from a replica that lags"
+        found.append(
+            Problem(
+                "W014",
+                "REPLICANT_TOKEN['STORE'] is 'cache', and CACHES['default'] is in a database: each token costs the "
+                f"primary reads and a write{where}.",
+                "Use a cache outside of the database, such as Redis or Memcached"
+                + (", or add 'django_cache' to PRIMARY_ONLY." if where else "."),
+            )
+        )
+    return found
+
+
+def _place(middleware: type) -> int | None:
+    """Where in MIDDLEWARE a class, or one derived from it, stands; None if nowhere."""
+    return next((index for index, path in enumerate(settings.MIDDLEWARE) if _is(path, middleware)), None)
 
 
 def _is(path: Any, wanted: type) -> bool:

@@ -58,6 +58,8 @@ class Cluster:
     on_unavailable: str
     primary_spill: float
     guard: bool = field(default=True)
+    max_lag: float | None = field(default=10.0)
+    consistency: str = field(default="session")
 
 
 #: The largest weight, and the longest time in seconds: thirty years.
@@ -246,6 +248,8 @@ class _Reader:
                 on_unavailable=values["ON_UNAVAILABLE"],
                 primary_spill=float(values["PRIMARY_SPILL"]),
                 guard=values["GUARD"],
+                max_lag=values["MAX_LAG"],
+                consistency=values["CONSISTENCY"],
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from replicant import _core
+from replicant import _core, tokens
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -36,7 +36,8 @@ def status() -> dict[str, Any]:
     ``{"clusters": {primary: {"members": [...]}}}``; each member has ``alias``, ``role`` (``"primary"`` or
     ``"replica"``), ``state`` (``"up"``, ``"lagging"``, ``"ejected"``, ``"probing"``, ``"down"``), ``weight``,
     ``reads`` (how many this process sent there, by reason) and ``share`` (of the cluster's reads, 0 to 1; None
-    before the first).
+    before the first). ``{"tokens": {"rejected": {...}}}``: how many tokens this process has ignored, by reason
+    (``"too_long"``, ``"forged"``, which includes damaged ones and those of another ``SECRET_KEY``, and ``"expired"``).
     """
     clusters: dict[str, Any] = {}
     for primary, members in _core.snapshot().items():
@@ -48,4 +49,4 @@ def status() -> dict[str, Any]:
                 for member, count in zip(members, reads, strict=True)
             ]
         }
-    return {"clusters": clusters}
+    return {"clusters": clusters, "tokens": {"rejected": dict(tokens.rejected)}}

@@ -1,17 +1,18 @@
-"""A scope around each request."""
+"""A scope around each request, and what its client is to see in the next one."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from typing import cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from replicant import causality, token_stores
 from replicant.responses import finish_later
 from replicant.scopes import request_scope, use_primary
+from replicant.token_stores import NOTHING
 
 #: Methods that change nothing (RFC 9110, section 9.2.1), as far as views have them.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -26,6 +27,10 @@ class ReplicaMiddleware:
     Inside it the reads of a request come from one replica, and after a write from the primary. Requests that are not
     safe start in ``use_primary``: a handler that reads, changes and saves must not start from stale rows. Belongs at
     the head of ``MIDDLEWARE``, so that what other middleware asks of the database is inside.
+
+    What a request wrote, and what its client brought from earlier ones, is handed on before the response leaves, as
+    ``settings.REPLICANT_TOKEN`` says. At the head it is handed on outside of Django's cache middleware, which so never
+    stores one client's token for others.
     """
 
     sync_capable = True
@@ -40,17 +45,31 @@ class ReplicaMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self._is_async:
             return self._call_async(request)
-        with _scopes(request):
-            return cast(HttpResponseBase, finish_later(cast(_SyncGet, self.get_response)(request)))
+        with request_scope():
+            if request.method in SAFE_METHODS:
+                return self._respond(request)
+            with use_primary():
+                return self._respond(request)
 
     async def _call_async(self, request: HttpRequest) -> HttpResponseBase:
-        with _scopes(request):
-            return cast(HttpResponseBase, finish_later(await cast(_AsyncGet, self.get_response)(request)))
+        with request_scope():
+            if request.method in SAFE_METHODS:
+                return await self._respond_async(request)
+            with use_primary():
+                return await self._respond_async(request)
 
+    def _respond(self, request: HttpRequest) -> HttpResponseBase:
+        store = token_stores.in_force()
+        received = store.receive(request) if store else NOTHING
+        response = cast(_SyncGet, self.get_response)(request)
+        if store and (received or causality.has_written()):
+            store.send(request, response, received)
+        return cast(HttpResponseBase, finish_later(response))
 
-def _scopes(request: HttpRequest) -> ExitStack:
-    stack = ExitStack()
-    stack.enter_context(request_scope())
-    if request.method not in SAFE_METHODS:
-        stack.enter_context(use_primary())
-    return stack
+    async def _respond_async(self, request: HttpRequest) -> HttpResponseBase:
+        store = token_stores.in_force()
+        received = await store.areceive(request) if store else NOTHING
+        response = await cast(_AsyncGet, self.get_response)(request)
+        if store and (received or causality.has_written()):
+            await store.asend(request, response, received)
+        return cast(HttpResponseBase, finish_later(response))

@@ -19,11 +19,14 @@ const LONGEST_TAG: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GtidSet(Box<[(Origin, Box<[Interval]>)]>);
 
-/// Who counts: a server (or a group of them) by its UUID, each tag for itself. Most transactions have none: "".
+/// Who counts: a server (or a group of them) by its UUID, each tag for itself. Most transactions have none.
+///
+/// None is not the empty text: to compare that, `memcmp` is given an address that is not mapped, which costs 100 ns where
+/// it uses AVX-512's masked loads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Origin {
     uuid: u128,
-    tag: Box<str>,
+    tag: Option<Box<str>>,
 }
 
 /// Transaction numbers, both ends included: 1 <= first <= last <= [`HIGHEST`].
@@ -41,13 +44,13 @@ impl GtidSet {
             let mut parts = item.split(':').map(str::trim_ascii);
             let name = parts.next().unwrap_or_default();
             let uuid = parse_uuid(name).ok_or(Malformed { part: name, expected: "a server's UUID" })?;
-            let (mut origin, mut last, mut has_numbers) = (Origin { uuid, tag: "".into() }, name, false);
+            let (mut origin, mut last, mut has_numbers) = (Origin { uuid, tag: None }, name, false);
             for part in parts {
                 if part.starts_with(|first: char| first.is_ascii_digit()) {
                     numbers.entry(origin.clone()).or_default().push(Interval::parse(part)?);
                     has_numbers = true;
-                } else if has_numbers || origin.tag.is_empty() {
-                    origin.tag = parse_tag(part)?;
+                } else if has_numbers || origin.tag.is_none() {
+                    origin.tag = Some(parse_tag(part)?);
                     has_numbers = false;
                 } else {
                     break;
@@ -93,9 +96,10 @@ impl GtidSet {
     }
 
     pub(super) fn contains(&self, other: &Self) -> bool {
+        let mut own = self.0.iter();
         other.0.iter().all(|(origin, wanted)| {
-            let place = self.0.binary_search_by(|(own, _)| own.cmp(origin));
-            place.is_ok_and(|place| covers(&self.0[place].1, wanted))
+            let found = own.find(|(own, _)| own >= origin);
+            found.is_some_and(|(own, intervals)| own == origin && covers(intervals, wanted))
         })
     }
 
@@ -122,15 +126,15 @@ impl GtidSet {
 
 /// Whether each of `wanted` lies in one of `own`; both sorted, so that neither is looked at twice.
 fn covers(own: &[Interval], wanted: &[Interval]) -> bool {
-    let mut own = own;
+    let Some(first) = wanted.first() else { return true };
+    let mut own = &own[own.partition_point(|interval| interval.last < first.first)..];
     wanted.iter().all(|wanted| {
         own = from(own, wanted.first);
         own.first().is_some_and(|own| own.first <= wanted.first && wanted.last <= own.last)
     })
 }
 
-/// `intervals` without those that end before `number`: by steps that double, then by halves. A thousand intervals
-/// against a thousand take some steps each, and one against a thousand takes twenty.
+/// `intervals` without those that end before `number`: by steps that double, then by halves, for it is likely near.
 fn from(intervals: &[Interval], number: u64) -> &[Interval] {
     let (mut below, mut step) = (0, 1);
     while intervals.get(below + step - 1).is_some_and(|interval| interval.last < number) {
@@ -151,7 +155,7 @@ impl fmt::Display for GtidSet {
                 write!(f, "{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])?;
                 before = Some(uuid);
             }
-            if !tag.is_empty() {
+            if let Some(tag) = tag {
                 write!(f, ":{tag}")?;
             }
             for &Interval { first, last } in intervals {

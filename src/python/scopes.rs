@@ -80,6 +80,15 @@ pub struct ScopeNode {
     pub scope: Arc<scope::Scope>,
 }
 
+#[pymethods]
+impl ScopeNode {
+    /// Whether one of them is a request scope.
+    #[getter]
+    fn in_request(&self) -> bool {
+        self.scope.in_request()
+    }
+}
+
 /// What may be entered: a request, a migration, `use_primary` or `use_replica`.
 #[pyclass(frozen, subclass, module = "replicant._core")]
 #[derive(Debug)]

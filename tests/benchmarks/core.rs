@@ -142,30 +142,37 @@ fn swap_until(done: &AtomicBool, cluster: &Cluster) {
     }
 }
 
-/// GTID sets of a thousand intervals, whose gaps are what makes them slow.
+/// A transaction and the position of a replica, as they are most of the time; and GTID sets of a thousand intervals,
+/// which are slow for their gaps.
 fn by_position(criterion: &mut Criterion) {
-    let set = |intervals: &mut dyn Iterator<Item = u64>| {
-        let intervals: Vec<String> = intervals.map(|first| format!("{first}-{}", first + 5)).collect();
-        format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{}", intervals.join(":"))
-    };
+    const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
     let parse = |text: &str| Position::parse(Kind::MySql, text).expect("a GTID set");
-    let thousand = set(&mut (0..1000).map(|number| 1 + 10 * number));
-    let (replica, same) = (parse(&thousand), parse(&thousand));
-    let shifted = parse(&set(&mut (0..1000).map(|number| 3 + 10 * number)));
-    let own = parse("3e11fa47-71ca-11e1-9e33-c80aa9429562:7004");
-    let mut group = criterion.benchmark_group("position_of_1000_intervals");
-    group.bench_function("contains_one_transaction", |bencher| {
-        bencher.iter(|| black_box(&replica).contains(black_box(&own)));
-    });
-    group.bench_function("contains_1000_intervals", |bencher| {
-        bencher.iter(|| black_box(&replica).contains(black_box(&same)));
-    });
-    group.bench_function("union_with_1000_intervals", |bencher| {
-        bencher.iter(|| black_box(&replica).union(black_box(&shifted)));
-    });
-    group.bench_function("parse", |bencher| bencher.iter(|| parse(black_box(&thousand))));
-    group.bench_function("print", |bencher| bencher.iter(|| black_box(&replica).to_string()));
-    group.bench_function("shortened_to_1_kib", |bencher| bencher.iter(|| black_box(&replica).shortened(1024)));
+    let gappy = |offset: u64| {
+        let interval = |number: u64| format!(":{}-{}", offset + 10 * number, offset + 10 * number + 5);
+        format!("{UUID}{}", (0..1000).map(interval).collect::<String>())
+    };
+    let transaction = format!("{UUID}:7004");
+    let (own, replica) = (parse(&transaction), parse(&format!("{UUID}:1-7005")));
+    let (text, shifted) = (gappy(1), parse(&gappy(3)));
+    let (thousand, same) = (parse(&text), parse(&text));
+
+    let mut group = criterion.benchmark_group("position");
+    for (name, one, other) in [
+        ("contains", &replica, &own),
+        ("contains/1000_intervals_1", &thousand, &own),
+        ("contains/1000_intervals_1000", &thousand, &same),
+    ] {
+        assert!(one.contains(other));
+        group.bench_function(name, |bencher| bencher.iter(|| black_box(one).contains(black_box(other))));
+    }
+    for (name, one, other) in [("union", &replica, &own), ("union/1000_intervals_1000", &thousand, &shifted)] {
+        group.bench_function(name, |bencher| bencher.iter(|| black_box(one).union(black_box(other))));
+    }
+    for (name, text, position) in [("", &transaction, &own), ("/1000_intervals", &text, &thousand)] {
+        group.bench_function(format!("parse{name}"), |bencher| bencher.iter(|| parse(black_box(text))));
+        group.bench_function(format!("print{name}"), |bencher| bencher.iter(|| black_box(position).to_string()));
+    }
+    group.bench_function("shortened/1000_intervals", |bencher| bencher.iter(|| black_box(&thousand).shortened(1024)));
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock itself")]
