@@ -38,6 +38,7 @@ __all__ = [
     "snapshot",
     "take_decision",
     "text_transaction",
+    "unwatch",
     "verb",
 ]
 __version__: str
@@ -149,6 +150,9 @@ def set_state(alias: str, state: str) -> str:
 
     Returns the state before. Raises ``ValueError`` for an alias or a state there is not.
     """
+
+def unwatch() -> None:
+    """The next read that is routed starts the monitor: nothing watches this configuration, or this process, yet."""
 
 def seed(seed: int | None = None) -> None:
     """Seed this thread's draws, for repeatable tests; None lets the operating system seed them again."""

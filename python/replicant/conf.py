@@ -58,6 +58,8 @@ class Cluster:
     on_unavailable: str
     primary_spill: float
     guard: bool = field(default=True)
+    #: The interval of the probe; None for no probe.
+    probe: float | None = field(default=None)
 
 
 #: The largest weight, and the longest time in seconds: thirty years.
@@ -140,12 +142,16 @@ KEYS: dict[str, Key] = {
     "MAX_LAG": Key(10.0, _number(0, none=True, above=True), _not_yet),
     "ON_UNAVAILABLE": Key("primary", _choice("primary", "replica", "error")),
     "PRIMARY_SPILL": Key(1.0, _number(0, 1)),
-    "PROBE_SECONDS": Key(1.0, _number(0, none=True, above=True), _not_yet),
+    "PROBE_SECONDS": Key(1.0, _number(0, none=True, above=True)),
     "CONNECT_SECONDS": Key(1.0, _number(0, above=True), _not_yet),
     "BUDGET_SECONDS": Key(5.0, _number(0, above=True), _not_yet),
     "TOPOLOGY": Key(None, _topology, lambda value: value is None),
     "GUARD": Key(True, _boolean),
 }
+
+
+#: What of a member's settings the monitor may be given for itself, as ``DATABASES[alias]["PROBE"]``.
+PROBE_KEYS = ("HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS")
 
 
 def _likely(word: Any, words: Iterable[str]) -> str:
@@ -209,7 +215,24 @@ class _Reader:
             )
             return False
         self.taken[alias] = role
+        self.check_probe(alias)
         return True
+
+    def check_probe(self, alias: str) -> None:
+        """What a member's settings say about how the monitor is to reach it."""
+        probe = _aliases()[alias].get("PROBE")
+        if probe is None:
+            return
+        where = f"DATABASES[{alias!r}]['PROBE']"
+        takes = ", ".join(PROBE_KEYS)
+        if not isinstance(probe, Mapping) or not isinstance(probe.get("OPTIONS", {}), Mapping):
+            # Not the value: it may hold a password.
+            self.problem("E010", f"{where}, or its OPTIONS, is no dictionary.", f"It takes the keys {takes}.")
+            return
+        for key in probe:
+            if key not in PROBE_KEYS:
+                hint = f"It takes {takes}{_likely(key, PROBE_KEYS)}."
+                self.problem("E010", f"{where} has an unknown key: {key!r}.", hint)
 
     def read_cluster(self, primary: str, cluster: Any) -> None:
         where = f"REPLICANT[{primary!r}]"
@@ -246,6 +269,7 @@ class _Reader:
                 on_unavailable=values["ON_UNAVAILABLE"],
                 primary_spill=float(values["PRIMARY_SPILL"]),
                 guard=values["GUARD"],
+                probe=values["PROBE_SECONDS"] and float(values["PROBE_SECONDS"]),
             )
         )
 
@@ -340,11 +364,17 @@ def read() -> tuple[list[Cluster], list[Problem]]:
 
 #: The primary of each replica whose sessions are to be read-only.
 _guarded: dict[str, str] = {}
+_clusters: tuple[Cluster, ...] = ()
+
+
+def in_force() -> tuple[Cluster, ...]:
+    """The clusters, as they were read last."""
+    return _clusters
 
 
 def load() -> None:
     """Put the settings in force. Raises ``ImproperlyConfigured`` with the text of ``manage.py check``."""
-    global _guarded
+    global _guarded, _clusters
     from replicant import hooks
 
     generation = _core.generation()
@@ -355,6 +385,7 @@ def load() -> None:
     # Also for those who left the app out of INSTALLED_APPS.
     hooks.install()
     _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}
+    _clusters = tuple(clusters)
     _core.configure(clusters, generation)
 
 

@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state};
+    use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state, unwatch};
     #[pymodule_export]
     use super::explain::{explain, snapshot, take_decision};
     #[pymodule_export]

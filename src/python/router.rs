@@ -198,6 +198,9 @@ pub fn read<'table>(
 ) -> PyResult<Option<(&'table Entry, decision::Decision)>> {
     let py = model.py();
     let Some((entry, exempt, instance)) = locate(table, model, hints)? else { return Ok(None) };
+    if mode == Mode::Decide {
+        state::watch(py)?;
+    }
     let scope = scopes::current(py)?;
     // What is asked of Python along the way can fail; the decision then is of no use.
     let failure = Cell::new(None);

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, cast
 
 from replicant.engines import mysql, other, postgresql, sqlite
+from replicant.engines.sample import Sample as Sample
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
@@ -25,6 +26,18 @@ class Engine(Protocol):
 
     def in_transaction(self, connection: BaseDatabaseWrapper) -> bool | None:
         """Whether the driver knows a transaction to be open, without asking the server; None where it cannot say."""
+
+    def prepare_probe(self, connection: BaseDatabaseWrapper, seconds: float) -> None:
+        """Change the settings of a connection that is still to be opened, and that only :meth:`probe` will use.
+
+        Neither connecting nor an answer may take much longer than ``seconds``, as far as the driver can see to that.
+        """
+
+    def probe(self, connection: BaseDatabaseWrapper) -> Sample:
+        """Look at a member: one round trip that any database user may make. Raises ``django.db.DatabaseError``."""
+
+    def socket_of(self, connection: BaseDatabaseWrapper) -> int | None:
+        """The file descriptor of an open connection's socket; None where there is none, or the driver hides it."""
 
 
 def engine_of(connection: BaseDatabaseWrapper) -> Engine:

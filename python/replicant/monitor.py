@@ -1,0 +1,533 @@
+"""Looks at every member of every cluster, again and again, behind everybody's back.
+
+A thread per cluster, started by the first read that is routed. On each host one process asks the servers and publishes
+what it found (:mod:`replicant.samples`); in the others the thread reads that, twice in an interval, and takes over when
+the prober is gone. Where nothing can be published, each process asks for itself.
+
+The prober has a thread and a connection for each member, so that one that hangs delays nobody: what it owes is given up
+after the probe's own timeout, and its socket shut down under the driver's hands. The thread waits only for drivers that
+are still connecting, which their own timeouts end.
+
+Threads and connections do not survive a fork, and locks that are held at that moment stay held in the child. So all of
+it ends before a fork, and the next read starts it again, in the parent and in the child: a parent that only manages
+workers needs none.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import contextvars
+import logging
+import os
+import random
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import load_backend
+
+from replicant import _core, conf
+from replicant.engines import Sample, engine_of
+from replicant.samples import CannotShare, Samples, name_of
+
+logger = logging.getLogger("replicant")
+
+#: Takes the samples that are new to this process, once in a cycle, on the monitor's thread.
+Consumer = Callable[[Sequence[Sample]], None]
+
+#: A member has this part of the interval to answer, so that the next cycle finds it late, whatever its jitter;
+#: but at least and at most so many seconds.
+_TIMEOUT_INTERVALS = 0.8
+_TIMEOUT = (0.8, 5.0)
+#: For this part of the interval a cycle waits for those that were in time before.
+_PATIENCE = 0.5
+#: A connection is opened anew after so many seconds, in case another server answers there by now.
+_CONNECTION_SECONDS = 60.0
+#: Each cycle is up to this much shorter or longer, so that the hosts of a site do not ask all at once.
+_JITTER = 0.1
+#: Those who are no prober look more often than it publishes, so that what they have is never two intervals old.
+_LOOKS_PER_INTERVAL = 2
+#: Without news for so many intervals, the prober counts as stuck, and this process asks for itself.
+_STUCK_INTERVALS = 4
+#: No cycle follows another in less than this part of the interval, however often it is asked for.
+_LEAST_PAUSE = 0.1
+#: The longest time a fork, a change of settings or an exit waits for threads and connections to end, in seconds.
+_STOP_SECONDS = 0.1
+_EXIT_SECONDS = 0.05
+_ERROR_LENGTH = 300
+
+
+class _Bell:
+    """Wakes one thread. Unlike an event it has no lock that could be held at a fork or in a signal handler."""
+
+    def __init__(self) -> None:
+        self._lock = _allocate_lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """May be rung by any thread; rings that nobody waits for count as one."""
+        # RuntimeError: it was rung already.
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self, seconds: float) -> None:
+        self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+
+def _native(name: str) -> Any:
+    """What ``_thread`` really has: under gevent a driver written in C would stop every greenlet of its thread."""
+    import _thread
+
+    patched = sys.modules.get("gevent.monkey")
+    return patched.get_original("_thread", name) if patched is not None else getattr(_thread, name)
+
+
+def _allocate_lock() -> Any:
+    return _native("allocate_lock")()
+
+
+def _start_thread(run: Callable[[], None], name: str) -> None:
+    # In a context of its own: a request's scope must not live on in it.
+    context = contextvars.Context()
+    if "gevent.monkey" in sys.modules and sys.modules["gevent.monkey"].is_module_patched("threading"):
+        _native("start_new_thread")(context.run, (run,))
+    else:
+        threading.Thread(target=context.run, args=(run,), name=name, daemon=True).start()
+
+
+class _Prober:
+    """Asks one member, on a thread and a connection of its own."""
+
+    def __init__(self, alias: str, settings: Mapping[str, Any], timeout: float, answered: _Bell) -> None:
+        self.alias = alias
+        self.timeout = timeout
+        self.sample: Sample | None = None
+        """What the last look found, until it is taken."""
+        self.is_late = False
+        """Whether the last look took longer than a cycle waits."""
+        self.ended = False
+        self._settings = settings
+        self._answered = answered
+        self._asked = _Bell()
+        self._asked_at: int | None = None
+        self._given_up = False
+        self._stopping = False
+        self._connection: BaseDatabaseWrapper | None = None
+        self._connected_at = 0.0
+        #: A second descriptor of the connection's socket, so that the driver's own is closed by nobody but the driver.
+        self._socket: int | None = None
+        self._socket_lock = _allocate_lock()
+        _start_thread(self._run, f"replicant-probe-{alias}")
+
+    @property
+    def is_busy(self) -> bool:
+        return self._asked_at is not None
+
+    def ask(self) -> None:
+        """Have the member looked at, unless it still is. Does not wait."""
+        if self._asked_at is None:
+            self._given_up = False
+            self._asked_at = time.monotonic_ns()
+            self._asked.ring()
+
+    def give_up(self) -> Sample | None:
+        """What is to be said of a member that has not answered in time; None while it still has time, or nothing to do.
+
+        After the first time, at each call: it was asked again, as it were, and has not answered.
+        """
+        asked_at = self._asked_at
+        if asked_at is None or time.monotonic_ns() - asked_at < self.timeout * 1e9:
+            return None
+        self._given_up = True
+        self._hang_up()
+        return Sample.of_failure(self.alias, asked_at, f"no answer within {self.timeout:g} s")
+
+    def take(self) -> Sample | None:
+        sample, self.sample = self.sample, None
+        return sample
+
+    def stop(self) -> None:
+        """Have the thread end. Does not wait."""
+        self._stopping = True
+        if self._asked_at is not None:
+            self._hang_up()
+        self._asked.ring()
+
+    def _hang_up(self) -> None:
+        """Shut the socket down: what a driver waits for there ends at once, with an error."""
+        with self._socket_lock:
+            if self._socket is not None:
+                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._socket)) as handle:
+                    handle.shutdown(socket.SHUT_RDWR)
+
+    # On the thread.
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._asked.wait(threading.TIMEOUT_MAX)
+                if not self._stopping:
+                    self._look()
+        finally:
+            self._disconnect()
+            self.ended = True
+            self._answered.ring()
+
+    def _look(self) -> None:
+        asked_at = time.monotonic_ns()
+        try:
+            sample = self._asked_twice()
+        except Exception as error:  # also what an engine of somebody else's raises
+            self._disconnect()
+            sample = Sample.of_failure(self.alias, asked_at, self._described(error))
+        if not self._given_up:
+            self.sample = sample
+        self._asked_at = None
+        self._answered.ring()
+
+    def _asked_twice(self) -> Sample:
+        """Over a connection that was there before, an error only says that this connection ended."""
+        if time.monotonic() - self._connected_at > _CONNECTION_SECONDS:
+            self._disconnect()
+        if self._connection is not None:
+            try:
+                return engine_of(self._connection).probe(self._connection)
+            except Exception:
+                if self._given_up or self._stopping:
+                    raise
+                self._disconnect()
+        connection = self._connect()
+        return engine_of(connection).probe(connection)
+
+    def _connect(self) -> BaseDatabaseWrapper:
+        """Open a connection that is nobody else's: not Django's for this thread, not tracked, not guarded, not pooled.
+
+        So not by its ``connect()``, which tells every receiver of ``connection_created``.
+        """
+        backend = load_backend(self._settings["ENGINE"])
+        copied = {**self._settings, "OPTIONS": dict(self._settings.get("OPTIONS") or {})}
+        connection: BaseDatabaseWrapper = backend.DatabaseWrapper(copied, self.alias)
+        engine = engine_of(connection)
+        engine.prepare_probe(connection, self.timeout)
+        with connection.wrap_database_errors:
+            connection.connection = connection.get_new_connection(connection.get_connection_params())
+            self._connection = connection
+            self._connected_at = time.monotonic()
+            descriptor = engine.socket_of(connection)
+            with self._socket_lock:
+                self._socket = None if descriptor is None else os.dup(descriptor)
+            connection._set_autocommit(True)  # type: ignore[attr-defined]
+        return connection
+
+    def _disconnect(self) -> None:
+        with self._socket_lock:
+            if self._socket is not None:
+                os.close(self._socket)
+                self._socket = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Not its own close(), which has a transaction's end in mind.
+            with contextlib.suppress(Exception):
+                connection.connection.close()
+
+    def _described(self, error: Exception) -> str:
+        """An error in one line, without what is secret."""
+        text = " ".join(str(error).split())
+        for values in (self._settings, self._settings.get("OPTIONS") or {}):
+            for key, value in values.items():
+                if key.lower() in ("password", "passwd") and value:
+                    text = text.replace(str(value), "***")
+        return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH]
+
+
+class _Watch:
+    """Watches one cluster, on a thread of its own."""
+
+    def __init__(self, cluster: conf.Cluster, interval: float, consumer: Consumer) -> None:
+        self.latest: dict[str, Sample] = {}
+        self.ended = False
+        self._name = cluster.primary
+        self._interval = interval
+        self._timeout = min(max(interval * _TIMEOUT_INTERVALS, _TIMEOUT[0]), _TIMEOUT[1])
+        self._consumer = consumer
+        self._members = {alias: _settings_of(alias) for alias in (cluster.primary, *dict(cluster.replicas))}
+        self._file_name = self._name_of_file()
+        self._probers: list[_Prober] = []
+        self._samples: Samples | None = None
+        self._published: tuple[int, list[Sample]] | None = None
+        self._reading_since: int | None = None
+        self._stopping = False
+        self._has_complained = False
+        self._woken = _Bell()
+        self._answered = _Bell()
+        self._end = _Bell()
+        _start_thread(self._run, f"replicant-monitor-{cluster.primary}")
+
+    def wake(self) -> None:
+        """Have the next cycle begin soon. Does not wait."""
+        self._woken.ring()
+
+    def stop(self) -> None:
+        """Have it end. Does not wait."""
+        self._stopping = True
+        self._woken.ring()
+        self._answered.ring()
+
+    def wait(self, until: float) -> None:
+        """Wait for the end, but not longer than ``until`` (``time.monotonic()``)."""
+        while not self.ended and time.monotonic() < until:
+            self._end.wait(until - time.monotonic())
+
+    def abandon(self) -> None:
+        """In a forked child: let go of what is the parent's, and do nothing to it."""
+        if self._samples is not None:
+            self._samples.abandon()
+
+    def _name_of_file(self) -> str | None:
+        try:
+            secret = settings.SECRET_KEY
+        except ImproperlyConfigured:
+            # Others would see in the name what it was made of.
+            return None
+        key = secret if isinstance(secret, bytes) else str(secret).encode()
+        return name_of(key, [self._name, self._interval, self._members])
+
+    # On the thread.
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                begun = time.monotonic()
+                try:
+                    pause = self._cycle()
+                except Exception:
+                    logger.exception("The monitor of %r failed, and goes on.", self._name)
+                    pause = self._interval
+                # Drawn once for a cycle.
+                self._rest(begun + pause * random.uniform(1 - _JITTER, 1 + _JITTER))
+        finally:
+            self._finish()
+
+    def _cycle(self) -> float:
+        """Find out what is new, and pass it on; returns the time from the beginning of this cycle to the next."""
+        if self._is_to_probe():
+            found = self._probe()
+            pause = self._interval
+        else:
+            found = self._read()
+            pause = self._interval / _LOOKS_PER_INTERVAL
+        self.latest.update((sample.alias, sample) for sample in found)
+        self._publish()
+        if found and not self._stopping:
+            self._consumer(found)
+        return pause
+
+    def _rest(self, until: float) -> None:
+        earliest = time.monotonic() + self._interval * _LEAST_PAUSE
+        if not self._stopping:
+            self._woken.wait(until - time.monotonic())
+        # Those who wake it up want news, not a storm.
+        while not self._stopping and time.monotonic() < earliest:
+            self._woken.wait(earliest - time.monotonic())
+
+    def _finish(self) -> None:
+        self._dismiss(_STOP_SECONDS)
+        # Only now, so that there are never two probers' connections.
+        self._let_go()
+        self.ended = True
+        self._end.ring()
+
+    # Who probes.
+
+    def _is_to_probe(self) -> bool:
+        is_prober = self._elect()
+        if is_prober is None or is_prober:
+            self._reading_since = None
+            return True
+        self._reading_since = self._reading_since or time.monotonic_ns()
+        assert self._samples is not None
+        self._published = self._samples.read()
+        # It lives, or its lock would be free; but it was stopped by a signal, or somebody has it in a debugger.
+        heard_at = max(self._reading_since, self._published[0] if self._published else 0)
+        return time.monotonic_ns() - heard_at > _STUCK_INTERVALS * self._interval * 1e9
+
+    def _elect(self) -> bool | None:
+        """Whether this process probes for all; None if each has to probe for itself."""
+        if self._file_name is None:
+            return None
+        # A prober that ends removes the file: then there is a new one to be had at once.
+        for attempt in range(2):
+            try:
+                if self._samples is None:
+                    self._samples = Samples(self._file_name)
+                return self._samples.elect()
+            except CannotShare as error:
+                self._let_go()
+                if attempt:
+                    self._complain(error)
+        return None
+
+    def _publish(self) -> None:
+        if self._samples is not None and self._samples.is_prober:
+            try:
+                self._samples.publish(list(self.latest.values()))
+            except CannotShare as error:
+                self._let_go()
+                self._complain(error)
+
+    def _let_go(self) -> None:
+        if self._samples is not None:
+            self._samples.close()
+            self._samples = None
+
+    def _complain(self, error: CannotShare) -> None:
+        if not self._has_complained:
+            self._has_complained = True
+            logger.warning("No file to share samples in (%s): each process asks the servers for itself.", error)
+
+    # Reading what another process found.
+
+    def _read(self) -> list[Sample]:
+        self._dismiss(0.0)
+        return [sample for sample in self._published[1] if self._is_new(sample)] if self._published else []
+
+    def _is_new(self, sample: Sample) -> bool:
+        known = self.latest.get(sample.alias)
+        return known is None or (sample.asked_at >= known.asked_at and sample != known)
+
+    # Asking the members.
+
+    def _probe(self) -> list[Sample]:
+        if not self._probers:
+            self._probers = [
+                _Prober(alias, member, self._timeout, self._answered) for alias, member in self._members.items()
+            ]
+        for prober in self._probers:
+            prober.ask()
+        # Those that were late the last time are not waited for; what they answer is passed on by the next cycle.
+        punctual = [prober for prober in self._probers if not prober.is_late]
+        self._wait(lambda: not any(prober.is_busy for prober in punctual), self._interval * _PATIENCE)
+        found = []
+        for prober in self._probers:
+            sample = prober.take() or prober.give_up()
+            prober.is_late = prober.is_busy
+            if sample is not None:
+                found.append(sample)
+        return found
+
+    def _dismiss(self, seconds: float) -> None:
+        """Have the probers end, and wait up to so many seconds for them to close their connections."""
+        probers, self._probers = self._probers, []
+        for prober in probers:
+            prober.stop()
+        self._wait(lambda: all(prober.ended for prober in probers), seconds, even_if_stopping=True)
+
+    def _wait(self, is_done: Callable[[], bool], seconds: float, *, even_if_stopping: bool = False) -> None:
+        until = time.monotonic() + seconds
+        while not is_done() and time.monotonic() < until and (even_if_stopping or not self._stopping):
+            self._answered.wait(until - time.monotonic())
+
+
+def _settings_of(alias: str) -> dict[str, Any]:
+    """What the monitor connects with: the member's settings, and over them its ``PROBE``."""
+    member = dict(connections.settings[alias])
+    probe = member.pop("PROBE", None) or {}
+    options = {**(member.get("OPTIONS") or {}), **(probe.get("OPTIONS") or {})}
+    return {**member, **probe, "OPTIONS": options}
+
+
+_watches: list[_Watch] = []
+#: Those that were told to end and had not ended yet.
+_ending: list[_Watch] = []
+#: Held while watches are started or stopped; nobody ever waits long for it.
+_changing = _allocate_lock()
+
+
+def start(consumer: Consumer | None = None) -> None:
+    """Watch the clusters that are in force, in place of those that were watched before.
+
+    Called by the first routed read of a process, and of a configuration. Waits for nothing, and raises nothing.
+    """
+    if not _changing.acquire(blocking=False):
+        # Somebody else is at it.
+        return
+    try:
+        _end_all()
+        for cluster in conf.in_force():
+            if cluster.probe is not None and cluster.replicas:
+                _watches.append(_Watch(cluster, cluster.probe, consumer or _ignore))
+    except Exception:
+        # No thread can be had, at the end of the interpreter for one; reads go on without.
+        logger.exception("The monitor could not be started.")
+    finally:
+        _changing.release()
+
+
+def stop(seconds: float = _STOP_SECONDS) -> None:
+    """End every thread and connection, and wait for it up to so many seconds. The next routed read starts anew."""
+    is_held = _changing.acquire(timeout=seconds)
+    try:
+        _end_all()
+        until = time.monotonic() + seconds
+        for watch in _ending:
+            watch.wait(until)
+    finally:
+        _core.unwatch()
+        if is_held:
+            _changing.release()
+
+
+def wake() -> None:
+    """Have a cycle begin soon. Does not wait."""
+    for watch in list(_watches):
+        watch.wake()
+
+
+def latest() -> dict[str, Sample]:
+    """The last sample of each member that this process has seen, by alias."""
+    return {alias: sample for watch in list(_watches) for alias, sample in list(watch.latest.items())}
+
+
+def _end_all() -> None:
+    for watch in _watches:
+        watch.stop()
+    _ending[:] = [watch for watch in (*_ending, *_watches) if not watch.ended]
+    _watches.clear()
+
+
+def _ignore(samples: Sequence[Sample]) -> None:
+    pass
+
+
+def _before_fork() -> None:
+    stop()
+
+
+def _after_fork_in_child() -> None:
+    global _changing
+    _changing = _allocate_lock()
+    for watch in (*_ending, *_watches):
+        watch.abandon()
+    _ending.clear()
+    _watches.clear()
+    _core.unwatch()
+
+
+def _changed(*, setting: str, **kwargs: Any) -> None:
+    if setting in {"REPLICANT", "DATABASES", "SECRET_KEY"}:
+        stop()
+
+
+atexit.register(stop, _EXIT_SECONDS)
+setting_changed.connect(_changed, dispatch_uid="replicant.monitor")
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
