@@ -6,7 +6,8 @@
 //! A read passes through them in this order: [`scope`] says what the code around it asked for and [`memory`] what it
 //! wrote,
 //! [`decision`] goes through the contract's table, [`cluster`] knows who may serve, [`pool`] chooses, and
-//! [`counters`] remember. [`statement`] tells reads from writes, so that a write is known when it happens.
+//! [`counters`] remember. [`statement`] tells reads from writes, so that a write is known when it happens, and a
+//! [`position`] says how far a server must have come to have it.
 
 #![cfg_attr(not(feature = "python"), forbid(unsafe_code))]
 
@@ -17,6 +18,7 @@ pub mod memory;
 pub mod models;
 pub mod names;
 pub mod pool;
+pub mod position;
 pub mod random;
 pub mod scope;
 pub mod statement;

@@ -15,6 +15,7 @@ __all__ = [
     "LOCKS",
     "ROLLS_BACK",
     "WRITES",
+    "Position",
     "Record",
     "ReplicaRouter",
     "Scope",
@@ -117,6 +118,53 @@ class Record:
     def __hash__(self) -> int: ...
     def wrote(self, alias: str) -> None:
         """A write to the primary ``alias`` has become visible to others. Other aliases are ignored."""
+
+@final
+class Position:
+    """How far a server has come, as its engine counts it. Immutable, hashable, picklable; cheap to pass around.
+
+    ``kind``: ``"mysql"`` (a GTID set, ``"3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7:tag:3"``), ``"mariadb"`` (the last
+    GTID of each domain, ``"0-1-5,2-3-7"``) or ``"postgresql"`` (timeline and LSN, ``"1:0/16B3748"``).
+    ``text``: as the server prints it, in any order, letter case and spacing; for MySQL and MariaDB the empty text is
+    the position of a server where nothing happened yet, which everything of its kind contains.
+
+    Raises ``ValueError``, naming the text and what is wrong with it; also for what a server accepts and never prints,
+    for more than 1 MiB, and for more than 8192 intervals or domains.
+
+    ``str()`` is the canonical text, in one line; equal positions have equal texts.
+    """
+
+    def __new__(cls, kind: str, text: str) -> Position: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[str, str]: ...
+    @property
+    def kind(self) -> Literal["mysql", "mariadb", "postgresql"]:
+        """Whose way of counting it follows."""
+
+    def contains(self, other: Position) -> bool:
+        """Whether a server here has all that a server at ``other`` has; False where they cannot be compared."""
+
+    def comparable(self, other: Position) -> bool:
+        """Whether one order holds both.
+
+        False for two kinds, for two PostgreSQL timelines, and for two MariaDB positions with the same sequence number
+        from different servers in one domain: two transactions, of which no server has both.
+        """
+
+    def union(self, other: Position) -> Position:
+        """The least position that contains both.
+
+        Raises ``ValueError`` if they cannot be compared, or if it would have more than 8192 intervals or domains.
+        """
+
+    def shortened(self, limit_bytes: int) -> Position | None:
+        """An equal or larger position whose text takes at most ``limit_bytes`` bytes; None if there is none to be had.
+
+        Larger asks for more than was needed, never for less. Only a GTID set has something to cut: the gaps between its
+        intervals are closed, the narrowest first.
+        """
 
 class _Cluster(Protocol):
     """The attributes of ``replicant.conf.Cluster``."""

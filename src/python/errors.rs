@@ -1,9 +1,11 @@
 //! The one place where errors of the core become Python's exceptions.
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::cluster::{Cluster, OnUnavailable, SettingsError};
+use crate::position::{Kind, PositionError};
 
 use super::state::Table;
 
@@ -48,4 +50,15 @@ pub fn no_member(py: Python<'_>, scope: &str, alias: &Bound<'_, PyString>, table
     let known = table.aliases().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     let alias = alias.to_string_lossy();
     improperly_configured(py, format!("{scope}('{alias}'): no cluster of REPLICANT has this alias; there is {known}."))
+}
+
+/// `ValueError` for a text that is no position, or two positions without a union.
+pub fn position(error: &PositionError) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// `ValueError` for a kind of position there is not, naming those there are.
+pub fn no_kind_of_position(kind: &str) -> PyErr {
+    let known = Kind::ALL.map(Kind::name).join(", ");
+    PyValueError::new_err(format!("no kind of position: {kind:?}; there is {known}"))
 }

@@ -2,10 +2,12 @@
 
 mod configure;
 mod context;
+mod driver;
 mod entry;
 mod errors;
 mod explain;
 mod model;
+mod position;
 mod router;
 mod scopes;
 mod state;
@@ -19,7 +21,11 @@ mod _core {
     #[pymodule_export]
     use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state, unwatch};
     #[pymodule_export]
+    use super::driver::{load_mysql_client, mysql_session_state};
+    #[pymodule_export]
     use super::explain::{explain, snapshot, take_decision};
+    #[pymodule_export]
+    use super::position::Position;
     #[pymodule_export]
     use super::router::ReplicaRouter;
     #[pymodule_export]

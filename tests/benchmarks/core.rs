@@ -1,7 +1,7 @@
 //! One decision of the core alone, without Python: `cargo bench --bench core --no-default-features`.
 //!
 //! By the number of replicas; and on one and two threads, undisturbed and while a further thread swaps the snapshot of
-//! who may serve a thousand times a second.
+//! who may serve a thousand times a second. And what it takes to compare positions.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use _core::cluster::{Cluster, Home, OnUnavailable, Settings, State};
 use _core::decision::{Mode, Read, decide};
 use _core::names::Alias;
 use _core::pool::{Member, Order};
+use _core::position::{Kind, Position};
 use _core::random::{Draws, Generation};
 
 /// The pool that the threads share.
@@ -128,6 +129,32 @@ fn swap_until(done: &AtomicBool, cluster: &Cluster) {
     }
 }
 
+/// GTID sets of a thousand intervals, whose gaps are what makes them slow.
+fn by_position(criterion: &mut Criterion) {
+    let set = |intervals: &mut dyn Iterator<Item = u64>| {
+        let intervals: Vec<String> = intervals.map(|first| format!("{first}-{}", first + 5)).collect();
+        format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{}", intervals.join(":"))
+    };
+    let parse = |text: &str| Position::parse(Kind::MySql, text).expect("a GTID set");
+    let thousand = set(&mut (0..1000).map(|number| 1 + 10 * number));
+    let (replica, same) = (parse(&thousand), parse(&thousand));
+    let shifted = parse(&set(&mut (0..1000).map(|number| 3 + 10 * number)));
+    let own = parse("3e11fa47-71ca-11e1-9e33-c80aa9429562:7004");
+    let mut group = criterion.benchmark_group("position_of_1000_intervals");
+    group.bench_function("contains_one_transaction", |bencher| {
+        bencher.iter(|| black_box(&replica).contains(black_box(&own)));
+    });
+    group.bench_function("contains_1000_intervals", |bencher| {
+        bencher.iter(|| black_box(&replica).contains(black_box(&same)));
+    });
+    group.bench_function("union_with_1000_intervals", |bencher| {
+        bencher.iter(|| black_box(&replica).union(black_box(&shifted)));
+    });
+    group.bench_function("parse", |bencher| bencher.iter(|| parse(black_box(&thousand))));
+    group.bench_function("print", |bencher| bencher.iter(|| black_box(&replica).to_string()));
+    group.bench_function("shortened_to_1_kib", |bencher| bencher.iter(|| black_box(&replica).shortened(1024)));
+}
+
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock itself")]
 fn now() -> Instant {
     Instant::now()
@@ -137,5 +164,6 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     by_replicas(&mut criterion);
     by_threads(&mut criterion);
+    by_position(&mut criterion);
     criterion.final_summary();
 }

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from replicant.engines import mysql, other, postgresql, sqlite
-from replicant.engines.sample import Sample as Sample
+from replicant.engines.capture import NOTHING, UNKNOWN, Capture, Captured
+from replicant.engines.sample import Sample
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+    from replicant._core import Position
+
+__all__ = ["NOTHING", "UNKNOWN", "Capture", "Captured", "Engine", "Sample", "engine_of"]
+
 _ENGINES: dict[str, ModuleType] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
 
 
 class Engine(Protocol):
-    """What the package asks of an engine."""
+    """What the package asks of an engine.
+
+    Every question goes through the driver's own cursor, on a session that is open: neither the user's query log nor
+    our own tracker sees it. Those that cost a round trip say so. Database errors are Django's.
+    """
 
     def read_only_sql(self, read_only: bool) -> str | None:
         """The one statement that makes a session read-only at the server, or no longer; None where there is none."""
@@ -26,6 +36,47 @@ class Engine(Protocol):
 
     def in_transaction(self, connection: BaseDatabaseWrapper) -> bool | None:
         """Whether the driver knows a transaction to be open, without asking the server; None where it cannot say."""
+
+    def is_gone(self, error: BaseException) -> bool:
+        """Whether an error says that the server, or at least this connection to it, is gone; Django's error, raised
+        from the driver's, or the driver's own."""
+
+    def kind(self, connection: BaseDatabaseWrapper) -> Literal["mysql", "mariadb", "postgresql"] | None:
+        """The kind of positions this server has; None where writes can only be judged by time."""
+
+    def prepare_capture(self, connection: BaseDatabaseWrapper) -> None:
+        """Have a new session report what it commits, where the driver can be read.
+
+        One round trip on MySQL and MariaDB, none with our own backends, which did it when they connected.
+        """
+
+    def captured(self, connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:
+        """What was published by the statement in autocommit, or by the COMMIT, that was the last thing sent: without a
+        question, and never an error. ``many``: the statement was sent by ``executemany``.
+        """
+
+    def changed_nothing(self, connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
+        """Whether ``sql``, just executed on ``cursor`` (Django's or the driver's), surely changed nothing.
+
+        To be asked after every statement that may have written: SQLite's count of changes is compared with that of the
+        last time. On PostgreSQL an UPDATE or DELETE that found no row costs a round trip once per session and table.
+        """
+
+    def ask_position(self, connection: BaseDatabaseWrapper) -> Position | None:
+        """What this session has published so far, or more, in one round trip; None if the server cannot say.
+
+        To be asked when the user's statement is through, not while further results of it are to be fetched.
+        """
+
+    def position(self, connection: BaseDatabaseWrapper) -> Position | None:
+        """What this server has applied by now, or written itself, in one round trip; None if it cannot say."""
+
+    def wait(self, connection: BaseDatabaseWrapper, position: Position, seconds: float) -> Position | None:
+        """Wait for at most ``seconds`` until this server has ``position``, in one round trip; 0 only asks.
+
+        Returns the position it then has, or None if that does not contain ``position``. Begins no transaction; an open
+        snapshot stays as old as it is however long one waits.
+        """
 
     def prepare_probe(self, connection: BaseDatabaseWrapper, seconds: float) -> None:
         """Change the settings of a connection that is still to be opened, and that only :meth:`probe` will use.
@@ -38,6 +89,15 @@ class Engine(Protocol):
 
     def socket_of(self, connection: BaseDatabaseWrapper) -> int | None:
         """The file descriptor of an open connection's socket; None where there is none, or the driver hides it."""
+
+    def adopt(self, connection: BaseDatabaseWrapper) -> None:
+        """Change what must be changed in a new connection object of our own backends."""
+
+    def connection_parameters(self, parameters: dict[str, Any], database: Any) -> None:
+        """Add what our own backends tell the driver (``database``, Django's ``connection.Database``) to connect."""
+
+    def init_session(self, connection: BaseDatabaseWrapper, initialise: Callable[[], None]) -> None:
+        """Do what Django does with a new session of our own backends (``initialise``), and ``prepare_capture``."""
 
 
 def engine_of(connection: BaseDatabaseWrapper) -> Engine:

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from replicant.engines.sample import Sample, ask, position_of
+from django.db import DatabaseError
+
+from replicant._core import Position
+from replicant.engines import session_state
+from replicant.engines.asking import ask, matched_nothing
+from replicant.engines.capture import NOTHING, UNKNOWN, Captured
+from replicant.engines.sample import Sample, ask_first_known, position_of
 
 if TYPE_CHECKING:
-    from django.db import DatabaseError
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+#: Where a connection keeps what is known of its session.
+_ATTRIBUTE = "_replicant_session"
+
+#: The server is gone or going: nobody there (2002, 2003, 2005), shutting down (1053).
+_SERVER_IS_GONE = frozenset({1053, 2002, 2003, 2005})
+#: This connection has ended, perhaps only this one; 0 is how both drivers say that it was closed before.
+_CONNECTION_IS_GONE = frozenset({0, 1927, 2006, 2013, 2055, 3169, 4031})
+
+#: 0 would be "for ever" to MySQL.
+_SHORTEST_WAIT_SECONDS = 0.001
+
+_COMPILER = "django.db.backends.mysql.compiler"
 
 
 def read_only_sql(read_only: bool) -> str | None:
@@ -27,32 +46,205 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     return None
 
 
-# The version is the driver's, from the handshake: asking the server would take a round trip.
-def _is_mariadb(connection: BaseDatabaseWrapper) -> bool:
-    return "mariadb" in str(connection.connection.get_server_info()).lower()
+def is_gone(error: BaseException) -> bool:
+    return bool(error.args) and error.args[0] in _SERVER_IS_GONE | _CONNECTION_IS_GONE
 
 
-#: The last one for what only speaks the protocol.
-_MYSQL = (
-    """
-    SELECT @@global.read_only OR @@global.super_read_only OR @@global.innodb_read_only, @@server_uuid,
-        @@global.gtid_mode, @@global.gtid_executed
-    """,
-    "SELECT @@read_only, CONCAT(@@hostname, ':', @@port), 'OFF', ''",
+def kind(connection: BaseDatabaseWrapper) -> Literal["mysql", "mariadb"]:
+    # Django asks the server, once; every driver was told at the handshake.
+    told = getattr(connection.connection, "get_server_info", None)
+    is_mariadb = (
+        "mariadb" in str(told()).lower() if told is not None else getattr(connection, "mysql_is_mariadb", False)
+    )
+    return "mariadb" if is_mariadb else "mysql"
+
+
+# What was written
+
+
+class _Session(NamedTuple):
+    """One session with a server whose answers report what it commits, or one whose answers cannot be read."""
+
+    driver: Any
+    kind: Literal["mysql", "mariadb"]
+    read: session_state.Reader | None
+
+
+def init_session(connection: BaseDatabaseWrapper, initialise: Callable[[], None]) -> None:
+    """Do what Django does with a new session, and switch the reports on in the statement it sends anyway."""
+    # Django would send the isolation level in a statement of its own.
+    level, connection.isolation_level = connection.isolation_level, None  # type: ignore[attr-defined]
+    try:
+        initialise()
+    finally:
+        connection.isolation_level = level  # type: ignore[attr-defined]
+    variable = "tx_isolation" if kind(connection) == "mariadb" else "transaction_isolation"
+    assignments = [f"SESSION {variable} = '{level.upper().replace(' ', '-')}'"] if level else []
+    _prepare(connection, assignments)
+
+
+def prepare_capture(connection: BaseDatabaseWrapper) -> None:
+    if _session(connection) is None:
+        _prepare(connection, [])
+
+
+def _prepare(connection: BaseDatabaseWrapper, assignments: list[str]) -> None:
+    """Have the session report what it commits if the driver can be read, in one statement with these assignments."""
+    driver = connection.connection
+    engine = kind(connection)
+    reader = session_state.reader(driver)
+    if reader is not None:
+        try:
+            _set(connection, [*assignments, *_REPORTS[engine]])
+        except DatabaseError as error:
+            # A proxy, or a server of before these variables.
+            if is_gone(error):
+                raise
+            reader = None
+        else:
+            # The answer to that very statement says whether all of it works: server, library and reader.
+            variable, expected = _ECHO[engine]
+            if expected not in (reader(variable) or b""):
+                reader = None
+            assignments = []
+    if assignments:
+        _set(connection, assignments)
+    connection.__dict__[_ATTRIBUTE] = _Session(driver, engine, reader)
+
+
+# What was tracked before stays so. A server that gives its transactions no GTID is asked to report none, and says so:
+# an empty report would be taken for "nothing was committed".
+_REPORTS = {
+    "mysql": [
+        "SESSION session_track_system_variables = "
+        "CONCAT_WS(',', NULLIF(@@session_track_system_variables, ''), 'session_track_gtids')",
+        "SESSION session_track_gtids = IF(@@GLOBAL.gtid_mode LIKE 'ON%' AND @@GLOBAL.log_bin, 'OWN_GTID', 'OFF')",
+    ],
+    "mariadb": [
+        "SESSION session_track_system_variables = CONCAT_WS(',', NULLIF(@@session_track_system_variables, ''), "
+        "'session_track_system_variables', IF(@@GLOBAL.log_bin, 'last_gtid', NULL))"
+    ],
+}
+_ECHO = {
+    "mysql": (b"session_track_gtids", b"OWN_GTID"),
+    "mariadb": (b"session_track_system_variables", b"last_gtid"),
+}
+
+
+def _set(connection: BaseDatabaseWrapper, assignments: list[str]) -> None:
+    with connection.wrap_database_errors:
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute("SET " + ", ".join(assignments))
+        finally:
+            cursor.close()
+
+
+def _session(connection: BaseDatabaseWrapper) -> _Session | None:
+    session: _Session | None = connection.__dict__.get(_ATTRIBUTE)
+    return session if session is not None and session.driver is connection.connection else None
+
+
+def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:
+    session: _Session | None = connection.__dict__.get(_ATTRIBUTE)
+    # Several statements have several answers, of which only the last is still there.
+    if session is None or session.read is None or session.driver is not connection.connection or many:
+        return UNKNOWN
+    try:
+        reported = session.read() if session.kind == "mysql" else session.read(b"last_gtid")
+    except Exception:
+        # Closed; and whatever a private interface may come to raise one day must not fail a write that succeeded.
+        return UNKNOWN
+    if reported is None:
+        return UNKNOWN
+    return Position(session.kind, reported.decode()) if reported else NOTHING
+
+
+def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
+    # Triggers fire for each row, and there are no rules.
+    return matched_nothing(cursor, sql, connection.vendor)
+
+
+def ask_position(connection: BaseDatabaseWrapper) -> Position | None:
+    if _has_unread_results(connection.connection):
+        return None
+    if kind(connection) == "mariadb":
+        return _position("mariadb", ask(connection, "SELECT IF(@@GLOBAL.log_bin, @@last_gtid, NULL)")[0])
+    return position(connection)
+
+
+def _has_unread_results(driver: Any) -> bool:
+    """Whether further results of the user's statement are on their way: PyMySQL would throw them away for ours."""
+    return bool(getattr(getattr(driver, "_result", None), "has_next", False))
+
+
+# What has arrived
+
+
+_APPLIED = {
+    "mysql": "IF(@@GLOBAL.gtid_mode LIKE 'ON%', @@GLOBAL.gtid_executed, NULL)",
+    # What it has applied as a replica, and what it has written since it was promoted.
+    "mariadb": "@@GLOBAL.gtid_current_pos",
+}
+
+# On a server that writes, MASTER_GTID_WAIT always takes all of its time: it watches what arrives by replication alone.
+# A replica is read-only, or has at least written nothing itself.
+_IS_MARIADB_REPLICA = (
+    "@@GLOBAL.read_only OR CONCAT(',', @@GLOBAL.gtid_binlog_pos) NOT REGEXP CONCAT(',[0-9]+-', @@GLOBAL.server_id, '-')"
 )
-# A replica has what it applied. A server that is written to has that and what it wrote since: its own transactions of
-# the binary log. A replica's own are none of its source's, so they do not count there.
-_MARIADB = (
-    """
-    SELECT @@global.read_only, CONCAT(@@server_id, '@', @@hostname, ':', @@port), @@global.log_bin OR @@global.read_only,
-        IF(@@global.read_only, @@global.gtid_slave_pos, @@global.gtid_current_pos)
-    """,
-    "SELECT @@read_only, CONCAT(@@hostname, ':', @@port), 0, ''",
-)
+
+
+def position(connection: BaseDatabaseWrapper) -> Position | None:
+    engine = kind(connection)
+    return _position(engine, ask(connection, f"SELECT {_APPLIED[engine]}")[0])
+
+
+def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) -> Position | None:
+    engine = kind(connection)
+    if position.kind != engine:
+        return None
+    waiting = "NULL"
+    if seconds > 0:
+        duration = f"{max(seconds, _SHORTEST_WAIT_SECONDS):.6f}"
+        if engine == "mysql":
+            waiting = f"IF(@@GLOBAL.gtid_mode LIKE 'ON%', WAIT_FOR_EXECUTED_GTID_SET('{position}', {duration}), NULL)"
+        else:
+            waiting = f"IF({_IS_MARIADB_REPLICA}, MASTER_GTID_WAIT('{position}', {duration}), NULL)"
+    # Columns are evaluated in their order: the second one says what is there when the wait is over.
+    reached = _position(engine, ask(connection, f"SELECT {waiting}, {_APPLIED[engine]}")[1])
+    return reached if reached is not None and reached.contains(position) else None
+
+
+def _position(engine: str, text: str | bytes | None) -> Position | None:
+    if text is None:
+        return None
+    return Position(engine, text.decode() if isinstance(text, bytes) else text)
+
+
+# For the monitor
+
+#: What is asked of a member: whether it is read-only, which server it is, its position. The later question is for
+#: servers and proxies that only speak the protocol.
+_QUESTIONS = {
+    "mysql": (
+        "SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only OR @@GLOBAL.innodb_read_only, @@server_uuid, "
+        f"{_APPLIED['mysql']}",
+        "SELECT @@read_only, CONCAT(@@hostname, ':', @@port), NULL",
+    ),
+    # A read-only server's own transactions are none of its source's: whoever asked whether it has the source's would
+    # be told of them. One that is written to without a binary log counts nothing.
+    "mariadb": (
+        "SELECT @@GLOBAL.read_only, CONCAT(@@server_id, '@', @@hostname, ':', @@port), CASE "
+        "WHEN @@GLOBAL.read_only THEN @@GLOBAL.gtid_slave_pos WHEN @@GLOBAL.log_bin THEN @@GLOBAL.gtid_current_pos END",
+        "SELECT @@read_only, CONCAT(@@hostname, ':', @@port), NULL",
+    ),
+}
+#: An unknown variable, one that is not global, and four ways to say no.
+_REFUSALS = frozenset({1193, 1238, 1044, 1142, 1143, 1227})
 
 
 def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
-    # Whole seconds are all the drivers take, and 0 would be for ever.
+    # The drivers take whole seconds, and 0 would be for ever.
     limit = max(1, math.ceil(seconds))
     options = connection.settings_dict["OPTIONS"]
     options["connect_timeout"] = limit
@@ -61,27 +253,32 @@ def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
 
 
 def probe(connection: BaseDatabaseWrapper) -> Sample:
-    is_mariadb = _is_mariadb(connection)
-    _, answer = ask(connection, _MARIADB if is_mariadb else _MYSQL, _unknown_or_forbidden)
-    read_only, server, mode, text = answer.row
-    position = None
-    if is_mariadb and mode:
-        position = position_of("mariadb", text)
-    elif not is_mariadb and mode in ("ON", "ON_PERMISSIVE"):
-        position = position_of("mysql", text)
+    engine = kind(connection)
+    answer = ask_first_known(
+        connection, _QUESTIONS[engine], lambda error: error.args[:1] and error.args[0] in _REFUSALS
+    )
+    read_only, server, text = answer.row
     is_writable = str(read_only) in ("0", "OFF")
-    return Sample(connection.alias, str(server), is_writable, position, answer.asked_at, answer.latency)
-
-
-def _unknown_or_forbidden(error: Exception) -> bool:
-    # An unknown variable (1193), one that is a session's or a server's only (1238), and four ways to say no.
-    return bool(error.args) and error.args[0] in (1193, 1238, 1044, 1142, 1143, 1227)
+    return Sample(connection.alias, server, is_writable, position_of(engine, text), answer.asked_at, answer.latency)
 
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     driver = connection.connection
-    if hasattr(driver, "fileno"):
-        return int(driver.fileno())
-    # PyMySQL
-    sock = getattr(driver, "_sock", None)
-    return None if sock is None else int(sock.fileno())
+    # PyMySQL has its socket, mysqlclient the socket's number.
+    sock = getattr(driver, "_sock", driver)
+    return int(sock.fileno()) if hasattr(sock, "fileno") else None
+
+
+# For replicant.backends
+
+
+def connection_parameters(parameters: dict[str, Any], database: Any) -> None:
+    """Add what the driver (Django's ``connection.Database``) must be told when it connects."""
+    if database.__name__ == "pymysql":
+        session_state.tell_pymysql(parameters)
+
+
+def adopt(connection: BaseDatabaseWrapper) -> None:
+    """Have a new connection object of Django's own engines compile INSERTs that a position comes back from."""
+    if connection.ops.compiler_module == _COMPILER:
+        connection.ops.compiler_module = "replicant.backends.mysql.compiler"

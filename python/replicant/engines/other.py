@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from django.db import OperationalError
 
+from replicant.engines.capture import UNKNOWN, Captured
 from replicant.engines.sample import Sample
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from replicant._core import Position
 
 
 def read_only_sql(read_only: bool) -> str | None:
@@ -24,6 +28,41 @@ def refused_as_read_only(error: DatabaseError) -> bool:
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     return None
+
+
+def is_gone(error: BaseException) -> bool:
+    return False
+
+
+def kind(connection: BaseDatabaseWrapper) -> None:
+    return None
+
+
+def prepare_capture(connection: BaseDatabaseWrapper) -> None:
+    pass
+
+
+def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:
+    return UNKNOWN
+
+
+def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
+    return False
+
+
+def ask_position(connection: BaseDatabaseWrapper) -> None:
+    return None
+
+
+def position(connection: BaseDatabaseWrapper) -> None:
+    return None
+
+
+def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) -> None:
+    return None
+
+
+# For the monitor
 
 
 def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
@@ -39,3 +78,18 @@ def probe(connection: BaseDatabaseWrapper) -> Sample:
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     return None
+
+
+# For replicant.backends
+
+
+def adopt(connection: BaseDatabaseWrapper) -> None:
+    pass
+
+
+def connection_parameters(parameters: dict[str, Any], database: Any) -> None:
+    pass
+
+
+def init_session(connection: BaseDatabaseWrapper, initialise: Callable[[], None]) -> None:
+    initialise()

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 from django.core import mail
 
-from replicant.engines.sample import Sample, ask, position_of
+from replicant._core import Position
+from replicant.engines.asking import ask, matched_nothing
+from replicant.engines.capture import UNKNOWN, Captured
+from replicant.engines.sample import Sample, ask_first_known
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+#: Where a connection keeps which tables act without a row; per session.
+_ATTRIBUTE = "_replicant_acting_tables"
+
+_IDENTIFIER = r'(?:"(?:[^"]|"")+"|[a-zA-Z_]\w*)'
+#: The table of an UPDATE or DELETE.
+_TARGET = re.compile(rf"\s*(?:UPDATE|DELETE\s+FROM)\s+(?:ONLY\s+)?({_IDENTIFIER}(?:\.{_IDENTIFIER})?)(?=\s)", re.I)
+
+_SHORT_HEADER, _LONG_HEADER = 24, 40
+_POLL_SECONDS = 0.001
 
 
 def read_only_sql(read_only: bool) -> str | None:
@@ -19,9 +34,8 @@ def read_only_sql(read_only: bool) -> str | None:
 
 
 def refused_as_read_only(error: DatabaseError) -> bool:
-    # read_only_sql_transaction; psycopg 3 and psycopg2 name the attribute differently.
-    cause = error.__cause__
-    return "25006" in (getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None))
+    # read_only_sql_transaction
+    return _sqlstate(error.__cause__) == "25006"
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
@@ -29,31 +43,172 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     return connection.connection is not None and connection.connection.info.transaction_status != 0
 
 
-#: In the order of preference: with a position; where the control file's functions are kept from this user, or the
-#: engine only resembles PostgreSQL, the role alone.
-#:
-#: A standby may not name a WAL file, so its timeline is the control file's: the later one of its last checkpoint's and
-#: of what recovery has flushed. Just after a promotion it may still name the timeline before, and the standby then
-#: counts as one that cannot be compared.
-_QUESTIONS = (
-    """
-    SELECT recovers, current_setting('transaction_read_only'),
-        CASE WHEN recovers THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text,
-        CASE WHEN recovers THEN (
-            SELECT greatest(timeline_id, min_recovery_end_timeline) FROM pg_control_checkpoint(), pg_control_recovery()
-        ) ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,
-        pg_size_bytes(current_setting('wal_segment_size')), current_setting('wal_block_size')::int,
-        (SELECT system_identifier FROM pg_control_system())::text,
-        coalesce(host(inet_server_addr()), ''), current_setting('port'), current_setting('cluster_name')
-    FROM (SELECT pg_is_in_recovery() AS recovers OFFSET 0) AS role
-    """,
-    """
-    SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), NULL, NULL, NULL, NULL, '',
-        coalesce(host(inet_server_addr()), ''), current_setting('port'), ''
-    """,
+def is_gone(error: BaseException) -> bool:
+    cause = error.__cause__ if error.__cause__ is not None else error
+    state = _sqlstate(cause)
+    if state is None:
+        # Libpq's own errors have none: it could not connect, or the connection has gone. Nor has misuse of the driver.
+        return type(cause).__name__ in ("OperationalError", "ConnectionTimeout", "InterfaceError")
+    return state.startswith("08") or state in ("57P01", "57P02", "57P03")
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    # psycopg 3 and psycopg2 name the attribute differently.
+    state: str | None = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    return state
+
+
+def kind(connection: BaseDatabaseWrapper) -> Literal["postgresql"]:
+    return "postgresql"
+
+
+# What was written
+
+
+def prepare_capture(connection: BaseDatabaseWrapper) -> None:
+    """Nothing to prepare: this server reports no positions in passing."""
+
+
+def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:
+    return UNKNOWN
+
+
+def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
+    # A rule, or a trigger of the whole statement, acts also where no row was found, and a view may hide a table that
+    # has one. Asked once per session and table: one that is made later is missed until the session ends. Functions of
+    # row-level security policies are taken not to write.
+    if not matched_nothing(cursor, sql, connection.vendor):
+        return False
+    target = _TARGET.match(sql)
+    if target is None:
+        return False
+    driver, acting = connection.__dict__.get(_ATTRIBUTE, (None, None))
+    if driver is not connection.connection:
+        acting = {}
+        connection.__dict__[_ATTRIBUTE] = connection.connection, acting
+    table = target[1]
+    if table not in acting:
+        acting[table] = ask(connection, _ACTS.format(table=table.replace("'", "''")))[0]
+    return not acting[table]
+
+
+_ACTS = """
+SELECT coalesce(bool_or(relkind NOT IN ('r', 'p')
+    OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal AND tgtype & 1 = 0)
+    OR EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_class = c.oid)), true)
+FROM pg_catalog.pg_class c WHERE oid = pg_catalog.to_regclass('{table}')
+"""
+
+
+def ask_position(connection: BaseDatabaseWrapper) -> Position | None:
+    return position(connection)
+
+
+# What has arrived
+
+# A timeline's number, as any user may read it: on a primary the first part of the name of the file it writes to. On a
+# standby the control file has it, which may be behind after a promotion: until the first restartpoint, or the first
+# flush of a page, and then the standby's positions cannot be compared with the new primary's. Whoever may read
+# statistics (pg_monitor) is told at once. A timeline ahead of what was replayed does no harm: its own positions all lie
+# beyond the place where it began.
+_TIMELINE = """
+CASE WHEN pg_is_in_recovery() THEN to_hex(greatest(
+    (SELECT timeline_id FROM pg_control_checkpoint()),
+    (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
+    (SELECT received_tli FROM pg_stat_wal_receiver)))
+ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END
+"""
+
+# Not pg_current_wal_lsn(): with asynchronous commit that is still behind when the commit returns.
+_LSN = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END"
+
+_SIZES = "current_setting('wal_block_size')::int, pg_size_bytes(current_setting('wal_segment_size'))"
+
+# One statement that asks again and again on the server. Its snapshot may hold replay up where rows are vacuumed away,
+# at most for as long as it waits. CASE keeps the order: first sleep, then look.
+_WAIT = """
+WITH RECURSIVE poll(lsn, until) AS (
+    SELECT {lsn}, clock_timestamp() + interval '{seconds:.6f} seconds'
+    UNION ALL
+    SELECT CASE WHEN pg_sleep(least({poll}, greatest(0, extract(epoch FROM until - clock_timestamp()))))::text
+        IS NOT NULL THEN {lsn} END, until
+    FROM poll WHERE lsn < '{target}' AND clock_timestamp() < until AND pg_is_in_recovery()
 )
-#: The sizes of a WAL page's header, at the start of a segment and elsewhere (SizeOfXLogLongPHD, SizeOfXLogShortPHD).
-_LONG_HEADER, _SHORT_HEADER = 40, 24
+SELECT pg_is_in_recovery(), max(lsn), {timeline}, {sizes} FROM poll
+"""
+
+
+def position(connection: BaseDatabaseWrapper) -> Position | None:
+    return _position(_ask(connection, f"SELECT pg_is_in_recovery(), {_LSN}, {_TIMELINE}, {_SIZES}"))
+
+
+def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) -> Position | None:
+    if position.kind != "postgresql":
+        return None
+    sql = _WAIT.format(
+        lsn=_LSN,
+        seconds=seconds,
+        poll=_POLL_SECONDS,
+        target=str(position).partition(":")[2],
+        timeline=_TIMELINE,
+        sizes=_SIZES,
+    )
+    reached = _position(_ask(connection, sql))
+    return reached if reached is not None and reached.contains(position) else None
+
+
+def _ask(connection: BaseDatabaseWrapper, sql: str) -> tuple[Any, ...]:
+    """Ask, and leave no transaction open that was not open before (the driver begins one if autocommit is off)."""
+    was_open = in_transaction(connection)
+    try:
+        return ask(connection, sql)
+    finally:
+        if not was_open and not connection.connection.closed and in_transaction(connection):
+            connection.connection.rollback()
+
+
+def _position(row: tuple[Any, ...]) -> Position | None:
+    in_recovery, lsn, timeline, block, segment = row
+    if lsn is None or timeline is None:
+        return None
+    if not in_recovery:
+        lsn = _text(_end_of_record(_number(lsn), block, segment))
+    return Position("postgresql", f"{int(timeline, 16)}:{lsn}")
+
+
+def _end_of_record(inserted: int, block: int, segment: int) -> int:
+    """Where the last record ends, given the insert position and the sizes of blocks and segments in bytes.
+
+    At the start of a block the insert position stands behind the block's header, and no standby replays up to there
+    until something more is written.
+    """
+    header = _LONG_HEADER if inserted % segment == _LONG_HEADER else _SHORT_HEADER
+    return inserted - header if inserted % block == header else inserted
+
+
+def _number(lsn: str) -> int:
+    high, _, low = lsn.partition("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def _text(number: int) -> str:
+    return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
+
+
+# For the monitor
+
+#: What is asked of a member: its position, whether it takes writes, which server it is. Members of a cluster share the
+#: system identifier; what tells them apart is where they are reached, and their name if they were given one.
+_WHERE = "coalesce(host(inet_server_addr()), ''), current_setting('port'), current_setting('cluster_name')"
+_QUESTIONS = (
+    f"SELECT pg_is_in_recovery(), {_LSN}, {_TIMELINE}, {_SIZES}, current_setting('transaction_read_only'), "
+    f"(SELECT system_identifier::text FROM pg_control_system()), {_WHERE}",
+    # Where the control file's functions are kept from this user, or the server only resembles PostgreSQL.
+    "SELECT pg_is_in_recovery(), NULL, NULL, NULL, NULL, current_setting('transaction_read_only'), "
+    "coalesce(host(inet_server_addr()), ''), current_setting('port')",
+)
+#: insufficient_privilege, undefined_function, undefined_object, undefined_table, feature_not_supported
+_REFUSALS = frozenset({"42501", "42883", "42704", "42P01", "0A000"})
 
 
 def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
@@ -63,46 +218,33 @@ def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
     # A pool is shared by all connections of an alias.
     settings["OPTIONS"].pop("pool", None)
     if hasattr(mail, "outbox"):
-        # Under Django's test runner, which cannot drop or copy a database that somebody is connected to. Positions are
-        # the server's, whatever the database.
+        # Under Django's test runner, which can neither drop nor copy a database that somebody is connected to. What is
+        # asked here is the server's, whatever the database.
         settings["NAME"] = "postgres"
 
 
 def probe(connection: BaseDatabaseWrapper) -> Sample:
-    _, answer = ask(connection, _QUESTIONS, _unknown_or_forbidden)
-    recovers, read_only, lsn, timeline, segment, page, *server = answer.row
-    position = None
-    if lsn is not None and timeline:
-        number = lsn_number(lsn)
-        if not recovers:
-            number = _end_of_record(number, page, segment)
-        position = position_of("postgresql", f"{timeline}:{number >> 32:X}/{number & 0xFFFFFFFF:X}")
+    answer = ask_first_known(connection, _QUESTIONS, lambda error: _sqlstate(error.__cause__) in _REFUSALS)
+    recovers, lsn, timeline, block, segment, read_only, *server = answer.row
     is_writable = not recovers and read_only == "off"
+    position = _position((recovers, lsn, timeline, block, segment))
     return Sample(connection.alias, " ".join(server), is_writable, position, answer.asked_at, answer.latency)
-
-
-def lsn_number(lsn: str) -> int:
-    """An LSN as the server prints it, in bytes since the beginning."""
-    high, _, low = lsn.partition("/")
-    return (int(high, 16) << 32) + int(low, 16)
-
-
-def _end_of_record(position: int, page: int, segment: int) -> int:
-    """Where the last record ends, given the insert position.
-
-    At the start of a page the insert position stands *behind* the page's header, up to which no standby replays until
-    something more is written.
-    """
-    header = _LONG_HEADER if position % segment == _LONG_HEADER else _SHORT_HEADER
-    return position - header if position % page == header else position
-
-
-def _unknown_or_forbidden(error: Exception) -> bool:
-    # insufficient_privilege, undefined_function, undefined_object, feature_not_supported
-    cause = error.__cause__
-    states = {getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None)}
-    return not states.isdisjoint({"42501", "42883", "42704", "0A000"})
 
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     return int(connection.connection.fileno())
+
+
+# For replicant.backends
+
+
+def adopt(connection: BaseDatabaseWrapper) -> None:
+    pass
+
+
+def connection_parameters(parameters: dict[str, Any], database: Any) -> None:
+    pass
+
+
+def init_session(connection: BaseDatabaseWrapper, initialise: Callable[[], None]) -> None:
+    initialise()

@@ -1,11 +1,13 @@
-"""What one look at a member found, and how an engine takes it: one question, one round trip."""
+"""What one look at a member found, and the one question it takes."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from replicant._core import Position
+from replicant.engines.asking import ask
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -38,50 +40,42 @@ class Sample(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A server's answer to a question: the row, when the question was sent, and how long the answer took."""
+    """A server's answer: the row, when the question was sent, and how long it took."""
 
     row: tuple[Any, ...]
     asked_at: int
     latency: float
 
 
-def ask(connection: BaseDatabaseWrapper, questions: tuple[str, ...], refused: Any) -> tuple[int, Answer]:
-    """Ask for one row, on the driver's own cursor; returns which of the ``questions`` was answered, too.
+def ask_first_known(
+    connection: BaseDatabaseWrapper,
+    questions: Sequence[str],
+    is_refusal: Callable[[Exception], object] = lambda error: False,
+) -> Answer:
+    """Ask for one row: the first of the ``questions`` that this server answers.
 
-    The later questions are simpler. Where a server has no such variable or function, or keeps it from this user, which
-    ``refused(error)`` tells, the next one is asked, and from then on at once: it stays one round trip.
+    The later ones are simpler. Where a server has no such variable or function, or keeps it from this user, which
+    ``is_refusal(error)`` tells, the next one is asked, and on this connection from then on at once.
 
-    Raises ``django.db.DatabaseError`` for everything else.
+    Raises Django's database errors for all else.
     """
     number = connection.__dict__.get(_ATTRIBUTE, 0)
     while True:
+        asked_at = time.monotonic_ns()
         try:
-            answer = _ask(connection, questions[number])
+            row = ask(connection, questions[number])
         except Exception as error:
-            if number + 1 == len(questions) or not refused(error):
+            if number + 1 == len(questions) or not is_refusal(error):
                 raise
             number += 1
             connection.__dict__[_ATTRIBUTE] = number
         else:
-            return number, answer
+            return Answer(row, asked_at, (time.monotonic_ns() - asked_at) / 1e9)
 
 
-def _ask(connection: BaseDatabaseWrapper, sql: str) -> Answer:
-    with connection.wrap_database_errors:
-        cursor = connection.connection.cursor()
-        try:
-            asked_at = time.monotonic_ns()
-            cursor.execute(sql)
-            row = cursor.fetchone()
-            answered_at = time.monotonic_ns()
-        finally:
-            cursor.close()
-    return Answer(tuple(row), asked_at, (answered_at - asked_at) / 1e9)
-
-
-def position_of(kind: str, text: str) -> Position | None:
-    """The position a server printed; None if it is more than can be handled, which leaves judging by time."""
+def position_of(kind: str, text: str | None) -> Position | None:
+    """The position a server printed; None if it printed none, or one beyond what the core takes."""
     try:
-        return Position(kind, text)
+        return None if text is None else Position(kind, text)
     except ValueError:
         return None

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from replicant.engines.sample import Sample, ask
+from django.db import OperationalError
+
+from replicant import _core
+from replicant.engines.capture import UNKNOWN, Captured
+from replicant.engines.sample import Sample, ask_first_known
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from replicant._core import Position
+
+#: Where a connection keeps how many rows its session had changed when it was last asked.
+_ATTRIBUTE = "_replicant_changes"
+_COUNTED = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"})
 
 
 def read_only_sql(read_only: bool) -> str | None:
@@ -26,6 +37,47 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     return connection.connection is not None and bool(connection.connection.in_transaction)
 
 
+def is_gone(error: BaseException) -> bool:
+    return False
+
+
+def kind(connection: BaseDatabaseWrapper) -> None:
+    return None
+
+
+def prepare_capture(connection: BaseDatabaseWrapper) -> None:
+    pass
+
+
+def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:
+    return UNKNOWN
+
+
+def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
+    # Counts rows, those that triggers and foreign keys change included, but not what happens to the schema.
+    driver = connection.connection
+    last_driver, before = connection.__dict__.get(_ATTRIBUTE, (None, 0))
+    connection.__dict__[_ATTRIBUTE] = driver, driver.total_changes
+    if _core.verb(sql, connection.vendor) not in _COUNTED or ";" in sql:
+        return False
+    return bool(driver.total_changes == (before if driver is last_driver else 0))
+
+
+def ask_position(connection: BaseDatabaseWrapper) -> None:
+    return None
+
+
+def position(connection: BaseDatabaseWrapper) -> None:
+    return None
+
+
+def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) -> None:
+    return None
+
+
+# For the monitor
+
+
 def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
     settings = connection.settings_dict
     settings["OPTIONS"]["timeout"] = seconds
@@ -37,13 +89,30 @@ def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
 
 
 def probe(connection: BaseDatabaseWrapper) -> Sample:
-    # Reads the file's header: a file that is gone, or is no database, does not answer. There are no positions.
-    _, answer = ask(connection, ("PRAGMA schema_version",), lambda error: False)
+    # Reads the file's header: a file that is no database does not answer, nor does one that is gone.
+    answer = ask_first_known(connection, ("PRAGMA schema_version",))
     with connection.wrap_database_errors:
         file = connection.connection.execute("PRAGMA database_list").fetchone()[2]
+    if file and not Path(file).exists():
+        raise OperationalError("unable to open database file")
     is_writable = not file or os.access(file, os.W_OK)
     return Sample(connection.alias, file, is_writable, None, answer.asked_at, answer.latency)
 
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     return None
+
+
+# For replicant.backends
+
+
+def adopt(connection: BaseDatabaseWrapper) -> None:
+    pass
+
+
+def connection_parameters(parameters: dict[str, Any], database: Any) -> None:
+    pass
+
+
+def init_session(connection: BaseDatabaseWrapper, initialise: Callable[[], None]) -> None:
+    initialise()

@@ -1,0 +1,11 @@
+"""MySQL and MariaDB."""
+
+from __future__ import annotations
+
+from django.db.backends.mysql import base
+
+from replicant.backends import ReplicantMixin
+
+
+class DatabaseWrapper(ReplicantMixin, base.DatabaseWrapper):
+    """Django's own, with what ``ReplicantMixin`` adds."""

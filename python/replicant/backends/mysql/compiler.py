@@ -1,0 +1,38 @@
+"""Django's compilers for MySQL and MariaDB, with one other way to insert a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.mysql import compiler
+from django.db.backends.mysql.compiler import SQLAggregateCompiler, SQLCompiler, SQLDeleteCompiler, SQLUpdateCompiler
+
+__all__ = ["SQLAggregateCompiler", "SQLCompiler", "SQLDeleteCompiler", "SQLInsertCompiler", "SQLUpdateCompiler"]
+
+
+class SQLInsertCompiler(compiler.SQLInsertCompiler):
+    """On MariaDB, takes a new row's number from the answer itself, as on MySQL, where nothing else is to be returned.
+
+    Django asks MariaDB for it by INSERT ... RETURNING. That ends in a result set, which in autocommit leaves the client
+    without the server's report of what was committed.
+    """
+
+    def execute_sql(self, returning_fields: Any = None) -> Any:
+        features = self.connection.features
+        if not features.can_return_columns_from_insert or not self._needs_its_number_only(returning_fields):
+            return super().execute_sql(returning_fields)
+        features.can_return_columns_from_insert = False
+        try:
+            return super().execute_sql(returning_fields)
+        finally:
+            features.can_return_columns_from_insert = True
+
+    def _needs_its_number_only(self, returning_fields: Any) -> bool:
+        opts = self.query.get_meta()
+        return (
+            self.connection.get_autocommit()
+            and len(self.query.objs) == 1
+            and self.query.on_conflict is None
+            and opts.auto_field is not None
+            and list(returning_fields or ()) == [opts.auto_field]
+        )

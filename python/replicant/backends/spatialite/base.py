@@ -1,0 +1,11 @@
+"""SQLite with SpatiaLite."""
+
+from __future__ import annotations
+
+from django.contrib.gis.db.backends.spatialite import base
+
+from replicant.backends import ReplicantMixin
+
+
+class DatabaseWrapper(ReplicantMixin, base.DatabaseWrapper):
+    """Django's own, with what ``ReplicantMixin`` adds."""

@@ -1,0 +1,11 @@
+"""SQLite."""
+
+from __future__ import annotations
+
+from django.db.backends.sqlite3 import base
+
+from replicant.backends import ReplicantMixin
+
+
+class DatabaseWrapper(ReplicantMixin, base.DatabaseWrapper):
+    """Django's own, with what ``ReplicantMixin`` adds."""

@@ -1,0 +1,39 @@
+"""Questions to a server that neither the user's query log nor our own tracker sees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from replicant import _core
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+def ask(connection: BaseDatabaseWrapper, sql: str) -> tuple[Any, ...]:
+    """Send one statement on the driver's own cursor and return the first row of its answer.
+
+    Raises Django's database errors, ``OperationalError`` if the connection is lost.
+    """
+    with connection.wrap_database_errors:
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(sql)
+            row: tuple[Any, ...] = cursor.fetchone()
+        finally:
+            cursor.close()
+    return row
+
+
+def matched_nothing(cursor: Any, sql: str, vendor: str) -> bool:
+    """Whether ``sql``, just executed on ``cursor``, is one plain UPDATE or DELETE that found no row.
+
+    Plain: it calls nothing but the servers' own harmless functions, and changes nothing else in passing (a CTE).
+    """
+    if cursor.rowcount != 0 or ";" in sql:
+        return False
+    text = sql.lstrip()
+    if text[:6].upper() not in ("UPDATE", "DELETE"):
+        return False
+    # What follows the verb, read as a query is read: anything that may write on its own is found there.
+    return not _core.analyse(f"SELECT {text[6:]}", vendor) & _core.WRITES
