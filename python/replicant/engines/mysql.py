@@ -227,15 +227,20 @@ def _position(engine: str, text: str | bytes | None) -> Position | None:
 #: servers and proxies that only speak the protocol.
 _QUESTIONS = {
     "mysql": (
-        "SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only OR @@GLOBAL.innodb_read_only, @@server_uuid, "
-        f"{_APPLIED['mysql']}",
+        f"""
+        SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only OR @@GLOBAL.innodb_read_only, @@server_uuid,
+            {_APPLIED["mysql"]}
+        """,
         "SELECT @@read_only, CONCAT(@@hostname, ':', @@port), NULL",
     ),
     # A read-only server's own transactions are none of its source's: whoever asked whether it has the source's would
     # be told of them. One that is written to without a binary log counts nothing.
     "mariadb": (
-        "SELECT @@GLOBAL.read_only, CONCAT(@@server_id, '@', @@hostname, ':', @@port), CASE "
-        "WHEN @@GLOBAL.read_only THEN @@GLOBAL.gtid_slave_pos WHEN @@GLOBAL.log_bin THEN @@GLOBAL.gtid_current_pos END",
+        """
+        SELECT @@GLOBAL.read_only, CONCAT(@@server_id, '@', @@hostname, ':', @@port),
+            CASE WHEN @@GLOBAL.read_only THEN @@GLOBAL.gtid_slave_pos
+                WHEN @@GLOBAL.log_bin THEN @@GLOBAL.gtid_current_pos END
+        """,
         "SELECT @@read_only, CONCAT(@@hostname, ':', @@port), NULL",
     ),
 }
@@ -248,7 +253,7 @@ def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
     limit = max(1, math.ceil(seconds))
     options = connection.settings_dict["OPTIONS"]
     options["connect_timeout"] = limit
-    if connection.Database.__name__ in ("MySQLdb", "pymysql"):
+    if connection.Database.__name__ in ("MySQLdb", "pymysql"):  # type: ignore[attr-defined]
         options["read_timeout"] = options["write_timeout"] = limit
 
 
@@ -260,6 +265,10 @@ def probe(connection: BaseDatabaseWrapper) -> Sample:
     read_only, server, text = answer.row
     is_writable = str(read_only) in ("0", "OFF")
     return Sample(connection.alias, server, is_writable, position_of(engine, text), answer.asked_at, answer.latency)
+
+
+def _is_refusal(error: Exception) -> bool:
+    return bool(error.args) and error.args[0] in _REFUSALS
 
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:

@@ -199,13 +199,17 @@ def _text(number: int) -> str:
 
 #: What is asked of a member: its position, whether it takes writes, which server it is. Members of a cluster share the
 #: system identifier; what tells them apart is where they are reached, and their name if they were given one.
-_WHERE = "coalesce(host(inet_server_addr()), ''), current_setting('port'), current_setting('cluster_name')"
 _QUESTIONS = (
-    f"SELECT pg_is_in_recovery(), {_LSN}, {_TIMELINE}, {_SIZES}, current_setting('transaction_read_only'), "
-    f"(SELECT system_identifier::text FROM pg_control_system()), {_WHERE}",
+    f"""
+    SELECT pg_is_in_recovery(), {_LSN}, {_TIMELINE}, {_SIZES}, current_setting('transaction_read_only'),
+        (SELECT system_identifier::text FROM pg_control_system()),
+        coalesce(host(inet_server_addr()), ''), current_setting('port'), current_setting('cluster_name')
+    """,
     # Where the control file's functions are kept from this user, or the server only resembles PostgreSQL.
-    "SELECT pg_is_in_recovery(), NULL, NULL, NULL, NULL, current_setting('transaction_read_only'), "
-    "coalesce(host(inet_server_addr()), ''), current_setting('port')",
+    """
+    SELECT pg_is_in_recovery(), NULL, NULL, NULL, NULL, current_setting('transaction_read_only'),
+        coalesce(host(inet_server_addr()), ''), current_setting('port')
+    """,
 )
 #: insufficient_privilege, undefined_function, undefined_object, undefined_table, feature_not_supported
 _REFUSALS = frozenset({"42501", "42883", "42704", "42P01", "0A000"})
