@@ -252,13 +252,12 @@ class _Prober:
 class _Watch:
     """Watches one cluster, on a thread of its own."""
 
-    def __init__(self, cluster: conf.Cluster, interval: float, consumer: Consumer) -> None:
+    def __init__(self, cluster: conf.Cluster, interval: float) -> None:
+        self.name = cluster.primary
         self.latest: dict[str, Sample] = {}
         self.ended = False
-        self._name = cluster.primary
         self._interval = interval
         self._timeout = min(max(interval * _TIMEOUT_INTERVALS, _TIMEOUT[0]), _TIMEOUT[1])
-        self._consumer = consumer
         self._members = {alias: _settings_of(alias) for alias in (cluster.primary, *dict(cluster.replicas))}
         self._file_name = self._name_of_file()
         self._probers: list[_Prober] = []
@@ -271,6 +270,10 @@ class _Watch:
         self._answered = _Bell()
         self._end = _Bell()
         _start_thread(self._run, f"replicant-monitor-{cluster.primary}")
+
+    @property
+    def is_probing(self) -> bool:
+        return bool(self._probers)
 
     def wake(self) -> None:
         """Have the next cycle begin soon. Does not wait."""
@@ -299,7 +302,7 @@ class _Watch:
             # Others would see in the name what it was made of.
             return None
         key = secret if isinstance(secret, bytes) else str(secret).encode()
-        return name_of(key, [self._name, self._interval, self._members])
+        return name_of(key, [self.name, self._interval, self._members])
 
     # On the thread.
 
@@ -310,7 +313,7 @@ class _Watch:
                 try:
                     pause = self._cycle()
                 except Exception:
-                    logger.exception("The monitor of %r failed, and goes on.", self._name)
+                    logger.exception("The monitor of %r failed, and goes on.", self.name)
                     pause = self._interval
                 # Drawn once for a cycle.
                 self._rest(begun + pause * random.uniform(1 - _JITTER, 1 + _JITTER))
@@ -328,7 +331,7 @@ class _Watch:
         self.latest.update((sample.alias, sample) for sample in found)
         self._publish()
         if found and not self._stopping:
-            self._consumer(found)
+            consumer(found)
         return pause
 
     def _rest(self, until: float) -> None:
@@ -445,6 +448,13 @@ def _settings_of(alias: str) -> dict[str, Any]:
     return {**member, **probe, "OPTIONS": options}
 
 
+def _ignore(samples: Sequence[Sample]) -> None:
+    pass
+
+
+consumer: Consumer = _ignore
+"""Where new samples go."""
+
 _watches: list[_Watch] = []
 #: Those that were told to end and had not ended yet.
 _ending: list[_Watch] = []
@@ -452,7 +462,7 @@ _ending: list[_Watch] = []
 _changing = _allocate_lock()
 
 
-def start(consumer: Consumer | None = None) -> None:
+def start() -> None:
     """Watch the clusters that are in force, in place of those that were watched before.
 
     Called by the first routed read of a process, and of a configuration. Waits for nothing, and raises nothing.
@@ -464,7 +474,7 @@ def start(consumer: Consumer | None = None) -> None:
         _end_all()
         for cluster in conf.in_force():
             if cluster.probe is not None and cluster.replicas:
-                _watches.append(_Watch(cluster, cluster.probe, consumer or _ignore))
+                _watches.append(_Watch(cluster, cluster.probe))
     except Exception:
         # No thread can be had, at the end of the interpreter for one; reads go on without.
         logger.exception("The monitor could not be started.")
@@ -497,15 +507,16 @@ def latest() -> dict[str, Sample]:
     return {alias: sample for watch in list(_watches) for alias, sample in list(watch.latest.items())}
 
 
+def probing() -> list[str]:
+    """The clusters whose members this process asks itself, by the aliases of their primaries."""
+    return [watch.name for watch in list(_watches) if watch.is_probing]
+
+
 def _end_all() -> None:
     for watch in _watches:
         watch.stop()
     _ending[:] = [watch for watch in (*_ending, *_watches) if not watch.ended]
     _watches.clear()
-
-
-def _ignore(samples: Sequence[Sample]) -> None:
-    pass
 
 
 def _before_fork() -> None:

@@ -198,7 +198,7 @@ def _sharing() -> Iterator[None]:
 def _open(name: str) -> tuple[int, int]:
     """Open this user's own folder, in memory where there is such a thing, and the file in it."""
     failure: OSError = FileNotFoundError("no folder for temporary files")
-    for base in (Path("/dev/shm"), Path(tempfile.gettempdir())):
+    for base in _bases():
         try:
             folder = _private_folder(base / f"replicant-{os.geteuid()}")
             try:
@@ -209,6 +209,10 @@ def _open(name: str) -> tuple[int, int]:
         except OSError as error:
             failure = error
     raise failure
+
+
+def _bases() -> tuple[Path, ...]:
+    return Path("/dev/shm"), Path(tempfile.gettempdir())
 
 
 def _private_folder(path: Path) -> int:
