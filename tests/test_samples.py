@@ -354,7 +354,9 @@ def test_the_name_is_the_same_for_the_same_thing_and_tells_nothing():
 
 
 def test_a_name_does_not_depend_on_the_process():
-    script = "from replicant.samples import name_of; print(name_of(b'k', {'a': {'x', 'y', 'z'}, 'f': name_of, 'n': None}))"
+    script = (
+        "from replicant.samples import name_of; print(name_of(b'k', {'a': {'x', 'y', 'z'}, 'f': name_of, 'n': None}))"
+    )
     names = {
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout
         for _ in range(3)

@@ -25,6 +25,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -109,17 +110,19 @@ class _Prober:
 
     def __init__(self, alias: str, settings: Mapping[str, Any], timeout: float, answered: _Bell) -> None:
         self.alias = alias
-        self.timeout = timeout
-        self.sample: Sample | None = None
-        """What the last look found, until it is taken."""
         self.is_late = False
-        """Whether the last look took longer than a cycle waits."""
+        """Whether it was still silent when a cycle had waited long enough."""
         self.ended = False
         self._settings = settings
+        self._timeout = timeout
         self._answered = answered
         self._asked = _Bell()
-        self._asked_at: int | None = None
+        self._asked_at = 0
+        self._is_busy = False
+        #: When it was asked what it has not answered since, over however many attempts.
+        self._silent_since: int | None = None
         self._given_up = False
+        self._answer: Sample | None = None
         self._stopping = False
         self._connection: BaseDatabaseWrapper | None = None
         self._connected_at = 0.0
@@ -130,35 +133,43 @@ class _Prober:
 
     @property
     def is_busy(self) -> bool:
-        return self._asked_at is not None
+        return self._is_busy
 
     def ask(self) -> None:
         """Have the member looked at, unless it still is. Does not wait."""
-        if self._asked_at is None:
+        if not self._is_busy:
             self._given_up = False
             self._asked_at = time.monotonic_ns()
+            self._silent_since = self._silent_since or self._asked_at
+            self._is_busy = True
             self._asked.ring()
 
-    def give_up(self) -> Sample | None:
-        """What is to be said of a member that has not answered in time; None while it still has time, or nothing to do.
-
-        After the first time, at each call: it was asked again, as it were, and has not answered.
-        """
-        asked_at = self._asked_at
-        if asked_at is None or time.monotonic_ns() - asked_at < self.timeout * 1e9:
-            return None
-        self._given_up = True
-        self._hang_up()
-        return Sample.of_failure(self.alias, asked_at, f"no answer within {self.timeout:g} s")
-
     def take(self) -> Sample | None:
-        sample, self.sample = self.sample, None
-        return sample
+        """What was found since this was last called: an answer, or that there is none.
+
+        None while the member still has time. After that each call finds that it is silent, until it answers.
+        """
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            self._silent_since = None
+            self.is_late = False
+            return answer
+        now = time.monotonic_ns()
+        if self._is_busy and now - self._asked_at >= self._timeout * 1e9:
+            # Whatever comes of this attempt comes too late: a member that times out is not to be taken for sound.
+            self._given_up = True
+            self._hang_up()
+        self.is_late = True
+        if self._silent_since is None or now - self._silent_since < self._timeout * 1e9:
+            return None
+        silence = (now - self._silent_since) / 1e9
+        error = f"no answer within {self._timeout:g} s"
+        return Sample(self.alias, "", False, None, self._asked_at, silence, error)
 
     def stop(self) -> None:
         """Have the thread end. Does not wait."""
         self._stopping = True
-        if self._asked_at is not None:
+        if self._is_busy:
             self._hang_up()
         self._asked.ring()
 
@@ -188,10 +199,12 @@ class _Prober:
             sample = self._asked_twice()
         except Exception as error:  # also what an engine of somebody else's raises
             self._disconnect()
-            sample = Sample.of_failure(self.alias, asked_at, self._described(error))
+            seconds = (time.monotonic_ns() - asked_at) / 1e9
+            sample = Sample(self.alias, "", False, None, asked_at, seconds, self._described(error))
+            _drop_frames(error)
         if not self._given_up:
-            self.sample = sample
-        self._asked_at = None
+            self._answer = sample
+        self._is_busy = False
         self._answered.ring()
 
     def _asked_twice(self) -> Sample:
@@ -217,7 +230,7 @@ class _Prober:
         copied = {**self._settings, "OPTIONS": dict(self._settings.get("OPTIONS") or {})}
         connection: BaseDatabaseWrapper = backend.DatabaseWrapper(copied, self.alias)
         engine = engine_of(connection)
-        engine.prepare_probe(connection, self.timeout)
+        engine.prepare_probe(connection, self._timeout)
         with connection.wrap_database_errors:
             connection.connection = connection.get_new_connection(connection.get_connection_params())
             self._connection = connection
@@ -247,6 +260,18 @@ class _Prober:
                 if key.lower() in ("password", "passwd") and value:
                     text = text.replace(str(value), "***")
         return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH]
+
+
+def _drop_frames(error: BaseException) -> None:
+    """Let go of what the frames of an error hold.
+
+    Where connecting takes too long, psycopg leaves its unfinished connection there, with a socket, in a cycle of
+    references that only a collection of garbage would end.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__
 
 
 class _Watch:
@@ -419,13 +444,7 @@ class _Watch:
         # Those that were late the last time are not waited for; what they answer is passed on by the next cycle.
         punctual = [prober for prober in self._probers if not prober.is_late]
         self._wait(lambda: not any(prober.is_busy for prober in punctual), self._interval * _PATIENCE)
-        found = []
-        for prober in self._probers:
-            sample = prober.take() or prober.give_up()
-            prober.is_late = prober.is_busy
-            if sample is not None:
-                found.append(sample)
-        return found
+        return [sample for prober in self._probers if (sample := prober.take()) is not None]
 
     def _dismiss(self, seconds: float) -> None:
         """Have the probers end, and wait up to so many seconds for them to close their connections."""

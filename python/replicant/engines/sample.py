@@ -33,11 +33,6 @@ class Sample(NamedTuple):
     error: str | None = None
     """Why there was none."""
 
-    @classmethod
-    def of_failure(cls, alias: str, asked_at: int, error: str) -> Sample:
-        """The sample of a member that did not answer."""
-        return cls(alias, "", False, None, asked_at, (time.monotonic_ns() - asked_at) / 1e9, error)
-
 
 class Answer(NamedTuple):
     """A server's answer: the row, when the question was sent, and how long it took."""
