@@ -26,7 +26,7 @@ from replicant.tracing import record_queries
 from tests.app.models import Item
 from tests.databases import sqlite, use_databases
 from tests.monitoring import ALIASES, PROBER, REPOSITORY, environment, sessions, shared_file, use_prober, watching
-from tests.servers import Cluster, Node
+from tests.servers import Cluster
 from tests.servers.machine import wait_until
 
 SECONDS = 20.0
@@ -389,11 +389,11 @@ def environ(probed: Cluster) -> dict[str, str]:
     return environment(dict(connections.settings), 0.05)
 
 
-def run(script: str, environ: dict[str, str], code: int = 0) -> tuple[str, float]:
+def run(script: str, environ: dict[str, str], code: int = 0, before: str = "") -> tuple[str, float]:
     """Run a script that has set up Django; returns what it printed, and how many seconds its end took."""
     # The last thing a script says is when it ended.
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", f"{SETUP}{script}\nprint(time.monotonic())"],
+        [sys.executable, "-X", "dev", "-W", "error", "-c", f"{before}{SETUP}{script}\nprint(time.monotonic())"],
         env=environ, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     ended_at = time.monotonic()
@@ -425,6 +425,13 @@ print(monitor._watches[0]._file_name)
 """
 
 
+SUSPEND = """
+import signal
+from tests.servers.machine import signal_tree
+signal_tree({pid}, signal.SIGSTOP)
+"""
+
+
 @functools.cache
 def without(engine: str) -> float:
     """How many seconds the end of a script takes that reads once, with no monitor."""
@@ -446,12 +453,7 @@ def test_a_script_that_ends_leaves_no_file(environ: dict[str, str]):
 
 @pytest.mark.parametrize("ready", ["", WAIT])
 def test_a_script_ends_as_fast_with_a_member_that_hangs(environ: dict[str, str], probed: Cluster, ready: str):
-    suspend = f"""
-import signal
-for pid in {[probed.replicas[1].pid, *children(probed.replicas[1])]}:
-    os.kill(pid, signal.SIGSTOP)
-time.sleep(0.2)
-"""
+    suspend = SUSPEND.format(pid=probed.replicas[1].pid) + "time.sleep(0.2)"
     taken = []
     for _ in range(2):
         try:
@@ -459,12 +461,6 @@ time.sleep(0.2)
         finally:
             probed.replicas[1].resume()
     assert min(taken) < without(probed.engine) + 0.3
-
-
-def children(node: Node) -> list[int]:
-    from tests.servers.machine import children
-
-    return children(node.pid)
 
 
 def test_sys_exit_in_a_thread_and_an_interrupt_end_it_all_the_same(environ: dict[str, str]):
@@ -481,6 +477,26 @@ thread.join()
     interrupted = READ + WAIT + "import signal\nprint(time.monotonic(), flush=True)\nsignal.raise_signal(signal.SIGINT)"
     _, seconds = run(interrupted, environ, code=-signal.SIGINT)
     assert seconds < 5
+
+
+TEST_RUN = """
+from django.test.utils import setup_databases, setup_test_environment, teardown_databases
+setup_test_environment()
+databases = setup_databases(verbosity=0, interactive=False)
+Item.objects.using("default").count()
+with use_replica(stale_ok=True):
+    Item.objects.count()
+while len(monitor.latest()) < 3:
+    time.sleep(0.001)
+print([sample.error for sample in monitor.latest().values() if sample.error])
+teardown_databases(databases, verbosity=0)
+monitor.stop()
+"""
+
+
+def test_djangos_test_runner_can_drop_its_databases(servers: Cluster):
+    output, _ = run(TEST_RUN, environment(dict(connections.settings), 0.05))
+    assert output == "[]"
 
 
 FORKS = """
@@ -538,6 +554,43 @@ print(pid, threading.active_count())
         assert not shared_file(name).exists()
     finally:
         os.kill(int(child), signal.SIGKILL)
+
+
+GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+"""
+TICKS = """
+latest = longest = 0
+def tick():
+    global latest, longest
+    while True:
+        now = time.monotonic()
+        longest = max(longest, now - (latest or now))
+        latest = now
+        time.sleep(0.01)
+import gevent
+ticking = gevent.spawn(tick)
+suspended_at = time.monotonic_ns()
+while not any(sample.error and sample.asked_at > suspended_at for sample in monitor.latest().values()):
+    time.sleep(0.01)
+until = time.monotonic() + 3
+while time.monotonic() < until:
+    time.sleep(0.01)
+print(longest)
+ticking.kill()
+connections.close_all()
+"""
+
+
+def test_under_gevent_a_member_that_hangs_stops_no_greenlet(environ: dict[str, str], probed: Cluster):
+    suspend = SUSPEND.format(pid=probed.replicas[1].pid)
+    try:
+        longest, _ = run(READ + WAIT + suspend + TICKS, environ, before=GREENLETS)
+    finally:
+        probed.replicas[1].resume()
+    # A driver in C would hold them for a second and more, again and again.
+    assert float(longest) < 0.5
 
 
 def test_a_stuck_prober_is_not_waited_for(environ: dict[str, str], probed: Cluster, heard: Heard):

@@ -7,13 +7,14 @@ from pathlib import Path
 from celery import Celery
 
 
-def queue_in(folder: Path) -> Celery:
-    app = Celery("tests.workers.tasks", broker="filesystem://")
-    for name in ("queue", "control"):
+def queue_in(folder: Path, outgoing: str = "queue") -> Celery:
+    """What sends should name another folder: a message in the queue may be read before it is written to its end."""
+    app = Celery("tests.workers.tasks", broker="filesystem://localhost")
+    for name in ("queue", "control", outgoing):
         (folder / name).mkdir(exist_ok=True)
     app.conf.broker_transport_options = {
         "data_folder_in": str(folder / "queue"),
-        "data_folder_out": str(folder / "queue"),
+        "data_folder_out": str(folder / outgoing),
         "control_folder": str(folder / "control"),
         "polling_interval": 0.01,
     }

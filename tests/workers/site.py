@@ -48,12 +48,13 @@ def read() -> dict[str, Any]:
     began = began or time.monotonic_ns()
     Item.objects.count()
     connections.close_all()
+    watched = monitor._watches
     return {
         "pid": os.getpid(),
         "began": began,
         "heard": list(heard),
         "probes": monitor.probing(),
-        "file": monitor._watches[0]._file_name,
+        "file": watched[0]._file_name if watched else None,
     }
 
 
@@ -62,7 +63,5 @@ def report(request: HttpRequest) -> JsonResponse:
 
 
 urlpatterns = [path("", report)]
-# Also in the process that loads this before it forks.
-read()
 wsgi = get_wsgi_application()
 asgi = get_asgi_application()

@@ -11,6 +11,8 @@ from tests.workers.broker import queue_in
 
 folder = Path(os.environ["REPLICANT_TEST_FOLDER"])
 app = queue_in(folder)
+# Also in the process that forks the workers.
+site.read()
 
 
 @app.task(name="report")
