@@ -28,6 +28,8 @@ __all__ = [
     "generation",
     "in_transaction",
     "invalidate",
+    "load_mysql_client",
+    "mysql_session_state",
     "opened_beside_a_loop",
     "optimised",
     "public_lookup",
@@ -240,4 +242,16 @@ def analyse(sql: str, vendor: str) -> int:
     ``AT_ONCE``: what it wrote may be committed at once, even inside a transaction. ``BEGINS``: a transaction is open
     after it. ``COMMITS`` and ``ROLLS_BACK``: it ends one. ``AUTOCOMMIT_OFF`` and ``AUTOCOMMIT_ON``: it sets the
     server's own autocommit.
+    """
+
+def load_mysql_client(path: str) -> bool:
+    """Find the functions of the client library that mysqlclient was linked with, through its extension at ``path``,
+    which must be loaded; whether all are there."""
+
+def mysql_session_state(connection: Any, variable: bytes | None = None) -> bytes | None:
+    """What the last answer on mysqlclient's ``connection`` reported: the GTIDs of what it committed, or the new value
+    of the ``variable`` named. Empty if it reported nothing; None if it cannot be told: the answer was an error, a
+    result set, or the first of several.
+
+    Raises the driver's error if the connection is closed, ``RuntimeError`` unless ``load_mysql_client`` has succeeded.
     """

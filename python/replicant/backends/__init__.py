@@ -1,8 +1,8 @@
 """Database engines that add what only a backend can do: `"ENGINE": "replicant.backends.mysql"`.
 
-``mysql`` (also for MariaDB), ``postgresql`` and ``sqlite3`` stand on Django's own engines of these names, ``mysql_gis``,
-``postgis`` and ``spatialite`` on those of ``django.contrib.gis``. For any other engine that derives from one of Django's,
-put the mixin first::
+``mysql`` (also for MariaDB), ``postgresql`` and ``sqlite3`` stand on Django's own engines of these names,
+``mysql_gis``, ``postgis`` and ``spatialite`` on those of ``django.contrib.gis``. For any other engine that derives from
+one of Django's, put the mixin first::
 
     class DatabaseWrapper(ReplicantMixin, theirs.DatabaseWrapper): ...
 """
@@ -35,7 +35,7 @@ class ReplicantMixin(_Base):
 
     def get_connection_params(self) -> dict[str, Any]:
         parameters: dict[str, Any] = super().get_connection_params()
-        engine_of(self).connection_parameters(parameters, self.Database)
+        engine_of(self).connection_parameters(parameters, getattr(self, "Database", None))
         return parameters
 
     def init_connection_state(self) -> None:

@@ -52,7 +52,10 @@ class Engine(Protocol):
 
     def captured(self, connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:
         """What was published by the statement in autocommit, or by the COMMIT, that was the last thing sent: without a
-        question, and never an error. ``many``: the statement was sent by ``executemany``.
+        question, and never an error.
+
+        To be called at once, before the cursor is closed or anything else is sent: Django's ``atomic`` sends a SET
+        after its COMMIT. ``many``: the statement was sent by ``executemany``.
         """
 
     def changed_nothing(self, connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:

@@ -53,10 +53,9 @@ def is_gone(error: BaseException) -> bool:
 def kind(connection: BaseDatabaseWrapper) -> Literal["mysql", "mariadb"]:
     # Django asks the server, once; every driver was told at the handshake.
     told = getattr(connection.connection, "get_server_info", None)
-    is_mariadb = (
-        "mariadb" in str(told()).lower() if told is not None else getattr(connection, "mysql_is_mariadb", False)
-    )
-    return "mariadb" if is_mariadb else "mysql"
+    if told is not None:
+        return "mariadb" if "mariadb" in str(told()).lower() else "mysql"
+    return "mariadb" if getattr(connection, "mysql_is_mariadb", False) else "mysql"
 
 
 # What was written
@@ -104,30 +103,39 @@ def _prepare(connection: BaseDatabaseWrapper, assignments: list[str]) -> None:
         else:
             # The answer to that very statement says whether all of it works: server, library and reader.
             variable, expected = _ECHO[engine]
-            if expected not in (reader(variable) or b""):
+            reported = reader(variable) or b""
+            if not any(each in reported for each in expected):
                 reader = None
             assignments = []
     if assignments:
         _set(connection, assignments)
-    connection.__dict__[_ATTRIBUTE] = _Session(driver, engine, reader)
+    setattr(connection, _ATTRIBUTE, _Session(driver, engine, reader))
 
 
 # What was tracked before stays so. A server that gives its transactions no GTID is asked to report none, and says so:
 # an empty report would be taken for "nothing was committed".
+_TRACKED = "@@SESSION.session_track_system_variables"
+_TRACK = "SESSION session_track_system_variables ="
+#: To MySQL a name that stands there twice is an error, to MariaDB one beside the "*" for all of them.
+_TRACKS_ALREADY = {
+    "mysql": f"{_TRACKED} = '*' OR FIND_IN_SET('session_track_gtids', {_TRACKED})",
+    "mariadb": f"{_TRACKED} = '*' AND @@GLOBAL.log_bin",
+}
+_AND = f"CONCAT_WS(',', NULLIF({_TRACKED}, '')"
+_MARIADB_NAMES = "'session_track_system_variables', IF(@@GLOBAL.log_bin, 'last_gtid', NULL)"
 _REPORTS = {
     "mysql": [
-        "SESSION session_track_system_variables = "
-        "CONCAT_WS(',', NULLIF(@@session_track_system_variables, ''), 'session_track_gtids')",
+        f"{_TRACK} IF({_TRACKS_ALREADY['mysql']}, {_TRACKED}, {_AND}, 'session_track_gtids'))",
         "SESSION session_track_gtids = IF(@@GLOBAL.gtid_mode LIKE 'ON%' AND @@GLOBAL.log_bin, 'OWN_GTID', 'OFF')",
     ],
     "mariadb": [
-        "SESSION session_track_system_variables = CONCAT_WS(',', NULLIF(@@session_track_system_variables, ''), "
-        "'session_track_system_variables', IF(@@GLOBAL.log_bin, 'last_gtid', NULL))"
+        f"{_TRACK} IF({_TRACKS_ALREADY['mariadb']}, {_TRACKED}, {_AND}, {_MARIADB_NAMES}))",
     ],
 }
+#: What the answer to that statement must report: a variable, and what is in its value.
 _ECHO = {
-    "mysql": (b"session_track_gtids", b"OWN_GTID"),
-    "mariadb": (b"session_track_system_variables", b"last_gtid"),
+    "mysql": (b"session_track_gtids", (b"OWN_GTID",)),
+    "mariadb": (b"session_track_system_variables", (b"last_gtid", b"*")),
 }
 
 
@@ -141,12 +149,12 @@ def _set(connection: BaseDatabaseWrapper, assignments: list[str]) -> None:
 
 
 def _session(connection: BaseDatabaseWrapper) -> _Session | None:
-    session: _Session | None = connection.__dict__.get(_ATTRIBUTE)
+    session: _Session | None = getattr(connection, _ATTRIBUTE, None)
     return session if session is not None and session.driver is connection.connection else None
 
 
 def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:
-    session: _Session | None = connection.__dict__.get(_ATTRIBUTE)
+    session: _Session | None = getattr(connection, _ATTRIBUTE, None)
     # Several statements have several answers, of which only the last is still there.
     if session is None or session.read is None or session.driver is not connection.connection or many:
         return UNKNOWN
@@ -283,7 +291,7 @@ def socket_of(connection: BaseDatabaseWrapper) -> int | None:
 
 def connection_parameters(parameters: dict[str, Any], database: Any) -> None:
     """Add what the driver (Django's ``connection.Database``) must be told when it connects."""
-    if database.__name__ == "pymysql":
+    if getattr(database, "__name__", "") == "pymysql":
         session_state.tell_pymysql(parameters)
 
 

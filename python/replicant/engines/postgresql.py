@@ -82,10 +82,10 @@ def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> b
     target = _TARGET.match(sql)
     if target is None:
         return False
-    driver, acting = connection.__dict__.get(_ATTRIBUTE, (None, None))
-    if driver is not connection.connection:
-        acting = {}
-        connection.__dict__[_ATTRIBUTE] = connection.connection, acting
+    driver, known = getattr(connection, _ATTRIBUTE, (None, None))
+    acting: dict[str, bool] = known if known is not None and driver is connection.connection else {}
+    if acting is not known:
+        setattr(connection, _ATTRIBUTE, (connection.connection, acting))
     table = target[1]
     if table not in acting:
         acting[table] = ask(connection, _ACTS.format(table=table.replace("'", "''")))[0]

@@ -55,12 +55,17 @@ def _keeps_packets(driver: Any) -> bool:
         return False
     if not all(hasattr(driver, name) for name in ("_execute_command", "_read_ok_packet", "_result", "open")):
         return False
-    driver.__class__ = _keeping_class(type(driver))
+    base = type(driver)
+    if base not in _keeping_classes:
+        _keeping_classes[base] = _keeping_class(base)
+    driver.__class__ = _keeping_classes[base]
     driver.replicant_packet = None
     return True
 
 
-@functools.cache
+_keeping_classes: dict[type[Any], type[Any]] = {}
+
+
 def _keeping_class(base: type[Any]) -> type[Any]:
     class Connection(base):  # type: ignore[misc]
         """PyMySQL's connection; ``commit()`` alone would throw away what the server answered."""

@@ -56,8 +56,8 @@ def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured
 def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
     # Counts rows, those that triggers and foreign keys change included, but not what happens to the schema.
     driver = connection.connection
-    last_driver, before = connection.__dict__.get(_ATTRIBUTE, (None, 0))
-    connection.__dict__[_ATTRIBUTE] = driver, driver.total_changes
+    last_driver, before = getattr(connection, _ATTRIBUTE, (None, 0))
+    setattr(connection, _ATTRIBUTE, (driver, driver.total_changes))
     if _core.verb(sql, connection.vendor) not in _COUNTED or ";" in sql:
         return False
     return bool(driver.total_changes == (before if driver is last_driver else 0))

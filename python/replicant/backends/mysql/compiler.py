@@ -17,7 +17,7 @@ class SQLInsertCompiler(compiler.SQLInsertCompiler):
     without the server's report of what was committed.
     """
 
-    def execute_sql(self, returning_fields: Any = None) -> Any:
+    def execute_sql(self, returning_fields: Any = None) -> Any:  # type: ignore[override]
         features = self.connection.features
         if not features.can_return_columns_from_insert or not self._needs_its_number_only(returning_fields):
             return super().execute_sql(returning_fields)
@@ -32,7 +32,7 @@ class SQLInsertCompiler(compiler.SQLInsertCompiler):
         return (
             self.connection.get_autocommit()
             and len(self.query.objs) == 1
-            and self.query.on_conflict is None
+            and getattr(self.query, "on_conflict", None) is None
             and opts.auto_field is not None
             and list(returning_fields or ()) == [opts.auto_field]
         )
