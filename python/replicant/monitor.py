@@ -4,9 +4,9 @@ A thread per cluster, started by the first read that is routed. On each host one
 what it found (:mod:`replicant.samples`); in the others the thread reads that, twice in an interval, and takes over when
 the prober is gone. Where nothing can be published, each process asks for itself.
 
-The prober has a thread and a connection for each member, so that one that hangs delays nobody: what it owes is given up
-after the probe's own timeout, and its socket shut down under the driver's hands. The thread waits only for drivers that
-are still connecting, which their own timeouts end.
+The prober has a thread and a connection for each member (:mod:`replicant.prober`), so that one that hangs delays nobody:
+what it owes is given up after the probe's own timeout, and its socket shut down under the driver's hands. Only a driver
+that is still connecting cannot be reached so; its own timeout ends that.
 
 Threads and connections do not survive a fork, and locks that are held at that moment stay held in the child. So all of
 it ends before a fork, and the next read starts it again, in the parent and in the child: a parent that only manages
@@ -16,28 +16,21 @@ workers needs none.
 from __future__ import annotations
 
 import atexit
-import contextlib
-import contextvars
 import logging
 import os
 import random
-import socket
-import sys
-import threading
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.utils import load_backend
 
 from replicant import _core, conf
-from replicant.engines import Sample, engine_of
+from replicant.engines import Sample
+from replicant.prober import Bell, Prober, allocate_lock, start_thread
 from replicant.samples import CannotShare, Samples, name_of
 
 logger = logging.getLogger("replicant")
@@ -49,10 +42,8 @@ Consumer = Callable[[Sequence[Sample]], None]
 #: but at least and at most so many seconds.
 _TIMEOUT_INTERVALS = 0.8
 _TIMEOUT = (0.8, 5.0)
-#: For this part of the interval a cycle waits for those that were in time before.
+#: For this part of the interval, and never beyond the time to answer, a cycle waits for those that were in time before.
 _PATIENCE = 0.5
-#: A connection is opened anew after so many seconds, in case another server answers there by now.
-_CONNECTION_SECONDS = 60.0
 #: Each cycle is up to this much shorter or longer, so that the hosts of a site do not ask all at once.
 _JITTER = 0.1
 #: Those who are no prober look more often than it publishes, so that what they have is never two intervals old.
@@ -64,214 +55,6 @@ _LEAST_PAUSE = 0.1
 #: The longest time a fork, a change of settings or an exit waits for threads and connections to end, in seconds.
 _STOP_SECONDS = 0.1
 _EXIT_SECONDS = 0.05
-_ERROR_LENGTH = 300
-
-
-class _Bell:
-    """Wakes one thread. Unlike an event it has no lock that could be held at a fork or in a signal handler."""
-
-    def __init__(self) -> None:
-        self._lock = _allocate_lock()
-        self._lock.acquire()
-
-    def ring(self) -> None:
-        """May be rung by any thread; rings that nobody waits for count as one."""
-        # RuntimeError: it was rung already.
-        with contextlib.suppress(RuntimeError):
-            self._lock.release()
-
-    def wait(self, seconds: float) -> None:
-        self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
-
-
-def _native(name: str) -> Any:
-    """What ``_thread`` really has: under gevent a driver written in C would stop every greenlet of its thread."""
-    import _thread
-
-    patched = sys.modules.get("gevent.monkey")
-    return patched.get_original("_thread", name) if patched is not None else getattr(_thread, name)
-
-
-def _allocate_lock() -> Any:
-    return _native("allocate_lock")()
-
-
-def _start_thread(run: Callable[[], None], name: str) -> None:
-    # In a context of its own: a request's scope must not live on in it.
-    context = contextvars.Context()
-    if "gevent.monkey" in sys.modules and sys.modules["gevent.monkey"].is_module_patched("threading"):
-        _native("start_new_thread")(context.run, (run,))
-    else:
-        threading.Thread(target=context.run, args=(run,), name=name, daemon=True).start()
-
-
-class _Prober:
-    """Asks one member, on a thread and a connection of its own."""
-
-    def __init__(self, alias: str, settings: Mapping[str, Any], timeout: float, answered: _Bell) -> None:
-        self.alias = alias
-        self.is_late = False
-        """Whether it was still silent when a cycle had waited long enough."""
-        self.ended = False
-        self._settings = settings
-        self._timeout = timeout
-        self._answered = answered
-        self._asked = _Bell()
-        self._asked_at = 0
-        self._is_busy = False
-        #: When it was asked what it has not answered since, over however many attempts.
-        self._silent_since: int | None = None
-        self._given_up = False
-        self._answer: Sample | None = None
-        self._stopping = False
-        self._connection: BaseDatabaseWrapper | None = None
-        self._connected_at = 0.0
-        #: A second descriptor of the connection's socket, so that the driver's own is closed by nobody but the driver.
-        self._socket: int | None = None
-        self._socket_lock = _allocate_lock()
-        _start_thread(self._run, f"replicant-probe-{alias}")
-
-    @property
-    def is_busy(self) -> bool:
-        return self._is_busy
-
-    def ask(self) -> None:
-        """Have the member looked at, unless it still is. Does not wait."""
-        if not self._is_busy:
-            self._given_up = False
-            self._asked_at = time.monotonic_ns()
-            self._silent_since = self._silent_since or self._asked_at
-            self._is_busy = True
-            self._asked.ring()
-
-    def take(self) -> Sample | None:
-        """What was found since this was last called: an answer, or that there is none.
-
-        None while the member still has time. After that each call finds that it is silent, until it answers.
-        """
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            self._silent_since = None
-            self.is_late = False
-            return answer
-        now = time.monotonic_ns()
-        if self._is_busy and now - self._asked_at >= self._timeout * 1e9:
-            # Whatever comes of this attempt comes too late: a member that times out is not to be taken for sound.
-            self._given_up = True
-            self._hang_up()
-        self.is_late = True
-        if self._silent_since is None or now - self._silent_since < self._timeout * 1e9:
-            return None
-        silence = (now - self._silent_since) / 1e9
-        error = f"no answer within {self._timeout:g} s"
-        return Sample(self.alias, "", False, None, self._asked_at, silence, error)
-
-    def stop(self) -> None:
-        """Have the thread end. Does not wait."""
-        self._stopping = True
-        if self._is_busy:
-            self._hang_up()
-        self._asked.ring()
-
-    def _hang_up(self) -> None:
-        """Shut the socket down: what a driver waits for there ends at once, with an error."""
-        with self._socket_lock:
-            if self._socket is not None:
-                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._socket)) as handle:
-                    handle.shutdown(socket.SHUT_RDWR)
-
-    # On the thread.
-
-    def _run(self) -> None:
-        try:
-            while not self._stopping:
-                self._asked.wait(threading.TIMEOUT_MAX)
-                if not self._stopping:
-                    self._look()
-        finally:
-            self._disconnect()
-            self.ended = True
-            self._answered.ring()
-
-    def _look(self) -> None:
-        asked_at = time.monotonic_ns()
-        try:
-            sample = self._asked_twice()
-        except Exception as error:  # also what an engine of somebody else's raises
-            self._disconnect()
-            seconds = (time.monotonic_ns() - asked_at) / 1e9
-            sample = Sample(self.alias, "", False, None, asked_at, seconds, self._described(error))
-            _drop_frames(error)
-        if not self._given_up:
-            self._answer = sample
-        self._is_busy = False
-        self._answered.ring()
-
-    def _asked_twice(self) -> Sample:
-        """Over a connection that was there before, an error only says that this connection ended."""
-        if time.monotonic() - self._connected_at > _CONNECTION_SECONDS:
-            self._disconnect()
-        if self._connection is not None:
-            try:
-                return engine_of(self._connection).probe(self._connection)
-            except Exception:
-                if self._given_up or self._stopping:
-                    raise
-                self._disconnect()
-        connection = self._connect()
-        return engine_of(connection).probe(connection)
-
-    def _connect(self) -> BaseDatabaseWrapper:
-        """Open a connection that is nobody else's: not Django's for this thread, not tracked, not guarded, not pooled.
-
-        So not by its ``connect()``, which tells every receiver of ``connection_created``.
-        """
-        backend = load_backend(self._settings["ENGINE"])
-        copied = {**self._settings, "OPTIONS": dict(self._settings.get("OPTIONS") or {})}
-        connection: BaseDatabaseWrapper = backend.DatabaseWrapper(copied, self.alias)
-        engine = engine_of(connection)
-        engine.prepare_probe(connection, self._timeout)
-        with connection.wrap_database_errors:
-            connection.connection = connection.get_new_connection(connection.get_connection_params())
-            self._connection = connection
-            self._connected_at = time.monotonic()
-            descriptor = engine.socket_of(connection)
-            with self._socket_lock:
-                self._socket = None if descriptor is None else os.dup(descriptor)
-            connection._set_autocommit(True)  # type: ignore[attr-defined]
-        return connection
-
-    def _disconnect(self) -> None:
-        with self._socket_lock:
-            if self._socket is not None:
-                os.close(self._socket)
-                self._socket = None
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            # Not its own close(), which has a transaction's end in mind.
-            with contextlib.suppress(Exception):
-                connection.connection.close()
-
-    def _described(self, error: Exception) -> str:
-        """An error in one line, without what is secret."""
-        text = " ".join(str(error).split())
-        for values in (self._settings, self._settings.get("OPTIONS") or {}):
-            for key, value in values.items():
-                if key.lower() in ("password", "passwd") and value:
-                    text = text.replace(str(value), "***")
-        return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH]
-
-
-def _drop_frames(error: BaseException) -> None:
-    """Let go of what the frames of an error hold.
-
-    Where connecting takes too long, psycopg leaves its unfinished connection there, with a socket, in a cycle of
-    references that only a collection of garbage would end.
-    """
-    chain: BaseException | None = error
-    while chain is not None:
-        traceback.clear_frames(chain.__traceback__)
-        chain = chain.__cause__ or chain.__context__
 
 
 class _Watch:
@@ -283,18 +66,19 @@ class _Watch:
         self.ended = False
         self._interval = interval
         self._timeout = min(max(interval * _TIMEOUT_INTERVALS, _TIMEOUT[0]), _TIMEOUT[1])
+        self._patience = min(interval * _PATIENCE, self._timeout)
         self._members = {alias: _settings_of(alias) for alias in (cluster.primary, *dict(cluster.replicas))}
         self._file_name = self._name_of_file()
-        self._probers: list[_Prober] = []
+        self._probers: list[Prober] = []
         self._samples: Samples | None = None
         self._published: tuple[int, list[Sample]] | None = None
         self._reading_since: int | None = None
         self._stopping = False
         self._has_complained = False
-        self._woken = _Bell()
-        self._answered = _Bell()
-        self._end = _Bell()
-        _start_thread(self._run, f"replicant-monitor-{cluster.primary}")
+        self._woken = Bell()
+        self._answered = Bell()
+        self._end = Bell()
+        start_thread(self._run, f"replicant-monitor-{cluster.primary}")
 
     @property
     def is_probing(self) -> bool:
@@ -437,13 +221,13 @@ class _Watch:
     def _probe(self) -> list[Sample]:
         if not self._probers:
             self._probers = [
-                _Prober(alias, member, self._timeout, self._answered) for alias, member in self._members.items()
+                Prober(alias, member, self._timeout, self._answered) for alias, member in self._members.items()
             ]
         for prober in self._probers:
             prober.ask()
         # Those that were late the last time are not waited for; what they answer is passed on by the next cycle.
         punctual = [prober for prober in self._probers if not prober.is_late]
-        self._wait(lambda: not any(prober.is_busy for prober in punctual), self._interval * _PATIENCE)
+        self._wait(lambda: not any(prober.is_busy for prober in punctual), self._patience)
         return [sample for prober in self._probers if (sample := prober.take()) is not None]
 
     def _dismiss(self, seconds: float) -> None:
@@ -478,7 +262,7 @@ _watches: list[_Watch] = []
 #: Those that were told to end and had not ended yet.
 _ending: list[_Watch] = []
 #: Held while watches are started or stopped; nobody ever waits long for it.
-_changing = _allocate_lock()
+_changing = allocate_lock()
 
 
 def start() -> None:
@@ -544,7 +328,7 @@ def _before_fork() -> None:
 
 def _after_fork_in_child() -> None:
     global _changing
-    _changing = _allocate_lock()
+    _changing = allocate_lock()
     for watch in (*_ending, *_watches):
         watch.abandon()
     _ending.clear()
