@@ -289,12 +289,14 @@ where
     }
     let own;
     let record = if around.in_request {
-        None
+        read.scope.and_then(Scope::record)
     } else {
         own = (read.record)()?;
         own.as_ref()
     };
-    let cells = [around.cell, record];
+    // In a request they are one, but for a body that was suspended and goes on in another request.
+    let is_other = |record: &&Arc<Cell>| !around.cell.is_some_and(|cell| Arc::ptr_eq(cell, record));
+    let cells = [around.cell, record.filter(is_other)];
     if !Approach::is_needed(cells, cluster) {
         return Ok(Some(Gate::Open));
     }

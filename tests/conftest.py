@@ -9,10 +9,6 @@ from pathlib import Path
 import django
 import pytest
 
-from tests import doubles  # until replicant.causality is there
-
-doubles.install()
-
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import DatabaseError, OperationalError, connection, connections, transaction
+from django.test import override_settings
 
 from replicant import _core
 from replicant._core import Position
@@ -564,6 +565,7 @@ def test_an_update_that_matched_nothing_is_told_from_one_that_changed_something(
 
 
 @pytest.mark.usefixtures("site")
+@override_settings(REPLICANT={})  # The tracker would ask first, and be told.
 def test_sqlite_counts_the_rows_that_change():
     Tag.objects.create(name="x")
     changed_nothing("SELECT 1")

@@ -104,6 +104,8 @@ def selects(queries: list[Query], alias: str) -> int:
     return sum(query.alias == alias and query.sql.lstrip().upper().startswith("SELECT") for query in queries)
 
 
+# By time: then nothing is asked of the servers but what the user asks.
+@override_settings(REPLICANT={"default": {**TWO_REPLICAS["default"], "CONSISTENCY": "time", "PROBE_SECONDS": None}})
 def test_statements_counted_at_the_cursor_agree_with_the_servers_own_counters(servers: Cluster):
     servers.wait_until_caught_up()
     aliases = ["default", "replica1", "replica2"]

@@ -154,6 +154,30 @@ def test_every_problem_is_told_at_once():
     assert {"E002", "E003", "E005"} <= set(found(value))
 
 
+@pytest.mark.parametrize(
+    ("probe", "message"),
+    [
+        ("mysql://user:hunter2@db1/", "or its OPTIONS, is no dictionary. It takes the keys HOST, PORT, USER, PASSWORD"),
+        ({"OPTIONS": "hunter2"}, "or its OPTIONS, is no dictionary"),
+        (
+            {"HOSTS": "db1"},
+            "has an unknown key: 'HOSTS'. It takes HOST, PORT, USER, PASSWORD, NAME, OPTIONS (did you mean",
+        ),
+        ({"HOST": "db1", 1: 2}, "has an unknown key: 1"),
+    ],
+)
+def test_a_wrong_address_for_the_monitor(monkeypatch: pytest.MonkeyPatch, probe, message: str):
+    monkeypatch.setitem(connections.settings["replica1"], "PROBE", probe)
+    told = found(cluster())["E013"]
+    assert message in told
+    assert "DATABASES['replica1']['PROBE']" in told
+    assert "hunter2" not in told
+    with override_settings(REPLICANT=cluster()), pytest.raises(ImproperlyConfigured, match=r"replicant\.E013"):
+        router.db_for_read(Item)
+    monkeypatch.setitem(connections.settings["replica1"], "PROBE", {"HOST": "db1", "OPTIONS": {}})
+    assert "E013" not in found(cluster())
+
+
 def test_w001_atomic_requests():
     connections.settings["default"]["ATOMIC_REQUESTS"] = True
     assert "none of its reads reaches a replica" in found()["W001"]
@@ -192,7 +216,6 @@ def test_w007_a_cluster_where_nothing_lives():
 
 def test_w008_what_has_no_effect_yet():
     for key, value in {
-        "WAIT_SECONDS": 1,
         "MAX_LAG": None,
         "TOPOLOGY": {"METHOD": "dns"},
         "BALANCE": "least_latency",
@@ -260,7 +283,7 @@ def test_every_check_is_in_the_readme():
     source = "".join(Path(conf.__file__).with_name(name).read_text() for name in modules)
     ids = set(re.findall(r'"([EW]\d{3})"', source))
     tested = {id for _, id, _ in [*WRONG.values(), *WRONG_TOKEN.values()]}
-    tested |= set(re.findall(r'"(W\d{3})"', Path(__file__).read_text()))
+    tested |= set(re.findall(r'"(W\d{3}|E013)"', Path(__file__).read_text()))
     assert ids == tested
     readme = README.read_text()
     assert [id for id in sorted(ids) if f"`replicant.{id}`" not in readme] == []

@@ -16,6 +16,7 @@ from django.db.models import F
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
+import replicant
 from replicant import _core, explain, request_scope, use_replica
 from tests.app.models import Account, Item, Piece, Tag
 
@@ -52,11 +53,31 @@ WRITES = {
 @pytest.mark.parametrize("name", WRITES)
 @pytest.mark.parametrize("debug", [False, True])
 def test_every_way_to_write_is_seen(name: str, debug: bool):
+    with request_scope():
+        Account.objects.create(owner="there", balance=1)
+        Tag.objects.create(name="there")
     with request_scope(), override_settings(DEBUG=debug):
         assert not is_pinned()
         with CaptureQueriesContext(connection) if debug else connection.execute_wrapper(lambda run, *args: run(*args)):
             WRITES[name]()
         assert is_pinned()
+
+
+NO_WRITES = {
+    "update": lambda: Item.objects.filter(pk=-1).update(name="x"),
+    "delete": lambda: connection.cursor().execute("DELETE FROM app_tag WHERE id = -1"),
+    "in a transaction": lambda: transaction.atomic(Item.objects.filter(pk=-1).update)(name="x"),
+    "foreign key assigned": lambda: Piece(item=Item(pk=1)),
+}
+
+
+@pytest.mark.parametrize("name", NO_WRITES)
+def test_what_changes_no_row_is_no_write(name: str):
+    connection.ensure_connection()
+    with request_scope():
+        NO_WRITES[name]()
+        assert not is_pinned()
+        assert replicant.token() == ""
 
 
 READS = {

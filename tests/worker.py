@@ -6,11 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    from tests import doubles  # until replicant.causality is there
-
-    doubles.install()
-
 from celery import Celery, Task
 from celery.signals import after_task_publish
 

@@ -23,17 +23,22 @@ __all__ = [
     "__version__",
     "after_fork",
     "analyse",
+    "asked",
+    "causality",
     "configure",
     "explain",
     "generation",
+    "has_written",
     "in_transaction",
     "invalidate",
     "load_mysql_client",
     "mysql_session_state",
+    "observe",
     "opened_beside_a_loop",
     "optimised",
     "public_lookup",
     "record",
+    "require",
     "role",
     "scope_variable",
     "seed",
@@ -41,6 +46,8 @@ __all__ = [
     "snapshot",
     "take_decision",
     "text_transaction",
+    "unasked",
+    "unwatch",
     "verb",
 ]
 __version__: str
@@ -120,8 +127,9 @@ class Record:
     def __eq__(self, value: object, /) -> bool: ...
     def __ne__(self, value: object, /) -> bool: ...
     def __hash__(self) -> int: ...
-    def wrote(self, alias: str) -> None:
-        """A write to the primary ``alias`` has become visible to others. Other aliases are ignored."""
+    def wrote(self, alias: str, position: Position | None = None) -> None:
+        """A write to the primary ``alias`` has become visible to others, at ``position``; None if that is still to be
+        asked for, or there is none. Other aliases are ignored."""
 
 @final
 class Position:
@@ -202,6 +210,40 @@ def set_state(alias: str, state: str) -> str:
 
     Returns the state before. Raises ``ValueError`` for an alias or a state there is not.
     """
+
+def unwatch() -> None:
+    """The next read that is routed starts the monitor: nothing watches this configuration, or this process, yet."""
+
+def observe(answers: Iterable[tuple[str, Position | None, int, float | None]]) -> None:
+    """Take in what members answered: alias, position, ``time.monotonic_ns()`` when asked, seconds the answer took.
+
+    A position is what the member has at least, ever since it was asked. Aliases of no cluster are ignored.
+    """
+
+def unasked() -> list[str]:
+    """The primaries whose position must be asked for before :func:`causality` is complete."""
+
+def asked(primary: str, position: Position | None) -> None:
+    """Tell the scope in force where a primary was when it was asked; None if it could not say."""
+
+def causality() -> list[tuple[str, Position | None, float | None, str | None, float | None]]:
+    """What the scope in force has written and read and must see, cluster by cluster.
+
+    The primary's alias, the position, the age of the last write that only time can judge, the member last read from,
+    and the age of that read; ages in seconds.
+    """
+
+def has_written() -> bool:
+    """Whether the scope in force wrote, and does not merely know of writes."""
+
+def require(
+    primary: str,
+    position: Position | None = None,
+    written: float | None = None,
+    member: str | None = None,
+    read: float | None = None,
+) -> None:
+    """Add to what the scope in force must see; in the terms of :func:`causality`. An alias of no cluster is ignored."""
 
 def seed(seed: int | None = None) -> None:
     """Seed this thread's draws, for repeatable tests; None lets the operating system seed them again."""

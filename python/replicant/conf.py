@@ -17,11 +17,15 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections
+from django.db.utils import load_backend
 
 from replicant import _core
 
 #: App labels that no app need have: Django's database cache asks for a stand-in of a model, and the default of
 #: PRIMARY_ONLY names the sessions whether or not they are installed.
+#: Django's names of the engines whose servers count what they write.
+VENDORS_WITH_POSITIONS = frozenset({"mysql", "postgresql"})
+
 ALWAYS_KNOWN = frozenset({"sessions", "django_cache"})
 
 
@@ -54,12 +58,17 @@ class Cluster:
     outside_requests: str
     models: list[str]
     sticky: bool
-    pin: float | None
+    consistent: bool
+    has_positions: bool
+    pin: float
+    wait: float
     on_unavailable: str
     primary_spill: float
     guard: bool = field(default=True)
     max_lag: float | None = field(default=10.0)
     consistency: str = field(default="session")
+    #: The interval of the probe; None for no probe.
+    probe: float | None = field(default=None)
 
 
 #: The largest weight, and the longest time in seconds: thirty years.
@@ -138,16 +147,20 @@ KEYS: dict[str, Key] = {
     "STICKY": Key(True, _boolean),
     "CONSISTENCY": Key("session", _choice("session", "time", "eventual")),
     "PIN_SECONDS": Key(5.0, _number(0)),
-    "WAIT_SECONDS": Key(0.05, _number(0), _not_yet),
+    "WAIT_SECONDS": Key(0.05, _number(0)),
     "MAX_LAG": Key(10.0, _number(0, none=True, above=True), _not_yet),
     "ON_UNAVAILABLE": Key("primary", _choice("primary", "replica", "error")),
     "PRIMARY_SPILL": Key(1.0, _number(0, 1)),
-    "PROBE_SECONDS": Key(1.0, _number(0, none=True, above=True), _not_yet),
+    "PROBE_SECONDS": Key(1.0, _number(0, none=True, above=True)),
     "CONNECT_SECONDS": Key(1.0, _number(0, above=True), _not_yet),
     "BUDGET_SECONDS": Key(5.0, _number(0, above=True), _not_yet),
     "TOPOLOGY": Key(None, _topology, lambda value: value is None),
     "GUARD": Key(True, _boolean),
 }
+
+
+#: What of a member's settings the monitor may be given for itself, as ``DATABASES[alias]["PROBE"]``.
+PROBE_KEYS = ("HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS")
 
 
 def _likely(word: Any, words: Iterable[str]) -> str:
@@ -163,6 +176,17 @@ def _likely(word: Any, words: Iterable[str]) -> str:
 
 def _aliases() -> dict[str, Any]:
     return connections.settings
+
+
+def _has_positions(alias: str) -> bool:
+    """Whether servers of this engine say how far they are."""
+    settings = _aliases().get(alias, {})
+    try:
+        vendor: str = load_backend(settings["ENGINE"]).DatabaseWrapper.vendor
+    except (KeyError, ImproperlyConfigured):
+        # Django says so to whoever connects.
+        return False
+    return vendor in VENDORS_WITH_POSITIONS
 
 
 class _Reader:
@@ -211,7 +235,24 @@ class _Reader:
             )
             return False
         self.taken[alias] = role
+        self.check_probe(alias)
         return True
+
+    def check_probe(self, alias: str) -> None:
+        """What a member's settings say about how the monitor is to reach it."""
+        probe = _aliases()[alias].get("PROBE")
+        if probe is None:
+            return
+        where = f"DATABASES[{alias!r}]['PROBE']"
+        takes = ", ".join(PROBE_KEYS)
+        if not isinstance(probe, Mapping) or not isinstance(probe.get("OPTIONS", {}), Mapping):
+            # Not the value: it may hold a password.
+            self.problem("E013", f"{where}, or its OPTIONS, is no dictionary.", f"It takes the keys {takes}.")
+            return
+        for key in probe:
+            if key not in PROBE_KEYS:
+                hint = f"It takes {takes}{_likely(key, PROBE_KEYS)}."
+                self.problem("E013", f"{where} has an unknown key: {key!r}.", hint)
 
     def read_cluster(self, primary: str, cluster: Any) -> None:
         where = f"REPLICANT[{primary!r}]"
@@ -232,7 +273,7 @@ class _Reader:
             if cluster.get(key):
                 self.check_models(f"{where}[{key!r}]", values[key])
         self.claim_models(where, primary, values["MODELS"])
-        eventual = values["CONSISTENCY"] == "eventual"
+        consistency = values["CONSISTENCY"]
         self.clusters.append(
             Cluster(
                 primary=primary,
@@ -244,12 +285,16 @@ class _Reader:
                 outside_requests=values["OUTSIDE_REQUESTS"],
                 models=list(values["MODELS"]),
                 sticky=values["STICKY"],
-                pin=None if eventual else float(values["PIN_SECONDS"]),
+                consistent=consistency != "eventual",
+                has_positions=consistency == "session" and _has_positions(primary),
+                pin=float(values["PIN_SECONDS"]),
+                wait=float(values["WAIT_SECONDS"]),
                 on_unavailable=values["ON_UNAVAILABLE"],
                 primary_spill=float(values["PRIMARY_SPILL"]),
                 guard=values["GUARD"],
                 max_lag=values["MAX_LAG"],
-                consistency=values["CONSISTENCY"],
+                consistency=consistency,
+                probe=values["PROBE_SECONDS"] and float(values["PROBE_SECONDS"]),
             )
         )
 
@@ -344,11 +389,17 @@ def read() -> tuple[list[Cluster], list[Problem]]:
 
 #: The primary of each replica whose sessions are to be read-only.
 _guarded: dict[str, str] = {}
+_clusters: tuple[Cluster, ...] = ()
+
+
+def in_force() -> tuple[Cluster, ...]:
+    """The clusters, as they were read last."""
+    return _clusters
 
 
 def load() -> None:
     """Put the settings in force. Raises ``ImproperlyConfigured`` with the text of ``manage.py check``."""
-    global _guarded
+    global _guarded, _clusters
     from replicant import hooks
 
     generation = _core.generation()
@@ -359,7 +410,13 @@ def load() -> None:
     # Also for those who left the app out of INSTALLED_APPS.
     hooks.install()
     _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}
+    _clusters = tuple(clusters)
     _core.configure(clusters, generation)
+
+
+def has_positions(primary: str) -> bool:
+    """Whether what is written on ``primary`` is to be judged by position."""
+    return any(cluster.primary == primary and cluster.has_positions for cluster in _clusters)
 
 
 def is_guarded(alias: str) -> bool:

@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from replicant import _core, conf, guard
 from replicant.cursors import tell_of_bypasses
-from replicant.engines import engine_of
+from replicant.engines import NOTHING, UNKNOWN, Captured, engine_of
 from replicant.tracing import recorded, recording
 
 #: Where a connection keeps its tracker; the core looks there for transactions sent as text.
@@ -49,6 +49,7 @@ class Tracker:
         #: The configuration this connection is prepared for.
         self._generation: int | None = None
         self._is_primary = False
+        self._has_positions = False
         self._read_only = False
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
@@ -56,21 +57,26 @@ class Tracker:
         connection.execute_wrappers.append(self)
         self._wrap_method(connection, "_commit", self._after_commit)
         self._wrap_method(connection, "_rollback", self._after_end)
-        self._wrap_method(connection, "_close", self._after_end)
+        self._wrap_method(connection, "_close", self._after_close)
         self._wrap_method(connection, "set_autocommit", self._after_set_autocommit)
         tell_of_bypasses(connection, self._after_bypass)
 
     @staticmethod
-    def _wrap_method(connection: BaseDatabaseWrapper, name: str, after: Callable[[BaseDatabaseWrapper], None]) -> None:
+    def _wrap_method(
+        connection: BaseDatabaseWrapper, name: str, after: Callable[[BaseDatabaseWrapper, bool], None]
+    ) -> None:
         method = getattr(connection, name)
 
         @functools.wraps(method)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
+            failed = True
             try:
-                return method(*args, **kwargs)
+                result = method(*args, **kwargs)
+                failed = False
+                return result
             finally:
                 # Also after an error: a COMMIT whose answer was lost may have been carried out.
-                after(connection)
+                after(connection, failed)
 
         connection.__dict__[name] = wrapped
 
@@ -81,6 +87,7 @@ class Tracker:
         self._autocommit_off = False
         self._after_end(connection)
         self._read_only = False
+        self._has_positions = False
         self._generation = None
         self._prepare(connection, is_new=True)
 
@@ -93,6 +100,11 @@ class Tracker:
             # The router says so to whoever asks it, and ``manage.py check`` must be able to say it.
             return
         self._is_primary = role == "primary"
+        if self._is_primary and conf.has_positions(connection.alias) and not self._has_positions:
+            if self._transaction_is_open(connection) and not is_new:
+                return
+            engine_of(connection).prepare_capture(connection)
+        self._has_positions = self._is_primary and conf.has_positions(connection.alias)
         read_only = conf.is_guarded(connection.alias)
         if read_only != self._read_only:
             if self._transaction_is_open(connection) and not is_new:
@@ -118,10 +130,28 @@ class Tracker:
         if not effects & _MATTERS:
             return execute(sql, params, many, context)
         try:
-            return execute(sql, params, many, context)
-        finally:
-            # Also after an error: a statement that timed out may have been carried out.
-            self._after_statement(connection, effects)
+            result = execute(sql, params, many, context)
+        except BaseException:
+            # A statement that timed out may have been carried out.
+            self._after_statement(connection, effects, UNKNOWN)
+            raise
+        self._after_statement(connection, effects, self._captured(connection, sql, many, context["cursor"], effects))
+        return result
+
+    def _captured(self, connection: BaseDatabaseWrapper, sql: Any, many: bool, cursor: Any, effects: int) -> Captured:
+        """What the statement just executed has published, or will when the transaction commits."""
+        engine = engine_of(connection)
+        if self._has_positions and not self._transaction_is_open(connection):
+            captured = engine.captured(connection, many=many)
+            if captured is not UNKNOWN:
+                return captured
+        if (
+            isinstance(sql, str)
+            and effects & _MATTERS == _core.WRITES
+            and engine.changed_nothing(connection, cursor, sql)
+        ):
+            return NOTHING
+        return UNKNOWN
 
     @staticmethod
     def _effects(connection: BaseDatabaseWrapper, sql: Any) -> int:
@@ -132,30 +162,35 @@ class Tracker:
         # psycopg's composed statements and whatever else a driver takes.
         return _core.WRITES | _core.AT_ONCE
 
-    def _after_statement(self, connection: BaseDatabaseWrapper, effects: int) -> None:
+    def _after_statement(self, connection: BaseDatabaseWrapper, effects: int, captured: Captured) -> None:
         if effects & (_CONTROLS | _core.AT_ONCE):
-            self._after_control(connection, effects)
-        if effects & _core.WRITES:
-            self._wrote(connection)
+            self._after_control(connection, effects, captured)
+        if effects & _core.WRITES and captured is not NOTHING:
+            self._wrote(connection, captured)
 
     def _after_bypass(self, connection: BaseDatabaseWrapper) -> None:
         """Something was sent that no wrapper saw: it may have done anything."""
         if self._is_primary:
-            self._after_statement(connection, _core.WRITES | _core.AT_ONCE)
+            self._after_statement(connection, _core.WRITES | _core.AT_ONCE, UNKNOWN)
 
-    def _wrote(self, connection: BaseDatabaseWrapper) -> None:
+    def _wrote(self, connection: BaseDatabaseWrapper, captured: Captured) -> None:
         """A write was sent. It counts now, or when the open transaction commits, or if that is not sure, twice."""
         record = _core.record()
         is_open = self._transaction_is_open(connection)
         if is_open:
             self._pending.add(record)
         if self._is_uncertain or not is_open:
-            record.wrote(connection.alias)
+            record.wrote(connection.alias, _position(captured))
+
+    @property
+    def has_unpublished_writes(self) -> bool:
+        """Whether something was written in a transaction that is still open."""
+        return bool(self._pending)
 
     def _transaction_is_open(self, connection: BaseDatabaseWrapper) -> bool:
         return self.in_text_transaction or connection.in_atomic_block or not connection.autocommit
 
-    def _after_control(self, connection: BaseDatabaseWrapper, effects: int) -> None:
+    def _after_control(self, connection: BaseDatabaseWrapper, effects: int, captured: Captured) -> None:
         """A statement began or ended a transaction, or may have done so."""
         # Turning the server's autocommit on commits.
         commits = effects & (_core.COMMITS | _core.AUTOCOMMIT_ON)
@@ -169,7 +204,7 @@ class Tracker:
         elif not is_open and not rolls_back:
             commits = True
         if at_once or (commits and (begins or not is_open)):
-            self._publish(connection)
+            self._publish(connection, captured)
         if rolls_back:
             self._pending.clear()
         if effects & (_core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON):
@@ -187,27 +222,39 @@ class Tracker:
 
     # What Django does with it.
 
-    def _after_commit(self, connection: BaseDatabaseWrapper) -> None:
-        self._publish(connection)
+    def _after_commit(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
+        captured: Captured = UNKNOWN
+        if self._pending and self._has_positions and not failed:
+            # At once: the next statement takes the server's report away.
+            captured = engine_of(connection).captured(connection)
+        self._publish(connection, captured)
         self._after_end(connection)
 
-    def _after_end(self, connection: BaseDatabaseWrapper) -> None:
-        """Whatever was open is rolled back; a server does so too when a connection ends."""
+    def _after_end(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
+        """Whatever was open is rolled back."""
         self._pending.clear()
         self._is_uncertain = False
         self._set_text_transaction(self._autocommit_off)
 
-    def _after_set_autocommit(self, connection: BaseDatabaseWrapper) -> None:
+    def _after_close(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
+        """A server rolls back what is open when its connection ends."""
+        self._after_end(connection)
+
+    def _after_set_autocommit(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
         # Whatever a statement had set is overruled.
         self._autocommit_off = False
         if connection.autocommit:
             # Turning it on commits what was open.
-            self._after_commit(connection)
+            self._after_commit(connection, failed)
 
-    def _publish(self, connection: BaseDatabaseWrapper) -> None:
+    def _publish(self, connection: BaseDatabaseWrapper, captured: Captured) -> None:
         """What was written is visible now: for those who wrote it, and for the one who commits."""
-        if self._pending:
+        if self._pending and captured is not NOTHING:
             self._pending.add(_core.record())
             for record in self._pending:
-                record.wrote(connection.alias)
-            self._pending.clear()
+                record.wrote(connection.alias, _position(captured))
+        self._pending.clear()
+
+
+def _position(captured: Captured) -> _core.Position | None:
+    return captured if isinstance(captured, _core.Position) else None

@@ -147,6 +147,12 @@ pub fn set_state(py: Python<'_>, alias: &str, state: &str) -> PyResult<&'static 
     Ok(table.entries[index].cluster.set_state(member, state).name())
 }
 
+/// The next read that is routed starts the monitor.
+#[pyfunction]
+pub fn unwatch() {
+    state::unwatch();
+}
+
 /// Seeds this thread's draws, for repeatable tests; None lets the operating system seed them again.
 #[pyfunction]
 #[pyo3(signature = (seed=None))]

@@ -21,7 +21,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state};
+    use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state, unwatch};
     #[pymodule_export]
     use super::driver::{load_mysql_client, mysql_session_state};
     #[pymodule_export]

@@ -210,6 +210,9 @@ pub fn read<'table>(
 ) -> PyResult<Option<(&'table Entry, decision::Decision)>> {
     let py = model.py();
     let Some(Asked { index, entry, exempt, loaded }) = locate(table, model, instance)? else { return Ok(None) };
+    if mode == Mode::Decide {
+        state::watch(py)?;
+    }
     let scope = scopes::current(py)?;
     let mut may_wait = true;
     loop {

@@ -102,12 +102,15 @@ fn since_origin(py: Python<'_>, monotonic_ns: u64) -> PyResult<Duration> {
     Ok(Duration::from_nanos(monotonic_ns.saturating_sub(origin)))
 }
 
-/// The cells in force here: of the request, or of the outermost scope and of the thread or task.
+/// The cells in force here: of the outermost scope and of the thread or task, which in a request are one.
 fn cells(py: Python<'_>) -> PyResult<Vec<Arc<Cell>>> {
     let scope = scopes::current(py)?;
-    let scope = scope.as_ref().map(|node| &node.get().scope);
-    let own = if scope.is_some_and(|scope| scope.in_request()) { None } else { scopes::record_cell(py)? };
-    Ok(scope.map(|scope| scope.cell().clone()).into_iter().chain(own).collect())
+    let Some(scope) = scope.as_ref().map(|node| &node.get().scope) else {
+        return Ok(scopes::record_cell(py)?.into_iter().collect());
+    };
+    let record = if scope.in_request() { scope.record().cloned() } else { scopes::record_cell(py)? };
+    let other = record.filter(|record| !Arc::ptr_eq(record, scope.cell()));
+    Ok(std::iter::once(scope.cell().clone()).chain(other).collect())
 }
 
 /// The primaries whose position is to be asked for before [`causality`] is complete.
@@ -172,6 +175,12 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
             read = Some((now, Some(member)));
         }
     }
+    // Where no other replica could be behind it, a read asks for nothing.
+    let others = |member: Option<Alias>| {
+        let mut replicas = cluster.settings().replicas.iter().filter(|(_, weight)| *weight > 0.0);
+        replicas.any(|&(alias, _)| Some(alias) != member)
+    };
+    let read = read.filter(|&(_, member)| others(member));
     if position.is_none() && written.is_none() && read.is_none() {
         return None;
     }

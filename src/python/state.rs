@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -92,6 +92,8 @@ static CHANGING: Mutex<()> = Mutex::new(());
 static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
 /// Counts the configurations, so that a connection can tell that its own preparation is out of date.
 static CONFIGURED: AtomicU64 = AtomicU64::new(0);
+/// The next read is to start the monitor: nothing watches this configuration, or this process, yet.
+static UNWATCHED: AtomicBool = AtomicBool::new(false);
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 static FORKS: Generation = Generation::new();
@@ -150,6 +152,7 @@ pub fn install(table: Table, generation: u64) {
     if configured() == generation {
         TABLE.swap(Arc::new(Some(table)));
         CONFIGURED.fetch_add(1, Ordering::Relaxed);
+        unwatch();
     }
 }
 
@@ -165,6 +168,26 @@ pub fn drop_table() {
 /// The number of the configuration in force.
 pub fn configured() -> u64 {
     CONFIGURED.load(Ordering::Relaxed)
+}
+
+/// The next read is to start the monitor.
+pub fn unwatch() {
+    UNWATCHED.store(true, Ordering::Relaxed);
+}
+
+/// Starts the monitor if the present configuration still lacks one. One load on the way of every read, no more.
+#[inline]
+pub fn watch(py: Python<'_>) -> PyResult<()> {
+    if UNWATCHED.load(Ordering::Relaxed) { start_monitor(py) } else { Ok(()) }
+}
+
+#[cold]
+fn start_monitor(py: Python<'_>) -> PyResult<()> {
+    // Taken back first: the import may run code that reads.
+    if UNWATCHED.swap(false, Ordering::Relaxed) {
+        py.import("replicant.monitor")?.call_method0("start")?;
+    }
+    Ok(())
 }
 
 /// The process-wide numbers of aliases.

@@ -17,9 +17,6 @@ import time
 from collections.abc import Callable, Iterable
 
 if __name__ == "__main__":
-    from tests import doubles  # until replicant.causality is there
-
-    doubles.install()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     import django
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from replicant.engines import mysql, other, postgresql, sqlite
 from replicant.engines.capture import NOTHING, UNKNOWN, Capture, Captured
+from replicant.engines.sample import Sample
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from replicant._core import Position
 
-__all__ = ["NOTHING", "UNKNOWN", "Capture", "Captured", "Engine", "engine_of"]
+__all__ = ["NOTHING", "UNKNOWN", "Capture", "Captured", "Engine", "Sample", "engine_of"]
 
 _ENGINES: dict[str, ModuleType] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
 
@@ -79,6 +80,18 @@ class Engine(Protocol):
         Returns the position it then has, or None if that does not contain ``position``. Begins no transaction; an open
         snapshot stays as old as it is however long one waits.
         """
+
+    def prepare_probe(self, connection: BaseDatabaseWrapper, seconds: float) -> None:
+        """Change the settings of a connection that is still to be opened, and that only :meth:`probe` will use.
+
+        Neither connecting nor an answer may take much longer than ``seconds``, as far as the driver can see to that.
+        """
+
+    def probe(self, connection: BaseDatabaseWrapper) -> Sample:
+        """Look at a member: one round trip that any database user may make. Raises ``django.db.DatabaseError``."""
+
+    def socket_of(self, connection: BaseDatabaseWrapper) -> int | None:
+        """The file descriptor of an open connection's socket; None where there is none, or the driver hides it."""
 
     def adopt(self, connection: BaseDatabaseWrapper) -> None:
         """Change what must be changed in a new connection object of our own backends."""

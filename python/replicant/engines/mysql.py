@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -11,6 +12,7 @@ from replicant._core import Position
 from replicant.engines import session_state
 from replicant.engines.asking import ask, matched_nothing
 from replicant.engines.capture import NOTHING, UNKNOWN, Captured
+from replicant.engines.sample import Sample, ask_first_known, position_of
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -225,6 +227,63 @@ def _position(engine: str, text: str | bytes | None) -> Position | None:
     if text is None:
         return None
     return Position(engine, text.decode() if isinstance(text, bytes) else text)
+
+
+# For the monitor
+
+#: What is asked of a member: whether it is read-only, which server it is, its position. The later question is for
+#: servers and proxies that only speak the protocol.
+_QUESTIONS = {
+    "mysql": (
+        f"""
+        SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only OR @@GLOBAL.innodb_read_only, @@server_uuid,
+            {_APPLIED["mysql"]}
+        """,
+        "SELECT @@read_only, CONCAT(@@hostname, ':', @@port), NULL",
+    ),
+    # A read-only server's own transactions are none of its source's: whoever asked whether it has the source's would
+    # be told of them. One that is written to without a binary log counts nothing.
+    "mariadb": (
+        """
+        SELECT @@GLOBAL.read_only, CONCAT(@@server_id, '@', @@hostname, ':', @@port),
+            CASE WHEN @@GLOBAL.read_only THEN @@GLOBAL.gtid_slave_pos
+                WHEN @@GLOBAL.log_bin THEN @@GLOBAL.gtid_current_pos END
+        """,
+        "SELECT @@read_only, CONCAT(@@hostname, ':', @@port), NULL",
+    ),
+}
+#: An unknown variable, one that is not global, and four ways to say no.
+_REFUSALS = frozenset({1193, 1238, 1044, 1142, 1143, 1227})
+
+
+def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
+    # The drivers take whole seconds, and 0 would be for ever.
+    limit = max(1, math.ceil(seconds))
+    options = connection.settings_dict["OPTIONS"]
+    options["connect_timeout"] = limit
+    if connection.Database.__name__ in ("MySQLdb", "pymysql"):  # type: ignore[attr-defined]
+        options["read_timeout"] = options["write_timeout"] = limit
+
+
+def probe(connection: BaseDatabaseWrapper) -> Sample:
+    engine = kind(connection)
+    answer = ask_first_known(
+        connection, _QUESTIONS[engine], lambda error: error.args[:1] and error.args[0] in _REFUSALS
+    )
+    read_only, server, text = answer.row
+    is_writable = str(read_only) in ("0", "OFF")
+    return Sample(connection.alias, server, is_writable, position_of(engine, text), answer.asked_at, answer.latency)
+
+
+def _is_refusal(error: Exception) -> bool:
+    return bool(error.args) and error.args[0] in _REFUSALS
+
+
+def socket_of(connection: BaseDatabaseWrapper) -> int | None:
+    driver = connection.connection
+    # PyMySQL has its socket, mysqlclient the socket's number.
+    sock = getattr(driver, "_sock", driver)
+    return int(sock.fileno()) if hasattr(sock, "fileno") else None
 
 
 # For replicant.backends

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from django.db import OperationalError
+
 from replicant.engines.capture import UNKNOWN, Captured
+from replicant.engines.sample import Sample
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
@@ -55,6 +59,24 @@ def position(connection: BaseDatabaseWrapper) -> None:
 
 
 def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) -> None:
+    return None
+
+
+# For the monitor
+
+
+def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
+    pass
+
+
+def probe(connection: BaseDatabaseWrapper) -> Sample:
+    asked_at = time.monotonic_ns()
+    if not connection.is_usable():
+        raise OperationalError("no answer")
+    return Sample(connection.alias, "", True, None, asked_at, (time.monotonic_ns() - asked_at) / 1e9)
+
+
+def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     return None
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from django.core import mail
+
 from replicant._core import Position
 from replicant.engines.asking import ask, matched_nothing
 from replicant.engines.capture import UNKNOWN, Captured
+from replicant.engines.sample import Sample, ask_first_known
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
@@ -189,6 +193,50 @@ def _number(lsn: str) -> int:
 
 def _text(number: int) -> str:
     return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
+
+
+# For the monitor
+
+#: What is asked of a member: its position, whether it takes writes, which server it is. Members of a cluster share the
+#: system identifier; what tells them apart is where they are reached, and their name if they were given one.
+_QUESTIONS = (
+    f"""
+    SELECT pg_is_in_recovery(), {_LSN}, {_TIMELINE}, {_SIZES}, current_setting('transaction_read_only'),
+        (SELECT system_identifier::text FROM pg_control_system()),
+        coalesce(host(inet_server_addr()), ''), current_setting('port'), current_setting('cluster_name')
+    """,
+    # Where the control file's functions are kept from this user, or the server only resembles PostgreSQL.
+    """
+    SELECT pg_is_in_recovery(), NULL, NULL, NULL, NULL, current_setting('transaction_read_only'),
+        coalesce(host(inet_server_addr()), ''), current_setting('port')
+    """,
+)
+#: insufficient_privilege, undefined_function, undefined_object, undefined_table, feature_not_supported
+_REFUSALS = frozenset({"42501", "42883", "42704", "42P01", "0A000"})
+
+
+def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
+    settings = connection.settings_dict
+    # libpq takes whole seconds, of which 1 counts as 2.
+    settings["OPTIONS"]["connect_timeout"] = max(2, math.ceil(seconds))
+    # A pool is shared by all connections of an alias.
+    settings["OPTIONS"].pop("pool", None)
+    if hasattr(mail, "outbox"):
+        # Under Django's test runner, which can neither drop nor copy a database that somebody is connected to. What is
+        # asked here is the server's, whatever the database.
+        settings["NAME"] = "postgres"
+
+
+def probe(connection: BaseDatabaseWrapper) -> Sample:
+    answer = ask_first_known(connection, _QUESTIONS, lambda error: _sqlstate(error.__cause__) in _REFUSALS)
+    recovers, lsn, timeline, block, segment, read_only, *server = answer.row
+    is_writable = not recovers and read_only == "off"
+    position = _position((recovers, lsn, timeline, block, segment))
+    return Sample(connection.alias, " ".join(server), is_writable, position, answer.asked_at, answer.latency)
+
+
+def socket_of(connection: BaseDatabaseWrapper) -> int | None:
+    return int(connection.connection.fileno())
 
 
 # For replicant.backends

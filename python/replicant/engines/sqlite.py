@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from django.db import OperationalError
 
 from replicant import _core
 from replicant.engines.capture import UNKNOWN, Captured
+from replicant.engines.sample import Sample, ask_first_known
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
@@ -53,7 +58,8 @@ def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> b
     driver = connection.connection
     last_driver, before = getattr(connection, _ATTRIBUTE, (None, 0))
     setattr(connection, _ATTRIBUTE, (driver, driver.total_changes))
-    if _core.verb(sql, connection.vendor) not in _COUNTED or ";" in sql:
+    # With RETURNING, changes are counted when the last row has been read.
+    if _core.verb(sql, connection.vendor) not in _COUNTED or ";" in sql or cursor.description is not None:
         return False
     return bool(driver.total_changes == (before if driver is last_driver else 0))
 
@@ -67,6 +73,34 @@ def position(connection: BaseDatabaseWrapper) -> None:
 
 
 def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) -> None:
+    return None
+
+
+# For the monitor
+
+
+def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
+    settings = connection.settings_dict
+    settings["OPTIONS"]["timeout"] = seconds
+    settings["OPTIONS"].pop("init_command", None)
+    name = str(settings["NAME"])
+    if name != ":memory:" and not name.startswith("file:"):
+        # To look must not create what is not there.
+        settings["NAME"] = f"{Path(name).absolute().as_uri()}?mode=ro"
+
+
+def probe(connection: BaseDatabaseWrapper) -> Sample:
+    # Reads the file's header: a file that is no database does not answer, nor does one that is gone.
+    answer = ask_first_known(connection, ("PRAGMA schema_version",))
+    with connection.wrap_database_errors:
+        file = connection.connection.execute("PRAGMA database_list").fetchone()[2]
+    if file and not Path(file).exists():
+        raise OperationalError("unable to open database file")
+    is_writable = not file or os.access(file, os.W_OK)
+    return Sample(connection.alias, file, is_writable, None, answer.asked_at, answer.latency)
+
+
+def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     return None
 
 

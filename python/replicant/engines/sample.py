@@ -1,0 +1,76 @@
+"""What one look at a member found, and the one question it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from replicant._core import Position
+from replicant.engines.asking import ask
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+#: Where a connection remembers which of an engine's questions its server answers.
+_ATTRIBUTE = "_replicant_question"
+
+
+class Sample(NamedTuple):
+    """What one look at a member found."""
+
+    alias: str
+    server: str
+    """Which server answered: two that are different never have the same text; empty if none answered."""
+    is_writable: bool
+    """Whether it takes writes; False as well if it did not answer."""
+    position: Position | None
+    """What a primary has written, or a replica applied: at least this, ever since ``asked_at``. None: cannot be had."""
+    asked_at: int
+    """``time.monotonic_ns()`` before the question was sent. The processes of a host share that clock."""
+    latency: float
+    """How long the answer took, in seconds."""
+    error: str | None = None
+    """Why there was none."""
+
+
+class Answer(NamedTuple):
+    """A server's answer: the row, when the question was sent, and how long it took."""
+
+    row: tuple[Any, ...]
+    asked_at: int
+    latency: float
+
+
+def ask_first_known(
+    connection: BaseDatabaseWrapper,
+    questions: Sequence[str],
+    is_refusal: Callable[[Exception], object] = lambda error: False,
+) -> Answer:
+    """Ask for one row: the first of the ``questions`` that this server answers.
+
+    The later ones are simpler. Where a server has no such variable or function, or keeps it from this user, which
+    ``is_refusal(error)`` tells, the next one is asked, and on this connection from then on at once.
+
+    Raises Django's database errors for all else.
+    """
+    number = connection.__dict__.get(_ATTRIBUTE, 0)
+    while True:
+        asked_at = time.monotonic_ns()
+        try:
+            row = ask(connection, questions[number])
+        except Exception as error:
+            if number + 1 == len(questions) or not is_refusal(error):
+                raise
+            number += 1
+            connection.__dict__[_ATTRIBUTE] = number
+        else:
+            return Answer(row, asked_at, (time.monotonic_ns() - asked_at) / 1e9)
+
+
+def position_of(kind: str, text: str | None) -> Position | None:
+    """The position a server printed; None if it printed none, or one beyond what the core takes."""
+    try:
+        return None if text is None else Position(kind, text)
+    except ValueError:
+        return None

@@ -1,0 +1,343 @@
+"""Looks at every member of every cluster, again and again, behind everybody's back.
+
+A thread per cluster, started by the first read that is routed. On each host one process asks the servers and publishes
+what it found (:mod:`replicant.samples`); in the others the thread reads that, twice in an interval, and takes over when
+the prober is gone. Where nothing can be published, each process asks for itself.
+
+The prober has a thread and a connection for each member (:mod:`replicant.prober`), so that one that hangs delays
+nobody: what it owes is given up after the probe's own timeout, and its socket shut down under the driver's hands. Only
+a driver that is still connecting cannot be reached so; its own timeout ends that.
+
+Threads and connections do not survive a fork, and locks that are held at that moment stay held in the child. So all of
+it ends before a fork, and the next read starts it again, in the parent and in the child: a parent that only manages
+workers needs none.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.db import connections
+
+from replicant import _core, causality, conf
+from replicant.engines import Sample
+from replicant.prober import Bell, Prober, allocate_lock, start_thread
+from replicant.samples import CannotShare, Samples, name_of
+
+logger = logging.getLogger("replicant")
+
+#: Takes the samples that are new to this process, once in a cycle, on the monitor's thread.
+Consumer = Callable[[Sequence[Sample]], None]
+
+#: A member has this part of the interval to answer, so that the next cycle finds it late, whatever its jitter;
+#: but at least and at most so many seconds.
+_TIMEOUT_INTERVALS = 0.8
+_TIMEOUT = (0.8, 5.0)
+#: For this part of the interval, and never beyond the time to answer, a cycle waits for those that were in time before.
+_PATIENCE = 0.5
+#: Each cycle is up to this much shorter or longer, so that the hosts of a site do not ask all at once.
+_JITTER = 0.1
+#: Those who are no prober look more often than it publishes, so that what they have is never two intervals old.
+_LOOKS_PER_INTERVAL = 2
+#: Without news for so many intervals, the prober counts as stuck, and this process asks for itself.
+_STUCK_INTERVALS = 4
+#: No cycle follows another in less than this part of the interval, however often it is asked for.
+_LEAST_PAUSE = 0.1
+#: The longest time a fork, a change of settings or an exit waits for threads and connections to end, in seconds.
+_STOP_SECONDS = 0.1
+_EXIT_SECONDS = 0.05
+
+
+class _Watch:
+    """Watches one cluster, on a thread of its own."""
+
+    def __init__(self, cluster: conf.Cluster, interval: float) -> None:
+        self.name = cluster.primary
+        self.latest: dict[str, Sample] = {}
+        self.ended = False
+        self._interval = interval
+        self._timeout = min(max(interval * _TIMEOUT_INTERVALS, _TIMEOUT[0]), _TIMEOUT[1])
+        self._patience = min(interval * _PATIENCE, self._timeout)
+        self._members = {alias: _settings_of(alias) for alias in (cluster.primary, *dict(cluster.replicas))}
+        self._file_name = self._name_of_file()
+        self._probers: list[Prober] = []
+        self._samples: Samples | None = None
+        self._published: tuple[int, list[Sample]] | None = None
+        self._reading_since: int | None = None
+        self._stopping = False
+        self._has_complained = False
+        self._woken = Bell()
+        self._answered = Bell()
+        self._end = Bell()
+        start_thread(self._run, f"replicant-monitor-{cluster.primary}")
+
+    @property
+    def is_probing(self) -> bool:
+        return bool(self._probers)
+
+    def wake(self) -> None:
+        """Have the next cycle begin soon. Does not wait."""
+        self._woken.ring()
+
+    def stop(self) -> None:
+        """Have it end. Does not wait."""
+        self._stopping = True
+        self._woken.ring()
+        self._answered.ring()
+
+    def wait(self, until: float) -> None:
+        """Wait for the end, but not longer than ``until`` (``time.monotonic()``)."""
+        while not self.ended and time.monotonic() < until:
+            self._end.wait(until - time.monotonic())
+
+    def abandon(self) -> None:
+        """In a forked child: let go of what is the parent's, and do nothing to it."""
+        if self._samples is not None:
+            self._samples.abandon()
+
+    def _name_of_file(self) -> str | None:
+        try:
+            secret = settings.SECRET_KEY
+        except ImproperlyConfigured:
+            # Others would see in the name what it was made of.
+            return None
+        key = secret if isinstance(secret, bytes) else str(secret).encode()
+        return name_of(key, [self.name, self._interval, self._members])
+
+    # On the thread.
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                begun = time.monotonic()
+                try:
+                    pause = self._cycle()
+                except Exception:
+                    logger.exception("The monitor of %r failed, and goes on.", self.name)
+                    pause = self._interval
+                # Drawn once for a cycle.
+                self._rest(begun + pause * random.uniform(1 - _JITTER, 1 + _JITTER))
+        finally:
+            self._finish()
+
+    def _cycle(self) -> float:
+        """Find out what is new, and pass it on; returns the time from the beginning of this cycle to the next."""
+        if self._is_to_probe():
+            found = self._probe()
+            pause = self._interval
+        else:
+            found = self._read()
+            pause = self._interval / _LOOKS_PER_INTERVAL
+        self.latest.update((sample.alias, sample) for sample in found)
+        self._publish()
+        if found and not self._stopping:
+            consumer(found)
+        return pause
+
+    def _rest(self, until: float) -> None:
+        earliest = time.monotonic() + self._interval * _LEAST_PAUSE
+        if not self._stopping:
+            self._woken.wait(until - time.monotonic())
+        # Those who wake it up want news, not a storm.
+        while not self._stopping and time.monotonic() < earliest:
+            self._woken.wait(earliest - time.monotonic())
+
+    def _finish(self) -> None:
+        self._dismiss(_STOP_SECONDS)
+        # Only now, so that there are never two probers' connections.
+        self._let_go()
+        self.ended = True
+        self._end.ring()
+
+    # Who probes.
+
+    def _is_to_probe(self) -> bool:
+        is_prober = self._elect()
+        if is_prober is None or is_prober:
+            self._reading_since = None
+            return True
+        self._reading_since = self._reading_since or time.monotonic_ns()
+        assert self._samples is not None
+        self._published = self._samples.read()
+        # It lives, or its lock would be free; but it was stopped by a signal, or somebody has it in a debugger.
+        heard_at = max(self._reading_since, self._published[0] if self._published else 0)
+        return time.monotonic_ns() - heard_at > _STUCK_INTERVALS * self._interval * 1e9
+
+    def _elect(self) -> bool | None:
+        """Whether this process probes for all; None if each has to probe for itself."""
+        if self._file_name is None:
+            return None
+        # A prober that ends removes the file: then there is a new one to be had at once.
+        for attempt in range(2):
+            try:
+                if self._samples is None:
+                    self._samples = Samples(self._file_name)
+                return self._samples.elect()
+            except CannotShare as error:
+                self._let_go()
+                if attempt:
+                    self._complain(error)
+        return None
+
+    def _publish(self) -> None:
+        if self._samples is not None and self._samples.is_prober:
+            try:
+                self._samples.publish(list(self.latest.values()))
+            except CannotShare as error:
+                self._let_go()
+                self._complain(error)
+
+    def _let_go(self) -> None:
+        if self._samples is not None:
+            self._samples.close()
+            self._samples = None
+
+    def _complain(self, error: CannotShare) -> None:
+        if not self._has_complained:
+            self._has_complained = True
+            logger.warning("No file to share samples in (%s): each process asks the servers for itself.", error)
+
+    # Reading what another process found.
+
+    def _read(self) -> list[Sample]:
+        self._dismiss(0.0)
+        return [sample for sample in self._published[1] if self._is_new(sample)] if self._published else []
+
+    def _is_new(self, sample: Sample) -> bool:
+        known = self.latest.get(sample.alias)
+        return known is None or (sample.asked_at >= known.asked_at and sample != known)
+
+    # Asking the members.
+
+    def _probe(self) -> list[Sample]:
+        if not self._probers:
+            self._probers = [
+                Prober(alias, member, self._timeout, self._answered) for alias, member in self._members.items()
+            ]
+        for prober in self._probers:
+            prober.ask()
+        # Those that were late the last time are not waited for; what they answer is passed on by the next cycle.
+        punctual = [prober for prober in self._probers if not prober.is_late]
+        self._wait(lambda: not any(prober.is_busy for prober in punctual), self._patience)
+        return [sample for prober in self._probers if (sample := prober.take()) is not None]
+
+    def _dismiss(self, seconds: float) -> None:
+        """Have the probers end, and wait up to so many seconds for them to close their connections."""
+        probers, self._probers = self._probers, []
+        for prober in probers:
+            prober.stop()
+        self._wait(lambda: all(prober.ended for prober in probers), seconds, even_if_stopping=True)
+
+    def _wait(self, is_done: Callable[[], bool], seconds: float, *, even_if_stopping: bool = False) -> None:
+        until = time.monotonic() + seconds
+        while not is_done() and time.monotonic() < until and (even_if_stopping or not self._stopping):
+            self._answered.wait(until - time.monotonic())
+
+
+def _settings_of(alias: str) -> dict[str, Any]:
+    """What the monitor connects with: the member's settings, and over them its ``PROBE``."""
+    member = dict(connections.settings[alias])
+    probe = member.pop("PROBE", None) or {}
+    options = {**(member.get("OPTIONS") or {}), **(probe.get("OPTIONS") or {})}
+    return {**member, **probe, "OPTIONS": options}
+
+
+consumer: Consumer = causality.observe
+"""Where new samples go."""
+
+_watches: list[_Watch] = []
+#: Those that were told to end and had not ended yet.
+_ending: list[_Watch] = []
+#: Held while watches are started or stopped; nobody ever waits long for it.
+_changing = allocate_lock()
+
+
+def start() -> None:
+    """Watch the clusters that are in force, in place of those that were watched before.
+
+    Called by the first routed read of a process, and of a configuration. Waits for nothing, and raises nothing.
+    """
+    if not _changing.acquire(blocking=False):
+        # Somebody else is at it.
+        return
+    try:
+        _end_all()
+        for cluster in conf.in_force():
+            if cluster.probe is not None and cluster.replicas:
+                _watches.append(_Watch(cluster, cluster.probe))
+    except Exception:
+        # No thread can be had, at the end of the interpreter for one; reads go on without.
+        logger.exception("The monitor could not be started.")
+    finally:
+        _changing.release()
+
+
+def stop(seconds: float = _STOP_SECONDS) -> None:
+    """End every thread and connection, and wait for it up to so many seconds. The next routed read starts anew."""
+    is_held = _changing.acquire(timeout=seconds)
+    try:
+        _end_all()
+        until = time.monotonic() + seconds
+        for watch in _ending:
+            watch.wait(until)
+    finally:
+        _core.unwatch()
+        if is_held:
+            _changing.release()
+
+
+def wake() -> None:
+    """Have a cycle begin soon. Does not wait."""
+    for watch in list(_watches):
+        watch.wake()
+
+
+def latest() -> dict[str, Sample]:
+    """The last sample of each member that this process has seen, by alias."""
+    return {alias: sample for watch in list(_watches) for alias, sample in list(watch.latest.items())}
+
+
+def probing() -> list[str]:
+    """The clusters whose members this process asks itself, by the aliases of their primaries."""
+    return [watch.name for watch in list(_watches) if watch.is_probing]
+
+
+def _end_all() -> None:
+    for watch in _watches:
+        watch.stop()
+    _ending[:] = [watch for watch in (*_ending, *_watches) if not watch.ended]
+    _watches.clear()
+
+
+def _before_fork() -> None:
+    stop()
+
+
+def _after_fork_in_child() -> None:
+    global _changing
+    _changing = allocate_lock()
+    for watch in (*_ending, *_watches):
+        watch.abandon()
+    _ending.clear()
+    _watches.clear()
+    _core.unwatch()
+
+
+def _changed(*, setting: str, **kwargs: Any) -> None:
+    if setting in {"REPLICANT", "DATABASES", "SECRET_KEY"}:
+        stop()
+
+
+atexit.register(stop, _EXIT_SECONDS)
+setting_changed.connect(_changed, dispatch_uid="replicant.monitor")
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -1,0 +1,235 @@
+"""Asks one member, on a thread and a connection of its own, so that one that hangs delays nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import load_backend
+
+from replicant.engines import Sample, engine_of
+
+#: A connection is opened anew after so many seconds, in case another server answers there by now.
+_CONNECTION_SECONDS = 60.0
+_ERROR_LENGTH = 300
+
+
+class Bell:
+    """Wakes one thread. Unlike an event it has no lock that could be held at a fork or in a signal handler."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """May be rung by any thread; rings that nobody waits for count as one."""
+        # RuntimeError: it was rung already.
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self, seconds: float) -> None:
+        self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+
+def _native(name: str) -> Any:
+    """What ``_thread`` really has: under gevent a driver written in C would stop every greenlet of its thread."""
+    import _thread
+
+    patched = sys.modules.get("gevent.monkey")
+    return patched.get_original("_thread", name) if patched is not None else getattr(_thread, name)
+
+
+def allocate_lock() -> Any:
+    """A lock that blocks its thread, under gevent too."""
+    return _native("allocate_lock")()
+
+
+def start_thread(run: Callable[[], None], name: str) -> None:
+    """Run ``run`` on a thread that keeps no process from ending; under gevent, on a real one."""
+    # In a context of its own: a request's scope must not live on in it.
+    context = contextvars.Context()
+    if "gevent.monkey" in sys.modules and sys.modules["gevent.monkey"].is_module_patched("threading"):
+        _native("start_new_thread")(context.run, (run,))
+    else:
+        threading.Thread(target=context.run, args=(run,), name=name, daemon=True).start()
+
+
+class Prober:
+    """Asks one member, on a thread and a connection of its own."""
+
+    def __init__(self, alias: str, settings: Mapping[str, Any], timeout: float, answered: Bell) -> None:
+        self.alias = alias
+        self.is_late = False
+        """Whether it was still silent when a cycle had waited long enough."""
+        self.ended = False
+        self._settings = settings
+        self._timeout = timeout
+        self._answered = answered
+        self._asked = Bell()
+        self._asked_at = 0
+        self._is_busy = False
+        #: When it was asked what it has not answered since, over however many attempts.
+        self._silent_since: int | None = None
+        self._given_up = False
+        self._answer: Sample | None = None
+        self._stopping = False
+        self._connection: BaseDatabaseWrapper | None = None
+        self._connected_at = 0.0
+        #: A second descriptor of the connection's socket, so that the driver's own is closed by nobody but the driver.
+        self._socket: int | None = None
+        self._socket_lock = allocate_lock()
+        start_thread(self._run, f"replicant-probe-{alias}")
+
+    @property
+    def is_busy(self) -> bool:
+        return self._is_busy
+
+    def ask(self) -> None:
+        """Have the member looked at, unless it still is. Does not wait."""
+        if not self._is_busy:
+            self._given_up = False
+            self._asked_at = time.monotonic_ns()
+            self._silent_since = self._silent_since or self._asked_at
+            self._is_busy = True
+            self._asked.ring()
+
+    def take(self) -> Sample | None:
+        """What was found since this was last called: an answer, or that there is none.
+
+        None while the member still has time. After that each call finds that it is silent, until it answers.
+        """
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            self._silent_since = None
+            self.is_late = False
+            return answer
+        now = time.monotonic_ns()
+        if self._is_busy and now - self._asked_at >= self._timeout * 1e9:
+            # Whatever comes of this attempt comes too late: a member that times out is not to be taken for sound.
+            self._given_up = True
+            self._hang_up()
+        self.is_late = True
+        if self._silent_since is None or now - self._silent_since < self._timeout * 1e9:
+            return None
+        silence = (now - self._silent_since) / 1e9
+        error = f"no answer within {self._timeout:g} s"
+        return Sample(self.alias, "", False, None, self._asked_at, silence, error)
+
+    def stop(self) -> None:
+        """Have the thread end. Does not wait."""
+        self._stopping = True
+        if self._is_busy:
+            self._hang_up()
+        self._asked.ring()
+
+    def _hang_up(self) -> None:
+        """Shut the socket down: what a driver waits for there ends at once, with an error."""
+        with self._socket_lock:
+            if self._socket is not None:
+                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._socket)) as handle:
+                    handle.shutdown(socket.SHUT_RDWR)
+
+    # On the thread.
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._asked.wait(threading.TIMEOUT_MAX)
+                if not self._stopping:
+                    self._look()
+        finally:
+            self._disconnect()
+            self.ended = True
+            self._answered.ring()
+
+    def _look(self) -> None:
+        asked_at = time.monotonic_ns()
+        try:
+            sample = self._asked_twice()
+        except Exception as error:  # also what an engine of somebody else's raises
+            self._disconnect()
+            seconds = (time.monotonic_ns() - asked_at) / 1e9
+            sample = Sample(self.alias, "", False, None, asked_at, seconds, self._described(error))
+            _drop_frames(error)
+        if not self._given_up:
+            self._answer = sample
+        self._is_busy = False
+        self._answered.ring()
+
+    def _asked_twice(self) -> Sample:
+        """Over a connection that was there before, an error only says that this connection ended."""
+        if time.monotonic() - self._connected_at > _CONNECTION_SECONDS:
+            self._disconnect()
+        if self._connection is not None:
+            try:
+                return engine_of(self._connection).probe(self._connection)
+            except Exception:
+                if self._given_up or self._stopping:
+                    raise
+                self._disconnect()
+        connection = self._connect()
+        return engine_of(connection).probe(connection)
+
+    def _connect(self) -> BaseDatabaseWrapper:
+        """Open a connection that is nobody else's: not Django's for this thread, not tracked, not guarded, not pooled.
+
+        So not by its ``connect()``, which tells every receiver of ``connection_created``.
+        """
+        backend = load_backend(self._settings["ENGINE"])
+        copied = {**self._settings, "OPTIONS": dict(self._settings.get("OPTIONS") or {})}
+        connection: BaseDatabaseWrapper = backend.DatabaseWrapper(copied, self.alias)
+        engine = engine_of(connection)
+        engine.prepare_probe(connection, self._timeout)
+        with connection.wrap_database_errors:
+            connection.connection = connection.get_new_connection(connection.get_connection_params())
+            self._connection = connection
+            self._connected_at = time.monotonic()
+            descriptor = engine.socket_of(connection)
+            with self._socket_lock:
+                self._socket = None if descriptor is None else os.dup(descriptor)
+            if self._stopping:
+                # Whoever said so found no socket to shut down.
+                raise InterruptedError
+            connection._set_autocommit(True)  # type: ignore[attr-defined]
+        return connection
+
+    def _disconnect(self) -> None:
+        with self._socket_lock:
+            if self._socket is not None:
+                os.close(self._socket)
+                self._socket = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Not its own close(), which has a transaction's end in mind.
+            with contextlib.suppress(Exception):
+                connection.connection.close()
+
+    def _described(self, error: Exception) -> str:
+        """An error in one line, without what is secret."""
+        text = " ".join(str(error).split())
+        for values in (self._settings, self._settings.get("OPTIONS") or {}):
+            for key, value in values.items():
+                if key.lower() in ("password", "passwd") and value:
+                    text = text.replace(str(value), "***")
+        return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH]
+
+
+def _drop_frames(error: BaseException) -> None:
+    """Let go of what the frames of an error hold.
+
+    Where connecting takes too long, psycopg leaves its unfinished connection there, with a socket, in a cycle of
+    references that only a collection of garbage would end.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__

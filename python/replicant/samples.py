@@ -1,0 +1,235 @@
+"""The samples of a host's one prober, in a small file in memory that the other processes read.
+
+One file per cluster and configuration. Whoever holds the kernel's lock on it (``flock``) is the prober and the only
+writer; a process that dies, by whatever signal, loses the lock. Nobody waits for anybody: a reader takes what is there
+and checks it, since the writer may be in the middle of replacing it.
+
+The file is read and written, not mapped: a mapped file that somebody shortens kills whoever looks at it (SIGBUS).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from replicant._core import Position
+from replicant.engines.sample import Sample
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+#: To be raised with every change of what is written: processes of different versions do not meet.
+FORMAT = 1
+_MAGIC = b"replicnt"
+#: The magic, the format, the length of the body, and the SHA-256 of these three and the body.
+_HEADER = struct.Struct("<8sII")
+_DIGEST = 32
+#: What is read at once; positions with more than some hundred intervals take a second read.
+_PAGE = 64 * 1024
+#: Far more than 100 members with the longest positions the core takes; a larger length is damage.
+_LARGEST = 128 * 1024 * 1024
+_TORN_READS = 5
+#: Clocks that were set to the same boot differ by less. The monotonic clock begins anew with each boot, while a file
+#: outside of memory outlives it: samples from another boot would seem to come from the future.
+_SAME_BOOT_NS = 10 * 10**9
+
+
+class CannotShare(Exception):
+    """No file can be had, or no longer: each process has to probe for itself."""
+
+
+def name_of(key: bytes, described: object) -> str:
+    """The name of the file for what is probed: processes that probe the same thing in the same way meet there.
+
+    ``described`` is made of mappings, sequences and plain values; it may hold passwords. Others may see the name, so it
+    is a hash under ``key``, a secret of the site.
+    """
+    text = json.dumps(_plain(described), sort_keys=True)
+    return hashlib.blake2b(text.encode(), key=hashlib.sha256(key).digest(), digest_size=16).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """The same in every process: no addresses, no order that is drawn when a process starts."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(json.dumps(_plain(item), sort_keys=True) for item in value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (bytes, os.PathLike)):
+        return os.fsdecode(value)
+    kind = value if isinstance(value, type) or callable(value) else type(value)
+    return f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', type(kind).__qualname__)}"
+
+
+class Samples:
+    """One process's hold on the file. Used by one thread."""
+
+    def __init__(self, name: str) -> None:
+        """Open the file, or make it. Raises :class:`CannotShare`."""
+        self.is_prober = False
+        self._name = f"{name}-{FORMAT}"
+        with _sharing():
+            self._folder, self._file = _open(self._name)
+
+    def elect(self) -> bool:
+        """Become the prober, if nobody is; returns whether this process is it. Raises :class:`CannotShare`."""
+        with _sharing():
+            if not self._is_in_place():
+                raise CannotShare(f"{self._name} was removed")
+            if not self.is_prober:
+                try:
+                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+                # The prober before may have removed the file between our opening and our locking it.
+                if not self._is_in_place():
+                    raise CannotShare(f"{self._name} was removed")
+                self.is_prober = True
+            return True
+
+    def publish(self, samples: Sequence[Sample]) -> None:
+        """Replace what is in the file. For the prober alone. Raises :class:`CannotShare`, for want of room, say."""
+        now = time.monotonic_ns()
+        body = json.dumps([now, time.time_ns() - now, [_packed(sample) for sample in samples]]).encode()
+        head = _HEADER.pack(_MAGIC, FORMAT, len(body))
+        content = head + hashlib.sha256(head + body).digest() + body
+        with _sharing():
+            if os.pwrite(self._file, content, 0) != len(content):
+                raise CannotShare("no room")
+
+    def read(self) -> tuple[int, list[Sample]] | None:
+        """What the prober published last, and when (``time.monotonic_ns()``).
+
+        None if there is nothing that can be used: nothing yet, damaged, of another version, or from before a restart of
+        the machine.
+        """
+        for _ in range(_TORN_READS):
+            content = self._content()
+            if content is None:
+                return None
+            with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
+                return _unpacked(content)
+        return None
+
+    def close(self) -> None:
+        """Let go. A prober takes the file along: nothing is left behind, and the others make a new one."""
+        if self.is_prober:
+            self.is_prober = False
+            with contextlib.suppress(OSError):
+                if self._is_in_place():
+                    os.unlink(self._name, dir_fd=self._folder)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the file and do nothing to it: in a forked child, where it is the parent's."""
+        for descriptor in (self._file, self._folder):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        self._file = self._folder = -1
+
+    def _is_in_place(self) -> bool:
+        """Whether the file is still what others find under its name."""
+        try:
+            found = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(found, os.fstat(self._file))
+
+    def _content(self) -> bytes | None:
+        try:
+            content = os.pread(self._file, _PAGE, 0)
+            if len(content) < _HEADER.size:
+                return None
+            _, _, length = _HEADER.unpack_from(content)
+            whole = _HEADER.size + _DIGEST + length
+            if whole > len(content) and length <= _LARGEST:
+                content = os.pread(self._file, whole, 0)
+        except OSError:
+            return None
+        return content[:whole]
+
+
+def _packed(sample: Sample) -> list[Any]:
+    position = sample.position
+    return [*sample._replace(position=None), position and [position.kind, str(position)]]
+
+
+def _unpacked(content: bytes) -> tuple[int, list[Sample]]:
+    """Raises ``ValueError`` or ``TypeError`` unless it is whole and of this version and boot."""
+    magic, version, length = _HEADER.unpack_from(content)
+    head, digest, body = content[: _HEADER.size], content[_HEADER.size :][:_DIGEST], content[_HEADER.size + _DIGEST :]
+    if (magic, version, length) != (_MAGIC, FORMAT, len(body)) or hashlib.sha256(head + body).digest() != digest:
+        raise ValueError("torn, damaged or of another version")
+    published_at, boot, packed = json.loads(body)
+    now = time.monotonic_ns()
+    if published_at > now or abs(time.time_ns() - now - boot) > _SAME_BOOT_NS:
+        raise ValueError("from before the machine was started")
+    samples = []
+    for *fields, position in packed:
+        sample = Sample(*fields)
+        samples.append(sample._replace(position=position and Position(*position)))
+    return published_at, samples
+
+
+@contextlib.contextmanager
+def _sharing() -> Iterator[None]:
+    if fcntl is None or not hasattr(os, "pwrite"):
+        raise CannotShare("this system has no flock")
+    try:
+        yield
+    except OSError as error:
+        raise CannotShare(str(error)) from error
+
+
+def _open(name: str) -> tuple[int, int]:
+    """Open this user's own folder, in memory where there is such a thing, and the file in it."""
+    failure: OSError = FileNotFoundError("no folder for temporary files")
+    for base in _bases():
+        try:
+            folder = _private_folder(base / f"replicant-{os.geteuid()}")
+            try:
+                return folder, _private_file(name, folder)
+            except BaseException:
+                os.close(folder)
+                raise
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def _bases() -> tuple[Path, ...]:
+    return Path("/dev/shm"), Path(tempfile.gettempdir())
+
+
+def _private_folder(path: Path) -> int:
+    """Nobody else can put anything into it: no links, no files to be taken for ours."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    return _owned(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC), str(path), stat.S_ISDIR)
+
+
+def _private_file(name: str, folder: int) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return _owned(os.open(name, flags, 0o600, dir_fd=folder), name, stat.S_ISREG)
+
+
+def _owned(descriptor: int, name: str, is_right_kind: Callable[[int], bool]) -> int:
+    found = os.fstat(descriptor)
+    if is_right_kind(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077:
+        return descriptor
+    os.close(descriptor)
+    raise PermissionError(f"{name} is not this user's alone")

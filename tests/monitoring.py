@@ -1,0 +1,70 @@
+"""What the tests of the monitor share: an account that may only read, and the settings of other processes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from django.db import connections
+
+from replicant import samples
+from tests.servers import Cluster, Node
+
+REPOSITORY = Path(__file__).parent.parent
+ALIASES = ("default", "replica1", "replica2")
+#: Its only right is to read the application's tables.
+PROBER, PROBER_PASSWORD = "prober", "prober-password"
+
+
+def watching(interval: float | None, **keys: Any) -> dict[str, Any]:
+    return {"default": {"REPLICAS": ["replica1", "replica2"], "PROBE_SECONDS": interval, **keys}}
+
+
+def use_prober(servers: Cluster, database: str) -> None:
+    """Give the monitor an account that may do nothing but read."""
+    if servers.engine == "postgresql":
+        made = [
+            f"DROP OWNED BY {PROBER}",
+            f"DROP ROLE IF EXISTS {PROBER}",
+            f"CREATE ROLE {PROBER} LOGIN PASSWORD '{PROBER_PASSWORD}'",
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {PROBER}",
+        ]
+        if servers.primary.value(f"SELECT count(*) FROM pg_roles WHERE rolname = '{PROBER}'") == "0":
+            del made[0]
+    else:
+        made = [
+            f"DROP USER IF EXISTS {PROBER}",
+            f"CREATE USER {PROBER} IDENTIFIED BY '{PROBER_PASSWORD}'",
+            f"GRANT SELECT ON {database}.* TO {PROBER}",
+        ]
+    for statement in made:
+        servers.primary.query(statement, database if servers.engine == "postgresql" else None)
+    servers.wait_until_caught_up()
+    for alias in ALIASES:
+        connections.settings[alias]["PROBE"] = {"USER": PROBER, "PASSWORD": PROBER_PASSWORD}
+
+
+def sessions(node: Node) -> int:
+    """How many connections the monitor has to a server, by the server's own account."""
+    if "PostgreSQL" in type(node).__name__:
+        return int(node.value(f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{PROBER}'"))
+    return int(node.value(f"SELECT count(*) FROM information_schema.processlist WHERE user = '{PROBER}'"))
+
+
+def environment(databases: dict[str, Any], interval: float | None, **settings: Any) -> dict[str, str]:
+    settings = {"DATABASES": databases, "REPLICANT": watching(interval), **settings}
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.workers.settings",
+        "REPLICANT_TEST_SETTINGS": json.dumps(settings),
+        "PYTHONPATH": str(REPOSITORY),
+    }
+
+
+def shared_file(name: str) -> Path:
+    for base in samples._bases():
+        if (base / f"replicant-{os.geteuid()}").exists():
+            return base / f"replicant-{os.geteuid()}" / f"{name}-{samples.FORMAT}"
+    raise AssertionError("no folder")

@@ -1,0 +1,207 @@
+"""The monitor in application servers and task queues: one process per host asks the servers, all know the answers."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from replicant.samples import Samples
+from tests.monitoring import ALIASES, REPOSITORY, environment, sessions, use_prober
+from tests.servers import Cluster
+from tests.servers.machine import free_ports, wait_until
+from tests.workers.broker import queue_in
+
+INTERVAL = 0.5
+SECONDS = 30.0
+
+Report = dict[str, Any]
+
+
+class Workers(ABC):
+    """A program with several worker processes."""
+
+    count: int
+    #: The longest time it may take to end; without a monitor it takes well under a second.
+    end_seconds = 5.0
+
+    def __init__(self, folder: Path, databases: dict[str, Any]) -> None:
+        self.folder = folder
+        self.log = folder / "log"
+        environ = {**environment(databases, INTERVAL), "REPLICANT_TEST_FOLDER": str(folder)}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *self.command()], env=environ, cwd=REPOSITORY, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    @abstractmethod
+    def command(self) -> list[str]: ...
+
+    @abstractmethod
+    def reports(self) -> list[Report]:
+        """What some of the workers say now."""
+
+    def wait(self, *, since: int = 0) -> dict[int, Report]:
+        """Wait until every worker that lives has heard of a question asked after ``since``; their last reports."""
+        last: dict[int, Report] = {}
+
+        def all_know() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            last.update((report["pid"], report) for report in self.reports())
+            for pid in list(last):
+                if not Path(f"/proc/{pid}").exists():
+                    del last[pid]
+            informed = [
+                report for report in last.values() if {heard[1] for heard in after(report, since)} == {*ALIASES}
+            ]
+            return len(informed) == len(last) == self.count
+
+        try:
+            wait_until(all_know, SECONDS, "all workers know")
+        except TimeoutError:
+            pytest.fail(f"not all workers know; they say:\n{self.log.read_text()}")
+        return last
+
+    def stop(self) -> float:
+        """End it as its supervisor would; returns how many seconds it took."""
+        begun = time.monotonic()
+        self.process.terminate()
+        self.process.wait(SECONDS)
+        return time.monotonic() - begun
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Web(Workers):
+    def __init__(self, folder: Path, databases: dict[str, Any]) -> None:
+        (self.port,) = free_ports(1)
+        super().__init__(folder, databases)
+
+    def reports(self) -> list[Report]:
+        with ThreadPoolExecutor(8) as pool:
+            return [report for report in pool.map(self.report, range(8)) if report is not None]
+
+    def report(self, number: int) -> Report | None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        # It may still be starting, or a worker may just have been killed.
+        with suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/", headers={"Connection": "close"})
+            return json.loads(connection.getresponse().read())
+        connection.close()
+        return None
+
+
+class Gunicorn(Web):
+    count = 4
+
+    def command(self) -> list[str]:
+        return ["gunicorn", "--preload", "--workers=4", f"--bind=127.0.0.1:{self.port}", "tests.workers.preloaded:wsgi"]
+
+
+class Uvicorn(Web):
+    count = 2
+
+    def command(self) -> list[str]:
+        return ["uvicorn", "--workers=2", f"--port={self.port}", "--log-level=warning", "tests.workers.site:asgi"]
+
+
+class Celery(Workers):
+    count = 2
+    #: Without a monitor it takes five.
+    end_seconds = 9.0
+    numbers = itertools.count()
+
+    def __init__(self, folder: Path, databases: dict[str, Any]) -> None:
+        self.queue = queue_in(folder, "outgoing")
+        super().__init__(folder, databases)
+
+    def command(self) -> list[str]:
+        pool = ["--pool=prefork", "--concurrency=2", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        return ["celery", "--app=tests.workers.tasks", "worker", *pool, "--loglevel=WARNING"]
+
+    def reports(self) -> list[Report]:
+        files = []
+        for _ in range(4):
+            number = next(self.numbers)
+            self.queue.send_task("report", [number])
+            files.append(self.folder / f"report-{number}.json")
+        for message in (self.folder / "outgoing").iterdir():
+            message.rename(self.folder / "queue" / message.name)
+        # A worker that is killed takes its task along.
+        with suppress(TimeoutError):
+            wait_until(lambda: all(file.exists() for file in files), 2.0, "the tasks are done")
+        return [json.loads(file.read_text()) for file in files if file.exists()]
+
+
+@pytest.fixture(params=[Gunicorn, Uvicorn, Celery])
+def workers(request: pytest.FixtureRequest, servers: Cluster, database: str, tmp_path: Path) -> Iterator[Workers]:
+    use_prober(servers, database)
+    workers = request.param(tmp_path, dict(connections.settings))
+    try:
+        yield workers
+    finally:
+        workers.kill()
+
+
+def after(report: Report, since: int) -> list[list[Any]]:
+    return [heard for heard in report["heard"] if heard[2] > since]
+
+
+def first_heard(report: Report, since: int) -> int:
+    """When this process had heard of all members' answers to questions that were asked after ``since``."""
+    return max(min(heard[0] for heard in after(report, since) if heard[1] == alias) for alias in ALIASES)
+
+
+def test_one_asks_and_all_know_also_after_it_was_killed(workers: Workers, servers: Cluster):
+    limit = 2 * INTERVAL * 1e9
+    began = workers.wait()
+    for report in began.values():
+        assert first_heard(report, 0) - report["began"] < limit
+    known = workers.wait(since=time.monotonic_ns() + int(6 * INTERVAL * 1e9))
+    assert [sessions(node) for node in servers.nodes] == [1, 1, 1]
+    (prober,) = (pid for pid, report in known.items() if report["probes"])
+    assert len({report["file"] for report in known.values()}) == 1
+    for report in known.values():
+        for alias in ALIASES:
+            times = [(heard[0], heard[2]) for heard in report["heard"] if heard[1] == alias]
+            for (_, asked_before), (heard_at, _) in itertools.pairwise(times):
+                # Until the news came, this was how old the last sample was.
+                assert heard_at - asked_before < limit, (report["pid"] == prober, alias)
+
+    killed_at = time.monotonic_ns()
+    os.kill(prober, signal.SIGKILL)
+    later = workers.wait(since=killed_at)
+    assert prober not in later
+    survivors = set(known) & set(later)
+    assert len(survivors) == workers.count - 1
+    for pid in survivors:
+        assert first_heard(later[pid], killed_at) - killed_at < limit
+    (successor,) = (pid for pid, report in workers.wait(since=killed_at).items() if report["probes"])
+    assert successor != prober
+    wait_until(lambda: [sessions(node) for node in servers.nodes] == [1, 1, 1], SECONDS, "one session each is left")
+
+    assert workers.stop() < workers.end_seconds
+    wait_until(lambda: not any(sessions(node) for node in servers.nodes), SECONDS, "its sessions end")
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in later), SECONDS, "all workers end")
+    # Some end by a signal, and leave the file behind: it is nobody's, and whoever comes next takes it over.
+    left = Samples(later[successor]["file"])
+    assert left.elect()
+    left.close()

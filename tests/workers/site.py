@@ -1,0 +1,67 @@
+"""One view: it reads by way of the router, and tells what this process knows of the servers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import django
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.db import connections
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+
+django.setup()
+
+from replicant import monitor  # noqa: E402
+from replicant.engines import Sample  # noqa: E402
+from tests.app.models import Item  # noqa: E402
+
+#: When this process learned what: the time, the alias, when the server was asked, and the error; times in nanoseconds.
+heard: list[tuple[int, str, int, str | None]] = []
+#: When this process read for the first time.
+began = 0
+
+
+def forget() -> None:
+    global began
+    began = 0
+    heard.clear()
+
+
+os.register_at_fork(after_in_child=forget)
+
+
+def hear(samples: Sequence[Sample]) -> None:
+    heard.extend((time.monotonic_ns(), sample.alias, sample.asked_at, sample.error) for sample in samples)
+
+
+monitor.consumer = hear
+
+
+def read() -> dict[str, Any]:
+    """Read by way of the router, close what that opened, and report."""
+    global began
+    began = began or time.monotonic_ns()
+    Item.objects.count()
+    connections.close_all()
+    watched = monitor._watches
+    return {
+        "pid": os.getpid(),
+        "began": began,
+        "heard": list(heard),
+        "probes": monitor.probing(),
+        "file": watched[0]._file_name if watched else None,
+    }
+
+
+def report(request: HttpRequest) -> JsonResponse:
+    return JsonResponse(read())
+
+
+urlpatterns = [path("", report)]
+wsgi = get_wsgi_application()
+asgi = get_asgi_application()
