@@ -1,0 +1,145 @@
+"""One step at a time, in one thread: hypothesis chooses the steps of several clients and the faults between them, and
+shrinks what it finds.
+
+Requests of several clients are open at once, each in a context of its own, as tasks of one event loop would be; they
+share the thread's connections, so a transaction is one step. An example is judged when it ends.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+from django.conf import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from replicant import _core
+from tests.consistency import clients, faults, site
+from tests.consistency.clients import REGISTERS, REPLICAS, Client, Look, Put, Snapshot, Step, Transaction
+from tests.consistency.history import Fault, History, Quiet
+from tests.consistency.threads import RETURN_SECONDS, settle
+from tests.consistency.verify import never_returned, violations
+from tests.servers import Cluster
+
+CLIENTS = 3
+
+_registers = st.sampled_from(REGISTERS)
+_looks = st.builds(
+    Look,
+    st.lists(_registers, min_size=1, max_size=2, unique=True).map(tuple),
+    st.sampled_from(["", "", "", "use_replica", "use_primary"]),
+)
+_puts = st.builds(Put, _registers)
+_inner = st.lists(_looks | _puts, min_size=1, max_size=3).map(tuple)
+_steps = (
+    _looks
+    | _puts
+    | st.builds(Transaction, _inner, st.booleans())
+    | st.builds(Snapshot, st.sampled_from(REPLICAS), _inner)
+)
+_replicas = st.sampled_from(range(len(REPLICAS)))
+_kinds = (
+    [("pause", 0.0)] * 5 + [("resume", 0.0)] * 3 + [("delay", 1.0), ("delay", 0.0), ("restart", 0.0), ("crash", 0.0)]
+)
+_faults = st.builds(lambda kind, replica: faults.Fault(kind[0], replica, kind[1]), st.sampled_from(_kinds), _replicas)
+_clients = st.integers(0, CLIENTS - 1)
+
+
+class Broken(AssertionError):
+    """An example broke a promise; the message says which, and where its history was kept."""
+
+
+def run(
+    cluster: Cluster,
+    *,
+    seed: int,
+    examples: int,
+    link: str = "tokens",
+    guarantees: tuple[str, ...] = (),
+    returns: float = RETURN_SECONDS,
+    keep: Path,
+    shrinks: bool = True,
+) -> list[History]:
+    """Run ``examples`` examples and return their histories. Raises ``Broken`` at the first that does not hold, shrunk
+    if ``shrinks``; its history is then in the file ``keep``.
+
+    ``guarantees`` are those that count, all if there are none. In the end each client goes on reading for ``returns``
+    seconds, until a replica serves it; with 0 that is not asked for.
+    """
+    histories: list[History] = []
+
+    class Machine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            # The replicas that the product draws are part of the example.
+            _core.seed(seed)
+            self.history = site.begin(
+                cluster, driver="machine", seed=seed, link=link, settings=settings.REPLICANT["default"]
+            )
+            make = clients.LINKS[link]
+            self.clients = [Client(f"client{number + 1}", self.history, make()) for number in range(CLIENTS)]
+            self.contexts = [contextvars.Context() for _ in self.clients]
+            self.in_request = [False] * CLIENTS
+
+        def call(self, who: int, name: str, *arguments: Any) -> None:
+            self.contexts[who].run(getattr(self.clients[who], name), *arguments)
+
+        @rule(who=_clients, steps=st.lists(_steps, min_size=1, max_size=2), handed_by=st.none() | _clients)
+        def do(self, who: int, steps: list[Step], handed_by: int | None) -> None:
+            """Begin a request, perhaps with another client's token, too; or go on with the one that is open."""
+            if not self.in_request[who]:
+                handed = None if handed_by in (None, who) else self.clients[handed_by].last
+                self.call(who, "open", handed)
+                self.in_request[who] = True
+            self.call(who, "do", steps)
+
+        @rule(who=_clients, forgets=st.sampled_from([False] * 5 + [True]))
+        def end(self, who: int, forgets: bool) -> None:
+            if self.in_request[who]:
+                self.call(who, "close")
+                self.in_request[who] = False
+            if forgets:
+                self.clients[who].forget()
+
+        @rule(fault=_faults)
+        def strike(self, fault: faults.Fault) -> None:
+            self.history.add(Fault(str(fault)))
+            fault.strike(cluster)
+
+        def teardown(self) -> None:
+            for who in range(CLIENTS):
+                if self.in_request[who]:
+                    self.call(who, "close")
+            faults.end_all(cluster)
+            self.history.add(Quiet())
+            for client, context in zip(self.clients, self.contexts, strict=True):
+                if returns:
+                    context.run(settle, client, self.history, returns)
+            histories.append(self.history)
+            self.judge()
+
+        def judge(self) -> None:
+            found = [str(one) for one in violations(self.history) if one.guarantee in guarantees or not guarantees]
+            if returns:
+                found += [f"{client} never returned to replicas" for client in never_returned(self.history)]
+            if found:
+                self.history.save(keep)
+                raise Broken("\n".join([*found[:5], f"{len(found)} in all, kept in {keep}"]))
+
+    phases = {hypothesis.Phase.explicit, hypothesis.Phase.generate}
+    run_state_machine_as_test(
+        hypothesis.seed(seed)(Machine),
+        settings=hypothesis.settings(
+            max_examples=examples,
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            report_multiple_bugs=False,
+            phases=phases | {hypothesis.Phase.shrink} if shrinks else phases,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        ),
+    )
+    return histories

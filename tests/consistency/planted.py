@@ -1,0 +1,64 @@
+"""Bugs to plant in the product, one seam each. The checker must catch every one of them, or it is no use.
+
+A seam that is renamed fails loudly: nothing is planted where there is nothing to patch. Two bugs are planted in what
+carries the tokens, which is outside of the product: ``token_taken_too_early`` and ``token_lost``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest import mock
+
+from replicant.tracking import Tracker
+
+
+@contextmanager
+def rollback_published() -> Iterator[None]:
+    """What was rolled back counts as written. It shows as pins without a cause (``verify.needless_pins``), and, where
+    the position is one that nobody ever reaches, as clients that never return to replicas (``verify.never_returned``).
+
+    Seam: ``Tracker._after_end``, called when a transaction has ended otherwise than by a commit. Takes effect on
+    connections made inside the block.
+    """
+    original = Tracker._after_end
+
+    def planted(self: Tracker, connection: Any) -> None:
+        self._publish(connection)
+        original(self, connection)
+
+    with mock.patch.object(Tracker, "_after_end", planted):
+        yield
+
+
+class token_taken_too_early:
+    """What links requests, but the response carries the token as it was when the request had just begun: as if the
+    middleware had stored it before the view ran, or had stored the right one when the response was gone."""
+
+    def __init__(self, link: Any) -> None:
+        self._link = link
+        self._token = ""
+
+    @contextmanager
+    def open(self, texts: Sequence[str]) -> Iterator[None]:
+        with self._link.open(texts):
+            self._token = self._link.token()
+            yield
+
+    def token(self) -> str:
+        return self._token
+
+
+class token_lost:
+    """What links requests, but no response carries a token at all."""
+
+    def __init__(self, link: Any) -> None:
+        self._link = link
+
+    def open(self, texts: Sequence[str]) -> AbstractContextManager[Any]:
+        return self._link.open(texts)
+
+    def token(self) -> str:
+        self._link.token()
+        return ""
