@@ -20,6 +20,6 @@ Read in this order:
 ``share.py``     how much of the reading replicas do under each way to keep the promise
 ``lag.py``       replicas that are behind by less than a second, for that
 
-``make soak`` runs ``python -m tests.consistency soak``; ``python -m tests.consistency verify FILE`` judges a kept history
-again.
+``make soak`` runs ``python -m tests.consistency soak``; ``python -m tests.consistency verify FILE`` judges again what
+was kept.
 """

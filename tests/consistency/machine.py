@@ -34,17 +34,16 @@ _looks = st.builds(
 )
 _puts = st.builds(Put, _registers)
 _inner = st.lists(_looks | _puts, min_size=1, max_size=3).map(tuple)
-_steps = (
-    _looks
-    | _puts
-    | st.builds(Transaction, _inner, st.booleans())
-    | st.builds(Snapshot, st.sampled_from(REPLICAS), _inner)
+_steps = st.one_of(
+    *[_looks] * 4,
+    _puts,
+    st.builds(Transaction, _inner, st.booleans()),
+    st.builds(Snapshot, st.sampled_from(REPLICAS), _inner),
 )
-_replicas = st.sampled_from(range(len(REPLICAS)))
-_kinds = (
-    [("pause", 0.0)] * 5 + [("resume", 0.0)] * 3 + [("delay", 1.0), ("delay", 0.0), ("restart", 0.0), ("crash", 0.0)]
-)
-_faults = st.builds(lambda kind, replica: faults.Fault(kind[0], replica, kind[1]), st.sampled_from(_kinds), _replicas)
+#: What strikes before a step: mostly nothing.
+_NOTHING = 20
+_STRIKES = [("pause", 0.0)] * 3 + [("resume", 0.0)] * 2 + [("delay", 1.0), ("delay", 0.0)]
+_RESTARTS = [("restart", 0.0), ("crash", 0.0)]
 _clients = st.integers(0, CLIENTS - 1)
 
 
@@ -60,6 +59,7 @@ def run(
     link: str = "tokens",
     guarantees: tuple[str, ...] = (),
     returns: float = RETURN_SECONDS,
+    restarts: bool = True,
     keep: Path,
     shrinks: bool = True,
 ) -> list[History]:
@@ -67,8 +67,11 @@ def run(
     if ``shrinks``; its history is then in the file ``keep``.
 
     ``guarantees`` are those that count, all if there are none. In the end each client goes on reading for ``returns``
-    seconds, until a replica serves it; with 0 that is not asked for.
+    seconds, until a replica serves it; with 0 that is not asked for. Without ``restarts`` no server ends, which takes
+    some of them seconds.
     """
+    kinds = _STRIKES + _RESTARTS * restarts
+    strikes = [faults.Fault(kind, replica, seconds) for kind, seconds in kinds for replica in range(len(REPLICAS))]
     histories: list[History] = []
 
     class Machine(RuleBasedStateMachine):
@@ -87,27 +90,32 @@ def run(
         def call(self, who: int, name: str, *arguments: Any) -> None:
             self.contexts[who].run(getattr(self.clients[who], name), *arguments)
 
-        @rule(who=_clients, steps=st.lists(_steps, min_size=1, max_size=2), handed_by=st.none() | _clients)
-        def do(self, who: int, steps: list[Step], handed_by: int | None) -> None:
-            """Begin a request, perhaps with another client's token, too; or go on with the one that is open."""
+        # One rule: of several, hypothesis leaves some out of most examples.
+        @rule(
+            fault=st.sampled_from([None] * _NOTHING + strikes),
+            who=_clients,
+            handed_by=st.none() | _clients,
+            steps=st.lists(_steps, min_size=1, max_size=3),
+            then=st.sampled_from(["end", "go on", "end and forget", "end", "go on"]),
+        )
+        def turn(
+            self, fault: faults.Fault | None, who: int, handed_by: int | None, steps: list[Step], then: str
+        ) -> None:
+            """A fault, perhaps; and some steps of a client, in a request it has open, or in a new one, which may come
+            with another client's token, too."""
+            if fault is not None:
+                self.history.add(Fault(str(fault)))
+                fault.strike(cluster)
             if not self.in_request[who]:
                 handed = None if handed_by in (None, who) else self.clients[handed_by].last
                 self.call(who, "open", handed)
                 self.in_request[who] = True
             self.call(who, "do", steps)
-
-        @rule(who=_clients, forgets=st.sampled_from([False] * 5 + [True]))
-        def end(self, who: int, forgets: bool) -> None:
-            if self.in_request[who]:
+            if then != "go on":
                 self.call(who, "close")
                 self.in_request[who] = False
-            if forgets:
+            if then == "end and forget":
                 self.clients[who].forget()
-
-        @rule(fault=_faults)
-        def strike(self, fault: faults.Fault) -> None:
-            self.history.add(Fault(str(fault)))
-            fault.strike(cluster)
 
         def teardown(self) -> None:
             for who in range(CLIENTS):
@@ -134,7 +142,7 @@ def run(
         hypothesis.seed(seed)(Machine),
         settings=hypothesis.settings(
             max_examples=examples,
-            stateful_step_count=30,
+            stateful_step_count=25,
             deadline=None,
             database=None,
             report_multiple_bugs=False,

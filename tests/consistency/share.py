@@ -1,8 +1,8 @@
 """How much of the reading replicas do under each way to keep the promise: ``python -m tests.consistency share``.
 
-Fifty users, one statement in ten a write, replicas half a second behind; the same requests under each policy, one policy
-after the other in one run. The results are shares and counts, not speeds: a table, and JSON in ``target/bench``. Exits
-with 1 if ``session`` does not let replicas serve more than both pins do.
+Fifty users, one statement in ten a write, replicas half a second behind; the same requests under each policy, one
+policy after the other in one run. The results are shares and counts, not speeds: a table, and JSON in ``target/bench``.
+Exits with 1 if ``session`` does not let replicas serve more than both pins do.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class Pin:
 
 def requests(chance: random.Random, name: str) -> list[Step]:
     """The steps of one request: three statements, one in ten a write of the user's own register."""
-    return [Put(name) if chance.random() < WRITES else Look((name, chance.choice(NAMES))) for _ in range(3)]
+    looks = [Look(tuple(sorted({name, chance.choice(NAMES)}))) for _ in range(3)]
+    return [Put(name) if chance.random() < WRITES else look for look in looks]
 
 
 def run(cluster: Cluster, link: Any, seconds: float, seed: int) -> History:

@@ -64,9 +64,9 @@ def check(history: History, kept: Path, *, only: tuple[str, ...] = ()) -> None:
     assert found == [], f"kept in {kept}"
     # And it was not for want of replicas, writes or faults.
     seen = summary(history)
-    assert seen["writes"]["committed"] > 50, seen
-    assert all(seen["reads"].get(alias, 0) > 20 for alias in ("replica1", "replica2")), seen
-    assert seen["faults"] > 3, seen
+    assert seen["writes"]["committed"] > 20, seen
+    assert sum(seen["reads"].values()) - seen["reads"][PRIMARY] > 20, seen
+    assert seen["faults"] > 1, seen
 
 
 def kept(cluster: Cluster) -> Path:
@@ -77,7 +77,7 @@ def kept(cluster: Cluster) -> Path:
 
 
 def test_clients_at_once_with_faults(session: Cluster):
-    history = threads.run(session, seed=SEED, seconds=5.0, link=soak.LINK)
+    history = threads.run(session, seed=SEED, seconds=4.0, link=soak.LINK)
     # Without tokens a request knows what it wrote, and nothing of what it read before it moves to another replica.
     check(history, kept(session), only=() if soak.LINK == "tokens" else (READ_YOUR_WRITES,))
     assert needless_pins(history) == []
@@ -87,15 +87,15 @@ def test_clients_at_once_with_faults(session: Cluster):
 def test_one_step_at_a_time_with_faults(session: Cluster):
     only = () if soak.LINK == "tokens" else (READ_YOUR_WRITES,)
     histories = machine.run(
-        session, seed=SEED, examples=8, link=soak.LINK, guarantees=only, keep=kept(session), returns=0.0
+        session, seed=SEED, examples=5, link=soak.LINK, guarantees=only, keep=kept(session), returns=0.0, restarts=False
     )
     reads = [event for history in histories for event in history if isinstance(event, Read)]
-    assert sum(read.alias != PRIMARY for read in reads) > 20
+    assert sum(read.alias != PRIMARY for read in reads) > 10
 
 
 def test_reads_of_the_primary_alone_break_nothing(registers: Cluster):
     with site.site(registers, site.settings("session"), DATABASE_ROUTERS=[]):
-        history = threads.run(registers, seed=SEED, seconds=1.0, link="forgotten", returns=0.0)
+        history = threads.run(registers, seed=SEED, seconds=0.5, link="forgotten", returns=0.0)
     assert violations(history) == []
     assert violations(history, primary_binds=True) == []
     assert set(summary(history)["reads"]) == {PRIMARY}
@@ -117,6 +117,7 @@ def test_eventual_breaks_promises_one_step_at_a_time(registers: Cluster):
             keep=kept(registers).with_suffix(".expected"),
             shrinks=False,
             returns=0.0,
+            restarts=False,
         )
 
 
@@ -157,7 +158,7 @@ def test_a_rollback_that_counts_as_a_write(session: Cluster):
 def test_a_product_made_by_hand_holds(registers: Cluster):
     by_hand = HandMade(registers)
     with site.site(registers, site.settings("session"), DATABASE_ROUTERS=[by_hand]):
-        check(threads.run(registers, seed=SEED, seconds=3.0, link=lambda: by_hand, think=0.02), kept(registers))
+        check(threads.run(registers, seed=SEED, seconds=2.0, link=lambda: by_hand, think=0.02), kept(registers))
 
 
 @pytest.mark.parametrize("bug", BUGS)
