@@ -15,6 +15,7 @@ django.setup()
 
 from tests.consistency import share, soak  # noqa: E402
 from tests.consistency.clients import LINKS  # noqa: E402
+from tests.consistency.handmade import BUGS  # noqa: E402
 from tests.servers import ENGINES  # noqa: E402
 
 
@@ -30,6 +31,13 @@ def main() -> int:
     soaking.add_argument("--db", choices=(*ENGINES, "sqlite"), help="one engine (default: all; sqlite has no replicas)")
     soaking.add_argument("--consistency", choices=("session", "time", "eventual"), default="session")
     soaking.add_argument("--link", choices=LINKS, default=soak.LINK, help="what links a client's requests")
+    soaking.add_argument(
+        "--by-hand",
+        nargs="?",
+        const="",
+        choices=("", *BUGS),
+        help="soak the product made by hand instead: a check of the checker, which must find its bugs and nothing else",
+    )
     sharing.add_argument("--db", choices=ENGINES, default="mysql")
     verifying.add_argument("file", type=Path)
     options = parser.parse_args()
@@ -39,7 +47,7 @@ def main() -> int:
     if options.command == "share":
         return share.main(options.db, options.seconds, seed)
     engines = [options.db] if options.db in ENGINES else list(ENGINES)
-    return soak.main(engines, options.consistency, options.link, options.seconds, seed)
+    return soak.main(engines, options.consistency, options.link, options.by_hand, options.seconds, seed)
 
 
 if __name__ == "__main__":

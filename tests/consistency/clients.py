@@ -114,6 +114,11 @@ LINKS: dict[str, Callable[[], Any]] = {
 }
 
 
+def link_name(link: str | Callable[[], Any]) -> str:
+    """How a history names what links the requests."""
+    return link if isinstance(link, str) else type(link()).__name__
+
+
 class _RolledBack(Exception):
     pass
 

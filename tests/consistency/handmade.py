@@ -36,7 +36,9 @@ class _Scope:
     written: str = ""
     """It has written up to here, as far as it has asked."""
     member: str = ""
-    """The replica it last read from."""
+    """The replica it last read from ..."""
+    process: int = 0
+    """... and the process that served it there."""
     seen: str = ""
     """Where a probe had found that one (for a bug: what it had when it was read is not known)."""
 
@@ -48,7 +50,8 @@ class HandMade:
     """A router, and what links a client's requests: ``DATABASE_ROUTERS=[x]`` and ``link=lambda: x``.
 
     A replica serves if it has all that the session wrote; another one than the session last read from, if it has
-    all there is.
+    all there is. One that has restarted is another one: a PostgreSQL replica that was killed comes back in an older
+    state than it had shown.
     """
 
     def __init__(self, cluster: Cluster, bug: str = "") -> None:
@@ -81,12 +84,13 @@ class HandMade:
             return PRIMARY
         # It leaves its replica more often than it must: only then is there something to get wrong.
         scope.member = scope.member if scope.member in serving and random.random() < 0.7 else serving[0]
+        scope.process = self._replica(scope.member).pid
         if self._bug == "position before the read":
             scope.seen = self._probe(scope.member)
         return scope.member
 
     def _serves(self, scope: _Scope, alias: str) -> bool:
-        stays = scope.member in ("", alias)
+        stays = scope.member == "" or (scope.member, scope.process) == (alias, self._replica(alias).pid)
         if connections[alias].in_atomic_block and (scope.written or not stays) and self._bug != "open snapshot":
             return False
         # At least what its last replica can have shown.

@@ -23,16 +23,21 @@ def behind(cluster: Cluster, seconds: float) -> Iterator[None]:
     long on their way.
     """
     with ExitStack() as stack:
+        lines: list[_Line] = []
         for replica in cluster.replicas:
             if cluster.engine == "postgresql":
                 stack.callback(replica.delay, 0)
                 replica.delay(seconds)
             else:
-                line = stack.enter_context(closing(_Line(cluster.primary)))
+                lines.append(stack.enter_context(closing(_Line(cluster.primary))))
                 stack.callback(replica.follow, cluster.primary)
-                replica.follow(cast(Node, line))
-                # Only now: to connect takes a dozen questions.
-                line.seconds = seconds
+                replica.follow(cast(Node, lines[-1]))
+        if lines:
+            # To connect takes a dozen questions, each as long as the delay: first let a change come through.
+            cluster.primary.query("FLUSH PRIVILEGES")
+            cluster.wait_until_caught_up()
+        for line in lines:
+            line.seconds = seconds
         yield
     cluster.wait_until_caught_up()
 

@@ -8,6 +8,7 @@ share the thread's connections, so a transaction is one step. An example is judg
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def run(
     *,
     seed: int,
     examples: int,
-    link: str = "tokens",
+    link: str | Callable[[], Any] = "tokens",
     guarantees: tuple[str, ...] = (),
     returns: float = RETURN_SECONDS,
     restarts: bool = True,
@@ -80,9 +81,13 @@ def run(
             # The replicas that the product draws are part of the example.
             _core.seed(seed)
             self.history = site.begin(
-                cluster, driver="machine", seed=seed, link=link, settings=settings.REPLICANT["default"]
+                cluster,
+                driver="machine",
+                seed=seed,
+                link=clients.link_name(link),
+                settings=settings.REPLICANT["default"],
             )
-            make = clients.LINKS[link]
+            make = clients.LINKS[link] if isinstance(link, str) else link
             self.clients = [Client(f"client{number + 1}", self.history, make()) for number in range(CLIENTS)]
             self.contexts = [contextvars.Context() for _ in self.clients]
             self.in_request = [False] * CLIENTS

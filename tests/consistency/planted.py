@@ -62,3 +62,19 @@ class token_lost:
     def token(self) -> str:
         self._link.token()
         return ""
+
+
+# Not planted yet, since what they patch is not there yet:
+#
+# unstick when one replica has caught up
+#     Wrap ``replicant.causality.observe``: before passing the samples on, give every replica's sample the largest
+#     position that any replica of the cycle has. A scope is then let go as soon as the first one has what it wrote.
+# the probe's position taken for what a read saw
+#     Wrap ``observe`` to remember each alias's last sample, and patch the engine's ``position`` (what a scope asks of
+#     the replica it leaves) to answer with that. For tokens: pass on the primary's samples with ``asked_at`` a second
+#     later, so that one from before the token was issued counts as one after it.
+# a wait inside an open snapshot
+#     Have the question whether the connection to a replica is in a transaction (where a position is required) answered
+#     with no.
+# a rollback published, with positions
+#     Patch the engine's ``captured`` to answer, after a ROLLBACK, with a position that the server never reaches.

@@ -7,10 +7,14 @@ hold goes to ``target/soak``, and ``python -m tests.consistency verify FILE`` ju
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import replicant
 from tests.consistency import machine, site, threads
+from tests.consistency.clients import link_name
+from tests.consistency.handmade import HandMade
 from tests.consistency.history import History
 from tests.consistency.verify import GUARANTEES, needless_pins, never_returned, summary, violations
 from tests.servers import Cluster, start
@@ -47,22 +51,30 @@ def verify(path: Path) -> int:
     return 1 if found else 0
 
 
-def main(engines: list[str], consistency: str, link: str, seconds: float, seed: int) -> int:
-    """Soak each engine for ``seconds`` seconds, or until something is found. Returns the exit code."""
+def main(engines: list[str], consistency: str, link: str, by_hand: str | None, seconds: float, seed: int) -> int:
+    """Soak each engine for ``seconds`` seconds, or until something is found. Returns the exit code.
+
+    ``by_hand`` is not None to soak the product made by hand instead, with this bug ("" for none).
+    """
     failed = False
     for engine in engines:
         with start(engine, replicas=2) as cluster:
             site.create(cluster)
-            with site.site(cluster, site.settings(consistency)):
-                failed |= not _soak(cluster, link, seconds, seed)
+            overridden: dict[str, Any] = {}
+            links: str | Callable[[], Any] = link
+            if by_hand is not None:
+                made = HandMade(cluster, by_hand)
+                overridden, links = {"DATABASE_ROUTERS": [made]}, lambda made=made: made
+            with site.site(cluster, site.settings(consistency), **overridden):
+                failed |= not _soak(cluster, links, seconds, seed)
     return 1 if failed else 0
 
 
-def _soak(cluster: Cluster, link: str, seconds: float, seed: int) -> bool:
+def _soak(cluster: Cluster, link: str | Callable[[], Any], seconds: float, seed: int) -> bool:
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         path = FOLDER / f"{cluster.engine}-{seed}.jsonl"
-        print(f"{cluster.engine}, SEED={seed}, threads, link {link}", flush=True)
+        print(f"{cluster.engine}, SEED={seed}, threads, {link_name(link)}", flush=True)
         history = threads.run(cluster, seed=seed, seconds=min(left, ROUND_SECONDS), link=link)
         print(f"  {tell(history)}")
         found = judge(history)

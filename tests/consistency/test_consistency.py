@@ -6,6 +6,7 @@ What is judged is what was recorded. A run that is to find something ends when i
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.consistency import machine, planted, site, soak, threads
-from tests.consistency.clients import LINKS
 from tests.consistency.handmade import BUGS, HandMade
 from tests.consistency.history import PRIMARY, History, Read
+from tests.consistency.lag import behind
 from tests.consistency.verify import (
     MONOTONIC_READS,
     READ_YOUR_WRITES,
@@ -175,5 +176,11 @@ def test_and_a_token_that_is_not_the_responses_last(registers: Cluster, carrier:
         run_until(violations, registers, lambda: carrier(by_hand))
 
 
-def test_every_link_is_one_that_clients_know():
-    assert soak.LINK in LINKS
+def test_replicas_can_be_behind_by_less_than_a_second(registers: Cluster):
+    with behind(registers, 0.3):
+        registers.primary.query("UPDATE consistency_register SET value = -value", site.DATABASE)
+        start, position = time.monotonic(), registers.primary.position()
+        for replica in registers.replicas:
+            assert replica.reached(position, 10.0)
+            assert time.monotonic() - start > 0.25
+        registers.primary.query("UPDATE consistency_register SET value = -value", site.DATABASE)

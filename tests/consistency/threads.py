@@ -35,23 +35,27 @@ def run(
     seed: int,
     seconds: float,
     link: str | Callable[[], Any] = "tokens",
-    clients: int = 6,
+    number: int = 6,
     think: float = THINK_SECONDS,
     returns: float = RETURN_SECONDS,
     with_faults: bool = True,
     until: Callable[[History], object] = lambda history: False,
 ) -> History:
-    """Let ``clients`` clients work on the cluster for ``seconds`` seconds, or ``until`` says of the history so far that
+    """Let ``number`` clients work on the cluster for ``seconds`` seconds, or ``until`` says of the history so far that
     it is enough. Afterwards all gets quiet, and each goes on reading until a replica serves it. Returns the history.
 
     ``link`` is what links a client's requests: a name of ``clients.LINKS``, or what makes one. ``think`` is the mean
     time between two requests of a client, and ``returns`` how long each goes on in the end, in seconds.
     """
-    name = link if isinstance(link, str) else getattr(link, "__name__", str(link))
     history = site.begin(
-        cluster, driver="threads", seed=seed, seconds=seconds, link=name, settings=settings.REPLICANT.get("default")
+        cluster,
+        driver="threads",
+        seed=seed,
+        seconds=seconds,
+        link=clients.link_name(link),
+        settings=settings.REPLICANT.get("default"),
     )
-    return _Run(cluster, history, seed, link, clients, think, returns).run(seconds, with_faults, until)
+    return _Run(cluster, history, seed, link, number, think, returns).run(seconds, with_faults, until)
 
 
 class _Run:
