@@ -11,6 +11,7 @@ from tests.servers import Cluster, Node
 
 #: How often each is drawn.
 WEIGHTS = {"pause": 5, "resume": 4, "delay": 3, "no delay": 3, "restart": 1, "crash": 1, "suspend": 1, "breathe": 4}
+RESTARTS = ("restart", "crash")
 #: The servers that may still have a delay: to take it away takes some of them a while.
 _delayed: weakref.WeakSet[Node] = weakref.WeakSet()
 
@@ -59,8 +60,10 @@ class Fault:
                 raise ValueError(self.kind)
 
 
-def draw(random: random.Random) -> Fault:
-    kind = random.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))[0]
+def draw(random: random.Random, *, restarts: bool = True) -> Fault:
+    """A fault; without ``restarts`` one that ends no server, which takes some of them seconds."""
+    kinds = [kind for kind in WEIGHTS if restarts or kind not in RESTARTS]
+    kind = random.choices(kinds, [WEIGHTS[kind] for kind in kinds])[0]
     seconds = {"delay": random.choice((1.0, 2.0)), "suspend": 0.5, "breathe": random.choice((0.1, 0.3, 0.6))}
     return Fault(kind, random.randrange(2), seconds.get(kind, 0.0))
 

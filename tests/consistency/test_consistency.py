@@ -45,9 +45,9 @@ def session(registers: Cluster) -> Iterator[Cluster]:
         yield registers
 
 
-def run_until(found: Callable[[History], object], cluster: Cluster, link: Any, **more: Any) -> History:
+def run_until(found: Callable[[History], object], cluster: Cluster, link: Any) -> History:
     history = threads.run(
-        cluster, seed=SEED, seconds=FINDS_WITHIN, link=link, think=0.02, returns=0.0, until=found, **more
+        cluster, seed=SEED, seconds=FINDS_WITHIN, link=link, think=0.02, returns=0.0, restarts=False, until=found
     )
     assert found(history), summary(history)
     return history
@@ -67,7 +67,7 @@ def check(history: History, kept: Path, *, only: tuple[str, ...] = ()) -> None:
     seen = summary(history)
     assert seen["writes"]["committed"] > 20, seen
     assert sum(seen["reads"].values()) - seen["reads"][PRIMARY] > 20, seen
-    assert seen["faults"] > 1, seen
+    assert seen["faults"] > 0, seen
 
 
 def kept(cluster: Cluster) -> Path:
@@ -107,7 +107,7 @@ def test_eventual_breaks_promises(registers: Cluster):
         run_until(breaks(READ_YOUR_WRITES, MONOTONIC_READS), registers, "forgotten")
 
 
-def test_eventual_breaks_promises_one_step_at_a_time(registers: Cluster):
+def test_eventual_breaks_promises_one_step_at_a_time(registers: Cluster, tmp_path: Path):
     with site.site(registers, site.settings("eventual")), pytest.raises(machine.Broken, match="read your writes"):
         machine.run(
             registers,
@@ -115,7 +115,7 @@ def test_eventual_breaks_promises_one_step_at_a_time(registers: Cluster):
             examples=200,
             link="forgotten",
             guarantees=(READ_YOUR_WRITES,),
-            keep=kept(registers).with_suffix(".expected"),
+            keep=tmp_path / "expected.jsonl",
             shrinks=False,
             returns=0.0,
             restarts=False,

@@ -39,13 +39,15 @@ def run(
     think: float = THINK_SECONDS,
     returns: float = RETURN_SECONDS,
     with_faults: bool = True,
+    restarts: bool = True,
     until: Callable[[History], object] = lambda history: False,
 ) -> History:
     """Let ``number`` clients work on the cluster for ``seconds`` seconds, or ``until`` says of the history so far that
     it is enough. Afterwards all gets quiet, and each goes on reading until a replica serves it. Returns the history.
 
     ``link`` is what links a client's requests: a name of ``clients.LINKS``, or what makes one. ``think`` is the mean
-    time between two requests of a client, and ``returns`` how long each goes on in the end, in seconds.
+    time between two requests of a client, and ``returns`` how long each goes on in the end, in seconds. Without
+    ``restarts`` no server ends.
     """
     history = site.begin(
         cluster,
@@ -55,7 +57,7 @@ def run(
         link=clients.link_name(link),
         settings=settings.REPLICANT.get("default"),
     )
-    return _Run(cluster, history, seed, link, number, think, returns).run(seconds, with_faults, until)
+    return _Run(cluster, history, seed, link, number, think, returns, restarts).run(seconds, with_faults, until)
 
 
 class _Run:
@@ -68,12 +70,14 @@ class _Run:
         number: int,
         think: float,
         returns: float,
+        restarts: bool,
     ) -> None:
         self._cluster = cluster
         self._history = history
         self._seed = seed
         self._think = think
         self._returns = returns
+        self._restarts = restarts
         make = clients.LINKS[link] if isinstance(link, str) else link
         self._clients = [Client(f"client{place}", history, make()) for place in range(1, number + 1)]
         self._stop = threading.Event()
@@ -135,7 +139,7 @@ class _Run:
     def _strike(self) -> None:
         chance = random.Random(f"{self._seed} faults")
         while not self._stop.is_set():
-            fault = faults.draw(chance)
+            fault = faults.draw(chance, restarts=self._restarts)
             self._history.add(Fault(str(fault)))
             fault.strike(self._cluster)
 
