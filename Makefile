@@ -6,6 +6,8 @@ BIN := $(CURDIR)/$(VENV)/bin
 DB ?= sqlite
 # pytest's own arguments: make test ARGS="-k scopes -x"
 ARGS ?=
+SECONDS ?= 60
+SEED ?=
 
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(BIN):$(PATH)
@@ -28,6 +30,11 @@ test: $(VENV)/test.done test-core ## Install the database servers and run every 
 	$(BIN)/python -X dev -W error -m pytest $(ARGS)
 	$(BIN)/python tests/packaging.py
 
+.PHONY: soak
+soak: $(VENV)/test.done ## Look for stale reads of one's own under faults (SECONDS=60 for each engine, SEED=..., DB=...)
+	$(BIN)/python -m tests.servers install
+	$(BIN)/python -m tests.consistency soak --db $(DB) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 .PHONY: story
 story: $(VENV)/test.done ## Five stories, each with naive routers and with replicant (DB=..., ARGS=-v)
 	$(BIN)/python example_project/story.py --db $(DB) $(ARGS)
@@ -36,6 +43,7 @@ story: $(VENV)/test.done ## Five stories, each with naive routers and with repli
 bench: $(VENV)/bench.done ## What a decision costs, beside every peer, into target/bench (ARGS=--quick)
 	$(BIN)/python -m tests.servers install mysql
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+	$(BIN)/python -m tests.consistency share
 
 .PHONY: test-core
 test-core: ## Test the Rust core alone, without Python
