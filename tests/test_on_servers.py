@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from replicant import ReplicaWriteError, explain, request_scope, use_primary, use_replica
 from replicant.tracing import Query, record_queries
 from tests.app.models import Account, Item, Tag
+from tests.databases import TWO_REPLICAS
 from tests.naive import NaiveRouter
 from tests.servers import Cluster
 
