@@ -33,6 +33,8 @@ pub struct Need {
     missed: bool,
     /// This scope wrote, and does not only know of writes.
     wrote: bool,
+    /// The view in which not all replicas had what is asked for now.
+    judged: Option<u64>,
 }
 
 /// What stands between a scope and the replicas.
@@ -85,7 +87,7 @@ impl Need {
 
     /// A write of this scope was published at `now`, at `position`; `None` if that is still to be asked for.
     pub fn publish(&mut self, position: Option<&Position>, now: Duration) {
-        self.wrote = true;
+        (self.wrote, self.judged) = (true, None);
         (self.waited, self.missed) = (Duration::ZERO, false);
         match position {
             Some(position) => self.require(position, now),
@@ -103,6 +105,7 @@ impl Need {
     /// cannot say.
     pub fn asked(&mut self, position: Option<&Position>, now: Duration) {
         let was_pending = std::mem::take(&mut self.is_pending);
+        self.judged = None;
         if let Some(position) = position {
             self.read = None;
             self.require(position, now);
@@ -117,7 +120,7 @@ impl Need {
     /// `position` must be seen, known at `now`.
     pub fn require(&mut self, position: &Position, now: Duration) {
         let united = self.position.as_ref().map_or(Ok(position.clone()), |present| present.union(position));
-        self.position_at = now;
+        (self.position_at, self.judged) = (now, None);
         if let Ok(united) = united {
             self.position = Some(united);
         } else {
@@ -145,6 +148,13 @@ impl Need {
         self.missed |= !reached;
     }
 
+    /// Whether the replicas may all have by now what they had not when this was last asked: there is another view, or time
+    /// has gone by that counts.
+    pub fn is_to_be_judged(&mut self, view: &View) -> bool {
+        let is_news = self.judged.replace(view.number()) != Some(view.number());
+        is_news || self.written.is_some() || self.read.is_some()
+    }
+
     /// Nothing must be seen any more. That this scope wrote is still known.
     pub fn end(&mut self) {
         *self = Self { wrote: self.wrote, ..Self::default() };
@@ -167,7 +177,11 @@ impl Need {
     pub fn admits(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         member == PRIMARY
             || (!self.is_pending
-                && self.position.as_ref().is_none_or(|position| view.progress().has(member, position))
+                && self.position.as_ref().is_none_or(|position| {
+                    view.progress().has(member, position)
+                        || (view.progress().is_multiplexed(member)
+                            && now.saturating_sub(self.position_at) >= cluster.settings().pin)
+                })
                 && self.admits_but_for_position(cluster, view, member, now))
     }
 
@@ -180,11 +194,13 @@ impl Need {
             since >= pin && progress.lag_by(member, now).is_none_or(|lag| lag < since)
         };
         let was_seen = |(from, at): (Option<Alias>, Duration)| {
-            from == Some(cluster.members()[member as usize])
+            (from == Some(cluster.members()[member as usize]) && progress.is_same_since(member, at))
                 || match progress.first_after(at) {
                     Some(position) => progress.has(member, position),
                     // Where there are no positions, time must do.
-                    None => !progress.has_history() && now.saturating_sub(at) >= pin,
+                    None => {
+                        (!progress.has_history() || progress.is_multiplexed(member)) && now.saturating_sub(at) >= pin
+                    }
                 }
         };
         self.written.is_none_or(is_old) && self.read.is_none_or(was_seen)
@@ -232,6 +248,7 @@ mod tests {
             position: Some(lsn(place)),
             at: SECOND * at,
             latency: None,
+            server: None,
         });
         cluster.observe(&seen.collect::<Vec<_>>());
     }
