@@ -135,7 +135,7 @@ impl<'a> Approach<'a> {
         for (_, memory) in self.memories() {
             memory.need(|need| {
                 if need.is_to_be_judged(view) {
-                    need.settle(view);
+                    need.settle(cluster, view);
                     if replicas().all(|(member, _)| need.admits(cluster, view, member, self.now)) {
                         need.end();
                     }

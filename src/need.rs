@@ -89,9 +89,10 @@ impl Need {
     pub fn publish(&mut self, position: Option<&Position>, now: Duration) {
         (self.wrote, self.judged) = (true, None);
         (self.waited, self.missed) = (Duration::ZERO, false);
-        match position {
-            Some(position) => self.require(position, now),
-            None => self.is_pending = true,
+        if let Some(position) = position {
+            self.require(position, now);
+        } else {
+            (self.is_pending, self.position_at) = (true, now);
         }
     }
 
@@ -160,14 +161,16 @@ impl Need {
         *self = Self { wrote: self.wrote, ..Self::default() };
     }
 
-    /// Drops what can never be had: a position that the primary itself has not, though it was asked after the position
-    /// became known. It counts on another history (a restore, a reset, a lost failover), and is judged by time instead.
-    pub fn settle(&mut self, view: &View) {
-        if let Some(position) = &self.position
-            && let Some(primary) = view.progress().last_after(self.position_at)
-            && !primary.contains(position)
-        {
-            self.position = None;
+    /// Leaves to time what cannot be judged by position: where settings have changed and positions no longer count, and a
+    /// position that the primary itself has not, though it was asked after the position became known. That one counts on
+    /// another history (a restore, a reset, a lost failover) and can never be had.
+    pub fn settle(&mut self, cluster: &Cluster, view: &View) {
+        let is_lost = |position: &Position| {
+            view.progress().last_after(self.position_at).is_some_and(|primary| !primary.contains(position))
+        };
+        let counts = cluster.settings().has_positions;
+        if self.position.as_ref().is_some_and(|position| !counts || is_lost(position)) || (self.is_pending && !counts) {
+            (self.position, self.is_pending) = (None, false);
             self.require_time(self.position_at);
         }
     }
@@ -321,12 +324,26 @@ mod tests {
         let (cluster, mut need) = (cluster(), Need::default());
         need.require(&lsn(99), SECOND * 2);
         look(&cluster, 2, [50, 50, 50]);
-        need.settle(&cluster.view());
+        need.settle(&cluster, &cluster.view());
         assert_eq!(need.position(), Some(&lsn(99)));
         look(&cluster, 3, [51, 51, 51]);
-        need.settle(&cluster.view());
+        need.settle(&cluster, &cluster.view());
         assert_eq!((need.position(), need.written()), (None, Some(SECOND * 2)));
         assert_eq!(admitted(&need, &cluster, 7), [0, 1, 2]);
+    }
+
+    #[test]
+    fn where_positions_no_longer_count_time_does() {
+        let before = cluster();
+        let after = Cluster::try_new(Settings { has_positions: false, ..before.settings().clone() }).unwrap();
+        for position in [Some(lsn(20)), None] {
+            let mut need = Need::default();
+            need.publish(position.as_ref(), SECOND * 2);
+            need.settle(&before, &before.view());
+            assert_eq!(need.written(), None);
+            need.settle(&after, &after.view());
+            assert_eq!((need.position(), need.is_pending(), need.written()), (None, false, Some(SECOND * 2)));
+        }
     }
 
     #[test]
