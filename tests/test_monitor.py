@@ -404,7 +404,9 @@ def run(script: str, environ: dict[str, str], code: int = 0, before: str = "") -
 
 
 SETUP = """
-import os, sys, threading, time
+import faulthandler, os, sys, threading, time
+# Who hangs says where.
+faulthandler.dump_traceback_later(45, exit=True)
 import django
 django.setup()
 from django.db import connections
