@@ -140,6 +140,11 @@ class Uvicorn(Web):
 
 
 class Celery(Workers):
+    """With this transport its workers share a lock: after one was killed, the others may get no work and not end.
+
+    With a monitor or without.
+    """
+
     count = 2
     #: Without a monitor it takes five.
     end_seconds = 9.0
@@ -207,10 +212,15 @@ def test_one_asks_and_all_know_also_after_it_was_killed(workers: Workers, server
         assert first_heard(report, killed_at) - killed_at < limit
     wait_until(lambda: [sessions(node) for node in servers.nodes] == [1, 1, 1], SECONDS, "one session each is left")
 
+
+def test_they_end_as_ever_and_leave_nothing_that_is_in_the_way(workers: Workers, servers: Cluster):
+    workers.begin()
+    known = workers.wait(*workers.pids)
     assert workers.stop() < workers.end_seconds
     wait_until(lambda: not any(sessions(node) for node in servers.nodes), SECONDS, "its sessions end")
     wait_until(lambda: not workers.reports(), SECONDS, "all workers end")
     # Some end by a signal, and leave the file behind: it is nobody's, and whoever comes next takes it over.
-    left = Samples(known[prober]["file"])
+    (name,) = {report["file"] for report in known.values()}
+    left = Samples(name)
     assert left.elect()
     left.close()

@@ -1,4 +1,4 @@
-"""One view: it reads by way of the router. What its process hears of the servers is in a file, ``report-<pid>.json``."""
+"""One view: it reads by way of the router. What its process hears of the servers is in ``report-<pid>.json``."""
 
 from __future__ import annotations
 
