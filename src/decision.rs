@@ -203,7 +203,8 @@ where
     if let Some(from) = around.loaded.filter(|from| view.eligible().contains(from) && gate.admits(*from)) {
         return Ok((from, Reason::Instance));
     }
-    let reader = Reader { cluster, view, cell: around.cell, sticky: around.sticky, gate, draw, mode };
+    let Around { cell, sticky, sticks, .. } = around;
+    let reader = Reader { cluster, view, cell, sticky, sticks, gate, draw, mode };
     // The pool may hold the primary alone, which is then no choice.
     let chosen = if view.eligible().is_empty() {
         None
@@ -237,6 +238,8 @@ struct Around<'a> {
     cell: Option<&'a Arc<Cell>>,
     /// The member that the scope reads from.
     sticky: Option<Alias>,
+    /// Whether the scope goes on reading from what is chosen now.
+    sticks: bool,
 }
 
 impl<'a> Around<'a> {
@@ -263,6 +266,7 @@ impl<'a> Around<'a> {
             stays_home: migrating || settings.replicas.is_empty() || (effect.is_none() && home == Home::Primary),
             cell,
             sticky: cell.filter(|_| settings.sticky).and_then(|cell| cell.get(cluster.name())?.sticky()),
+            sticks: settings.sticky,
         }
     }
 
@@ -270,7 +274,6 @@ impl<'a> Around<'a> {
     #[inline]
     fn is_free(&self, cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2]) -> bool {
         !cluster.settings().consistent
-            || self.stale_ok
             || (!self.sticky_is_gone(cluster, view) && !Approach::is_needed(cells, cluster))
     }
 
@@ -308,10 +311,16 @@ where
     N: Fn() -> Duration,
 {
     if around.sticky_is_gone(cluster, view) {
-        if mode == Mode::Explain {
-            return Ok(None);
+        match mode {
+            Mode::Decide => around.leave_sticky(cluster, (read.now)()),
+            Mode::Explain if around.stale_ok => {}
+            Mode::Explain => return Ok(None),
         }
-        around.leave_sticky(cluster, (read.now)());
+    }
+    if around.stale_ok {
+        // Who stays where it read something stale would take that for what it has seen.
+        around.sticks = false;
+        return Ok(Some(Gate::Open));
     }
     let before = || cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| need.read())?.0);
     let last = || around.sticky.or_else(before).and_then(|alias| cluster.member(alias));
@@ -345,6 +354,7 @@ struct Reader<'a> {
     /// What the scope remembers.
     cell: Option<&'a Arc<Cell>>,
     sticky: Option<Alias>,
+    sticks: bool,
     gate: Gate,
     draw: u64,
     mode: Mode,
@@ -374,7 +384,7 @@ impl Reader<'_> {
             return Some((pool.preview(turn, self.draw)?, Reason::Balanced));
         }
         let chosen = pool.choose(turn, self.draw)?;
-        let Some(cell) = self.cell.filter(|_| cluster.settings().sticky) else {
+        let Some(cell) = self.cell.filter(|_| self.sticks) else {
             return Some((chosen, Reason::Balanced));
         };
         let memory = cell.of(cluster.name());

@@ -112,16 +112,25 @@ impl<'a> Approach<'a> {
         may_wait: bool,
         mut is_usable: impl FnMut(Member) -> Result<bool, E>,
     ) -> Result<Result<Gate, Shut>, E> {
+        let admitted = self.admitted(&mut is_usable)?;
+        if !admitted.is_empty() {
+            return Ok(Ok(Gate::Among(admitted)));
+        }
+        Ok(Err(if may_wait { self.way_out(is_usable)? } else { Shut::Pinned }))
+    }
+
+    /// All that may serve. `is_usable` as for the candidate.
+    ///
+    /// # Errors
+    /// That of `is_usable`.
+    pub fn admitted<E>(&self, mut is_usable: impl FnMut(Member) -> Result<bool, E>) -> Result<Vec<Member>, E> {
         let mut admitted = Vec::new();
         for &member in self.view.eligible() {
             if self.admits(member) && is_usable(member)? {
                 admitted.push(member);
             }
         }
-        if !admitted.is_empty() {
-            return Ok(Ok(Gate::Among(admitted)));
-        }
-        Ok(Err(if may_wait { self.way_out(is_usable)? } else { Shut::Pinned }))
+        Ok(admitted)
     }
 
     /// A need ends when every replica that reads may go to has it, and not when the first one has: the next read may go

@@ -121,7 +121,7 @@ impl Need {
     /// `position` must be seen, known at `now`.
     pub fn require(&mut self, position: &Position, now: Duration) {
         let united = self.position.as_ref().map_or(Ok(position.clone()), |present| present.union(position));
-        (self.position_at, self.judged) = (now, None);
+        (self.position_at, self.judged) = (self.position_at.max(now), None);
         if let Ok(united) = united {
             self.position = Some(united);
         } else {

@@ -13,6 +13,7 @@ use crate::memory::Cell;
 use crate::names::Alias;
 use crate::pool::Member;
 use crate::progress::Observation;
+use crate::scope::Effect;
 
 use super::position::Position;
 use super::scopes;
@@ -145,6 +146,23 @@ fn cells(py: Python<'_>) -> PyResult<Vec<Arc<Cell>>> {
     Ok(std::iter::once(scope.cell().clone()).chain(other).collect())
 }
 
+/// The replicas that may serve a read here: they have what the scope in force must see, and this thread can use them.
+pub fn eligible(py: Python<'_>, table: &Table, entry: &Entry) -> PyResult<Vec<Member>> {
+    let (cluster, view) = (&entry.cluster, entry.cluster.view());
+    let scope = scopes::current(py)?;
+    let effect = scope.as_ref().and_then(|node| node.get().scope.effect(cluster.name()));
+    let stale_ok = matches!(effect, Some(Effect::Replica { stale_ok: true, .. }));
+    let cells = cells(py)?;
+    let mut both = cells.iter();
+    let cells = [both.next(), both.next()];
+    if stale_ok || !cluster.settings().consistent || !Approach::is_needed(cells, cluster) {
+        return Ok(view.eligible().to_vec());
+    }
+    let approach = Approach { cluster, view: &view, cells, candidate: None, now: state::now() };
+    let is_usable = |member| Ok(!table.lookup.in_transaction(entry.strings[member as usize].bind(py))?);
+    approach.admitted(is_usable)
+}
+
 /// The primaries whose position is to be asked for before [`causality`] is complete.
 #[pyfunction]
 pub fn unasked(py: Python<'_>) -> PyResult<Vec<String>> {
@@ -232,7 +250,7 @@ pub fn has_written(py: Python<'_>) -> PyResult<bool> {
 /// Adds to what the scope in force must see of the cluster of `primary`; an alias of no cluster is ignored. Ages are in
 /// seconds.
 #[pyfunction]
-#[pyo3(signature = (primary, position=None, written=None, member=None, read=None))]
+#[pyo3(signature = (primary, position=None, written=None, member=None, read=None, known=0.0))]
 pub fn require(
     py: Python<'_>,
     primary: &str,
@@ -240,6 +258,7 @@ pub fn require(
     written: Option<f64>,
     member: Option<&str>,
     read: Option<f64>,
+    known: f64,
 ) -> PyResult<()> {
     let table = state::table(py)?;
     let Some(&(index, PRIMARY)) = table.places.get(primary) else { return Ok(()) };
@@ -251,7 +270,7 @@ pub fn require(
     let memory = cell.of(cluster.name());
     memory.need(|need| {
         if let Some(Position(position)) = position {
-            need.require(position, now);
+            need.require(position, at(known));
         }
         if let Some(written) = written {
             need.require_time(at(written));
