@@ -273,8 +273,7 @@ impl<'a> Around<'a> {
     /// Whether row 5 has nothing to say: there is nothing that must be seen, and the scope can stay where it is.
     #[inline]
     fn is_free(&self, cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2]) -> bool {
-        !cluster.settings().consistent
-            || (!self.sticky_is_gone(cluster, view) && !Approach::is_needed(cells, cluster))
+        !cluster.settings().consistent || (!self.sticky_is_gone(cluster, view) && !Approach::is_needed(cells, cluster))
     }
 
     /// Whether the replica that the scope reads from no longer serves.

@@ -51,6 +51,11 @@ def using(**keys: Any) -> Any:
     return override_settings(REPLICANT=settings(**keys))
 
 
+def weights(**replicas: float) -> Any:
+    """Other weights of the replicas; 0 keeps reads away."""
+    return override_settings(REPLICANT={"default": {**settings()["default"], "REPLICAS": replicas}})
+
+
 @pytest.fixture(params=["django", "replicant"])
 def shop(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Iterator[Cluster]:
     """The cluster, with Django on it. Afterwards it replicates again."""
@@ -67,9 +72,13 @@ def shop(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Ite
 def paused(shop: Cluster) -> Cluster:
     """Both replicas have everything so far, and will not have what comes."""
     shop.wait_until_caught_up()
+    pause(shop)
+    return shop
+
+
+def pause(shop: Cluster) -> None:
     for replica in shop.replicas:
         replica.pause_replication()
-    return shop
 
 
 def until(condition: Callable[[], Any], what: str) -> None:
@@ -150,6 +159,7 @@ def test_after_a_write_reads_go_to_exactly_the_replica_that_has_it(paused: Clust
 @using(STICKY=False, WAIT_SECONDS=0)
 def test_one_that_has_caught_up_lets_nobody_read_from_the_other(paused: Cluster):
     with request_scope():
+        looked()
         pk = write()
         catch_up(paused, paused.replicas[0])
         until(lambda: reason() != "pinned", "replica1 is known to have it")
@@ -175,13 +185,15 @@ def test_who_is_eligible_is_told(paused: Cluster):
 
 
 def test_the_record_ends_when_every_replica_that_reads_may_go_to_has_it(paused: Cluster):
-    weights = {"default": {**settings()["default"], "REPLICAS": {"replica1": 0, "replica2": 1}}}
-    with override_settings(REPLICANT=weights), request_scope():
+    with weights(replica1=0, replica2=1), request_scope():
+        looked()
         write()
         assert replicant.token()
         catch_up(paused, paused.replicas[1])
         until(lambda: replicant.token() == "", "nothing is left to be seen")
-    with use_databases(connections.settings, REPLICANT=settings()), request_scope():
+    pause(paused)
+    with request_scope():
+        looked()
         write()
         catch_up(paused, paused.replicas[1])
         looked()
@@ -253,7 +265,7 @@ def test_a_read_waits_no_longer_and_only_once_for_each_write(paused: Cluster):
 
 @using(WAIT_SECONDS=0.6)
 def test_what_was_waited_is_counted_together_until_the_next_write(paused: Cluster):
-    one, other = paused.replicas
+    one = paused.replicas[0]
     with request_scope():
         looked()
         pk = write()
@@ -369,7 +381,8 @@ def test_stale_rows_may_be_asked_for(paused: Cluster):
         assert read(pk) == ("default", True)
 
 
-def test_what_was_read_stale_takes_nothing_back_from_what_was_seen(paused: Cluster):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_what_was_read_stale_takes_nothing_back_from_what_was_seen(paused: Cluster, at_once: bool):
     one = paused.replicas[0]
     replicas: dict[str, Any] = settings()
     with request_scope():
@@ -543,8 +556,7 @@ def procedure(cluster: Cluster, database: str) -> Iterator[None]:
 @pytest.mark.usefixtures("procedure")
 def test_a_procedures_write_is_waited_for(paused: Cluster):
     catch_up(paused)
-    for replica in paused.replicas:
-        replica.pause_replication()
+    pause(paused)
     with request_scope():
         looked()
         with connection.cursor() as cursor:
@@ -634,8 +646,8 @@ def test_a_write_to_one_cluster_pins_nobody_in_the_other(paused: Cluster, databa
     with use_databases(databases, REPLICANT=clusters):
         migrate("other")
         catch_up(paused)
-        for replica in paused.replicas:
-            replica.pause_replication()
+        pause(paused)
+        elsewhere(lambda: router.db_for_read(Item))
         with request_scope():
             write()
             assert (explain(Item).reason, explain(Account).reason) == ("pinned", "balanced")
@@ -659,14 +671,13 @@ def test_a_write_to_one_cluster_pins_nobody_in_the_other(paused: Cluster, databa
 
 def test_who_loses_their_replica_reads_no_older_state_elsewhere(paused: Cluster):
     one, other = paused.replicas
-    cluster = settings()["default"]
     with request_scope():
         looked()
         pk = elsewhere(write)
         catch_up(paused, one)
-        with override_settings(REPLICANT={"default": {**cluster, "REPLICAS": {"replica1": 1, "replica2": 0}}}):
+        with weights(replica1=1, replica2=0):
             assert read(pk) == ("replica1", True)
-        with override_settings(REPLICANT={"default": {**cluster, "REPLICAS": {"replica1": 0, "replica2": 1}}}):
+        with weights(replica1=0, replica2=1):
             assert read(pk) == ("default", True)
             looked()
             assert read(pk) == ("default", True)
@@ -687,20 +698,34 @@ def test_the_member_last_read_is_stayed_with(shop: Cluster):
                 token = replicant.token()
 
 
-def test_another_member_serves_who_read_from_this_one_once_it_has_what_that_had(paused: Cluster):
-    one, other = paused.replicas
+def test_a_replica_asked_for_by_name_is_no_way_back(paused: Cluster):
+    one = paused.replicas[0]
+    with request_scope():
+        looked()
+        pk = elsewhere(write)
+        catch_up(paused, one)
+        with weights(replica1=1, replica2=0):
+            assert read(pk) == ("replica1", True)
+        # It reads from replica1, which has more than the other one.
+        assert use_replica("replica2")(read)(pk)[1]
+        assert read(pk)[1]
+    with request_scope():
+        with weights(replica1=0, replica2=1):
+            assert read(pk) == ("replica2", False)
+        assert use_replica("replica1")(read)(pk) == ("replica1", True)
+        # And it has seen that now.
+        assert read(pk)[1]
+        assert read(pk)[1]
+
+
+def test_replicas_that_have_the_same_serve_by_name_and_by_turns(shop: Cluster):
+    shop.wait_until_caught_up()
     looked()
-    pk = elsewhere(write)
-    catch_up(paused, one)
-    with request_scope(), use_replica("replica1"):
-        pass
-    with override_settings(REPLICANT={"default": {**settings()["default"], "REPLICAS": ["replica1"]}}):
-        with request_scope():
-            assert read(pk) == ("replica1", True)
-        both = {"default": {**settings()["default"], "REPLICAS": {"replica1": 1, "replica2": 1}}}
-        with override_settings(REPLICANT=both), request_scope(), use_replica("replica1"):
-            assert read(pk) == ("replica1", True)
-    assert other is not one
+    with request_scope():
+        alias = read()[0]
+        for name in ("replica1", "replica2", "replica1"):
+            assert use_replica(name)(read)()[0] == name
+        assert read()[0] == alias
 
 
 # Across requests.
@@ -761,8 +786,7 @@ def test_the_next_page_shows_what_the_last_one_wrote(shop: Cluster, store: str):
                 user, _ = elsewhere(lambda name=name: User.objects.get_or_create(username=f"{name}{time.time_ns()}"))
                 elsewhere(lambda user=user, visitor=visitor: visitor.client.force_login(user))
         shop.wait_until_caught_up()
-        for replica in shop.replicas:
-            replica.pause_replication()
+        pause(shop)
         looked()
         pk = somebody.add()
         for _ in range(3):
@@ -782,8 +806,7 @@ def test_with_two_devices_the_other_one_shows_it_too(shop: Cluster):
         one, other = Visitor(), Visitor()
         elsewhere(lambda: [visitor.client.force_login(user) for visitor in (one, other)])
         shop.wait_until_caught_up()
-        for replica in shop.replicas:
-            replica.pause_replication()
+        pause(shop)
         pk = one.add()
         assert other.shelf(pk) == ("default", True)
 
@@ -897,7 +920,7 @@ def test_without_a_probe_and_without_waiting_replicas_are_asked_all_the_same(pau
 
 @using(PROBE_SECONDS=None, WAIT_SECONDS=0.1)
 def test_without_a_probe_what_was_read_is_not_lost(paused: Cluster):
-    one, other = paused.replicas
+    one = paused.replicas[0]
     cluster = settings(PROBE_SECONDS=None, WAIT_SECONDS=0.1)["default"]
     with request_scope():
         pk = elsewhere(write)
@@ -935,7 +958,7 @@ def test_other_settings_leave_scopes_and_records_as_they_are(paused: Cluster):
             assert read(pk) == ("default", True)
             catch_up(paused)
             until(lambda: reason() != "pinned", "a replica has it")
-            assert read(pk) == (alias, True)
+            assert (read(pk)[0] in BOTH, read(pk)[1]) == (True, True)
 
 
 def test_a_request_in_one_transaction_reads_from_the_primary_and_the_next_sees_it(paused: Cluster):

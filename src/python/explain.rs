@@ -9,8 +9,8 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use crate::cluster::PRIMARY;
 use crate::decision::{Mode, Reason};
 
-use super::{router, session};
 use super::state::{self, Last};
+use super::{router, session};
 
 /// The alias, the reason, and the aliases of the eligible replicas.
 type Explanation<'py> = (Option<Bound<'py, PyString>>, Option<&'static str>, Bound<'py, PyTuple>);

@@ -25,10 +25,14 @@ pub fn ask(py: Python<'_>, entry: &Entry, cell: &Cell) -> PyResult<bool> {
     if runs_a_loop(py)? {
         return Ok(false);
     }
-    let answer = py.import("replicant.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
-    let position: Option<Position> = answer.extract()?;
+    let position = ask_primary(py, entry)?;
     tell(cell, &entry.cluster, position.as_ref());
     Ok(true)
+}
+
+fn ask_primary(py: Python<'_>, entry: &Entry) -> PyResult<Option<Position>> {
+    let answer = py.import("replicant.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
+    Ok(answer.extract()?)
 }
 
 fn tell(cell: &Cell, cluster: &Cluster, position: Option<&Position>) {
@@ -55,7 +59,18 @@ pub fn wait(
     let reached: Option<Position> = answer.extract()?;
     // It had the position when it answered, which was before now.
     let at = state::now();
-    cell.of(entry.cluster.name()).need(|need| need.waited(at.saturating_sub(begun), reached.is_some()));
+    let memory = cell.of(entry.cluster.name());
+    memory.need(|need| need.waited(at.saturating_sub(begun), reached.is_some()));
+    if reached.is_none() && entry.cluster.is_unwatched(&entry.cluster.view()) {
+        // Nobody else will find out that it can never be had.
+        if memory.need(|need| need.is_to_be_confirmed())
+            && let Some(Position(primary)) = ask_primary(py, entry)?
+        {
+            memory.need(|need| need.confirm(&primary));
+        }
+        // The next read asks again.
+        return Ok(false);
+    }
     if let Some(Position(position)) = reached {
         entry.cluster.observe(&[Observation { member, position: Some(position), at, latency: None, server: None }]);
     }
@@ -270,7 +285,7 @@ pub fn require(
     let memory = cell.of(cluster.name());
     memory.need(|need| {
         if let Some(Position(position)) = position {
-            need.require(position, at(known));
+            need.require_foreign(position, at(known));
         }
         if let Some(written) = written {
             need.require_time(at(written));
