@@ -124,6 +124,17 @@ def ask(primary: str) -> Position | None:
         return None
 
 
+def position(replica: str) -> Position | None:
+    """What ``replica`` has by now, in one round trip; None if it cannot say."""
+    connection = connections[replica]
+    try:
+        connection.ensure_connection()
+        return engine_of(connection).position(connection)
+    except DatabaseError as error:
+        logger.debug("%r could not be asked for its position: %s", replica, error)
+        return None
+
+
 def wait(replica: str, position: Position, seconds: float) -> Position | None:
     """Wait in one round trip until ``replica`` has ``position``, ``seconds`` at most; what it then has, or None."""
     connection = connections[replica]

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use crate::cluster::{Cluster, PRIMARY};
 use crate::gate::Approach;
-use crate::memory::Cell;
+use crate::memory::{Cell, Last};
 use crate::names::Alias;
 use crate::pool::Member;
 use crate::progress::Observation;
@@ -77,6 +77,40 @@ pub fn wait(
     Ok(true)
 }
 
+/// Asks the member that a scope read from last how far it is, on this thread's connection to it, and tells `cell`; and
+/// `target`, where the read is to go, whether it has come so far. Returns whether this thread may do such things.
+pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Option<Member>) -> PyResult<bool> {
+    if runs_a_loop(py)? {
+        return Ok(false);
+    }
+    let (cluster, at) = (&entry.cluster, state::now());
+    let causality = py.import("replicant.causality")?;
+    let position: Option<Position> = match cluster.member(last) {
+        Some(PRIMARY) => ask_primary(py, entry)?,
+        Some(member) => causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?,
+        None => None,
+    };
+    let memory = cell.of(cluster.name());
+    if let (Some(Position(position)), Some(member)) = (position, cluster.member(last)) {
+        let observe = |member, position| {
+            cluster.observe(&[Observation { member, position: Some(position), at, latency: None, server: None }]);
+        };
+        memory.need(|need| need.require(&position, at));
+        observe(member, position.clone());
+        if let Some(target) = target.filter(|&target| !cluster.view().progress().has(target, &position)) {
+            let arguments = (&entry.strings[target as usize], Position(position), 0.0);
+            let reached: Option<Position> = causality.call_method1("wait", arguments)?.extract()?;
+            if let Some(Position(position)) = reached {
+                observe(target, position);
+            }
+        }
+    } else {
+        memory.need(|need| need.require_read(Some(last), state::now()));
+    }
+    memory.reads_from(Last::Learned);
+    Ok(true)
+}
+
 fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
     Ok(!py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))?.is_none())
 }
@@ -128,9 +162,14 @@ pub fn distrust(py: Python<'_>, alias: &str) -> PyResult<()> {
     let cluster = &table.entries[index].cluster;
     let name = cluster.members()[member as usize];
     for cell in cells(py)? {
-        if let Some(memory) = cell.get(cluster.name()).filter(|memory| memory.sticky() == Some(name)) {
+        let Some(memory) = cell.get(cluster.name()) else { continue };
+        let was_named = memory.last() == Last::Named(name);
+        if was_named || memory.sticky() == Some(name) {
             memory.need(|need| need.require_read(None, state::now()));
             memory.unstick(name);
+        }
+        if was_named {
+            memory.reads_from(Last::Learned);
         }
     }
     Ok(())
@@ -236,7 +275,11 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
             written = written.max(need.written()).max(need.is_pending().then_some(now));
             read = read.max(need.read().map(|(member, at)| (at, member)));
         });
-        if let Some(member) = memory.sticky() {
+        let last = match memory.last() {
+            Last::Named(alias) => Some(alias),
+            Last::Sticky | Last::Learned => memory.sticky(),
+        };
+        if let Some(member) = last {
             read = Some((now, Some(member)));
         }
     }
