@@ -35,6 +35,8 @@ pub struct Need {
     wrote: bool,
     /// The view in which not all replicas had what is asked for now.
     judged: Option<u64>,
+    /// The position came from elsewhere, and nobody has asked whether the primary has it.
+    is_foreign: bool,
 }
 
 /// What stands between a scope and the replicas.
@@ -44,7 +46,8 @@ pub enum Obstacle {
     Unasked,
     /// Time will tell, or the next look at the servers.
     Time,
-    /// A replica may have the position soon; the longest time to wait for it.
+    /// A replica may have the position soon; the longest time to wait for it. Zero: it may have it already, and only a
+    /// question would tell.
     Position(Duration),
 }
 
@@ -121,7 +124,7 @@ impl Need {
     /// `position` must be seen, known at `now`.
     pub fn require(&mut self, position: &Position, now: Duration) {
         let united = self.position.as_ref().map_or(Ok(position.clone()), |present| present.union(position));
-        (self.position_at, self.judged) = (now, None);
+        (self.position_at, self.judged) = (self.position_at.max(now), None);
         if let Ok(united) = united {
             self.position = Some(united);
         } else {
@@ -159,6 +162,27 @@ impl Need {
     /// Nothing must be seen any more. That this scope wrote is still known.
     pub fn end(&mut self) {
         *self = Self { wrote: self.wrote, ..Self::default() };
+    }
+
+    /// The primary was asked, after the position became known, and is at `primary`.
+    pub fn confirm(&mut self, primary: &Position) {
+        self.is_foreign = false;
+        if self.position.as_ref().is_some_and(|position| !primary.contains(position)) {
+            self.position = None;
+            self.require_time(self.position_at);
+        }
+    }
+
+    /// Whether nobody knows if the primary itself has the position.
+    #[must_use]
+    pub fn is_to_be_confirmed(&self) -> bool {
+        self.position.is_some() && self.is_foreign
+    }
+
+    /// `position`, known at `at` elsewhere, must be seen.
+    pub fn require_foreign(&mut self, position: &Position, at: Duration) {
+        self.is_foreign = true;
+        self.require(position, at);
     }
 
     /// Leaves to time what cannot be judged by position: where settings have changed and positions no longer count, and a
@@ -213,13 +237,12 @@ impl Need {
     #[must_use]
     pub fn obstacle(&self, cluster: &Cluster, view: &View) -> Obstacle {
         let settings = cluster.settings();
-        // Nobody looks at the servers from time to time: then they are asked when it matters.
-        let unwatched = settings.has_positions && !view.progress().has_history();
+        let unwatched = cluster.is_unwatched(view);
         if self.is_pending || (unwatched && self.read.is_some() && !self.missed) {
             return Obstacle::Unasked;
         }
-        let left = settings.wait.saturating_sub(self.waited);
-        if self.position.is_none() || self.missed || left.is_zero() {
+        let left = if self.missed { Duration::ZERO } else { settings.wait.saturating_sub(self.waited) };
+        if self.position.is_none() || (left.is_zero() && !unwatched) {
             return Obstacle::Time;
         }
         Obstacle::Position(left)

@@ -248,8 +248,12 @@ def require(
     written: float | None = None,
     member: str | None = None,
     read: float | None = None,
+    known: float = 0.0,
 ) -> None:
-    """Add to what the scope in force must see; in the terms of :func:`causality`. An alias of no cluster is ignored."""
+    """Add to what the scope in force must see; in the terms of :func:`causality`. An alias of no cluster is ignored.
+
+    ``known`` is how many seconds ago the position was known.
+    """
 
 def seed(seed: int | None = None) -> None:
     """Seed this thread's draws, for repeatable tests; None lets the operating system seed them again."""

@@ -39,6 +39,8 @@ class Causality(NamedTuple):
     """The member last read from; None if it is not known here."""
     read: float | None
     """The age of the last read from it."""
+    known: float = 0.0
+    """Since when the position is known: a primary that lacks it later will never have it."""
 
 
 def current() -> tuple[Causality, ...]:
@@ -77,7 +79,7 @@ def require(items: Sequence[Causality]) -> None:
     for item in items:
         # Nobody knows when a transaction that was open then commits: the time begins when its token arrives.
         written = 0.0 if item.unpublished else item.written
-        _core.require(item.cluster, item.position, written, item.member, item.read)
+        _core.require(item.cluster, item.position, written, item.member, item.read, item.known)
 
 
 def observe(samples: Sequence[Sample]) -> None:
@@ -119,6 +121,17 @@ def ask(primary: str) -> Position | None:
         return engine_of(connection).ask_position(connection)
     except DatabaseError as error:
         logger.debug("%r could not be asked for its position: %s", primary, error)
+        return None
+
+
+def position(replica: str) -> Position | None:
+    """What ``replica`` has by now, in one round trip; None if it cannot say."""
+    connection = connections[replica]
+    try:
+        connection.ensure_connection()
+        return engine_of(connection).position(connection)
+    except DatabaseError as error:
+        logger.debug("%r could not be asked for its position: %s", replica, error)
         return None
 
 

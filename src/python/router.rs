@@ -232,6 +232,7 @@ pub fn read<'table>(
                 return Err(errors::no_replica_available(py, table, &entry.cluster));
             }
             Err(Undecided::Failed(error)) => return Err(error),
+            Err(Undecided::Learn { cell, last, target }) => may_wait = session::learn(py, entry, &cell, last, target)?,
             Err(Undecided::Ask(cell)) => may_wait = session::ask(py, entry, &cell)?,
             Err(Undecided::Wait { cell, member, position, longest }) => {
                 may_wait = session::wait(py, entry, &cell, member, position, longest)?;

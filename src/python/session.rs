@@ -9,10 +9,11 @@ use pyo3::prelude::*;
 
 use crate::cluster::{Cluster, PRIMARY};
 use crate::gate::Approach;
-use crate::memory::Cell;
+use crate::memory::{Cell, Last};
 use crate::names::Alias;
 use crate::pool::Member;
 use crate::progress::Observation;
+use crate::scope::Effect;
 
 use super::position::Position;
 use super::scopes;
@@ -24,10 +25,14 @@ pub fn ask(py: Python<'_>, entry: &Entry, cell: &Cell) -> PyResult<bool> {
     if runs_a_loop(py)? {
         return Ok(false);
     }
-    let answer = py.import("replicant.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
-    let position: Option<Position> = answer.extract()?;
+    let position = ask_primary(py, entry)?;
     tell(cell, &entry.cluster, position.as_ref());
     Ok(true)
+}
+
+fn ask_primary(py: Python<'_>, entry: &Entry) -> PyResult<Option<Position>> {
+    let answer = py.import("replicant.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
+    Ok(answer.extract()?)
 }
 
 fn tell(cell: &Cell, cluster: &Cluster, position: Option<&Position>) {
@@ -54,10 +59,55 @@ pub fn wait(
     let reached: Option<Position> = answer.extract()?;
     // It had the position when it answered, which was before now.
     let at = state::now();
-    cell.of(entry.cluster.name()).need(|need| need.waited(at.saturating_sub(begun), reached.is_some()));
+    let memory = cell.of(entry.cluster.name());
+    memory.need(|need| need.waited(at.saturating_sub(begun), reached.is_some()));
+    if reached.is_none() && entry.cluster.is_unwatched(&entry.cluster.view()) {
+        // Nobody else will find out that it can never be had.
+        if memory.need(|need| need.is_to_be_confirmed())
+            && let Some(Position(primary)) = ask_primary(py, entry)?
+        {
+            memory.need(|need| need.confirm(&primary));
+        }
+        // The next read asks again.
+        return Ok(false);
+    }
     if let Some(Position(position)) = reached {
         entry.cluster.observe(&[Observation { member, position: Some(position), at, latency: None, server: None }]);
     }
+    Ok(true)
+}
+
+/// Asks the member that a scope read from last how far it is, on this thread's connection to it, and tells `cell`; and
+/// `target`, where the read is to go, whether it has come so far. Returns whether this thread may do such things.
+pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Option<Member>) -> PyResult<bool> {
+    if runs_a_loop(py)? {
+        return Ok(false);
+    }
+    let (cluster, at) = (&entry.cluster, state::now());
+    let causality = py.import("replicant.causality")?;
+    let position: Option<Position> = match cluster.member(last) {
+        Some(PRIMARY) => ask_primary(py, entry)?,
+        Some(member) => causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?,
+        None => None,
+    };
+    let memory = cell.of(cluster.name());
+    if let (Some(Position(position)), Some(member)) = (position, cluster.member(last)) {
+        let observe = |member, position| {
+            cluster.observe(&[Observation { member, position: Some(position), at, latency: None, server: None }]);
+        };
+        memory.need(|need| need.require(&position, at));
+        observe(member, position.clone());
+        if let Some(target) = target.filter(|&target| !cluster.view().progress().has(target, &position)) {
+            let arguments = (&entry.strings[target as usize], Position(position), 0.0);
+            let reached: Option<Position> = causality.call_method1("wait", arguments)?.extract()?;
+            if let Some(Position(position)) = reached {
+                observe(target, position);
+            }
+        }
+    } else {
+        memory.need(|need| need.require_read(Some(last), state::now()));
+    }
+    memory.reads_from(Last::Learned);
     Ok(true)
 }
 
@@ -112,9 +162,14 @@ pub fn distrust(py: Python<'_>, alias: &str) -> PyResult<()> {
     let cluster = &table.entries[index].cluster;
     let name = cluster.members()[member as usize];
     for cell in cells(py)? {
-        if let Some(memory) = cell.get(cluster.name()).filter(|memory| memory.sticky() == Some(name)) {
+        let Some(memory) = cell.get(cluster.name()) else { continue };
+        let was_named = memory.last() == Last::Named(name);
+        if was_named || memory.sticky() == Some(name) {
             memory.need(|need| need.require_read(None, state::now()));
             memory.unstick(name);
+        }
+        if was_named {
+            memory.reads_from(Last::Learned);
         }
     }
     Ok(())
@@ -143,6 +198,23 @@ fn cells(py: Python<'_>) -> PyResult<Vec<Arc<Cell>>> {
     let record = if scope.in_request() { scope.record().cloned() } else { scopes::record_cell(py)? };
     let other = record.filter(|record| !Arc::ptr_eq(record, scope.cell()));
     Ok(std::iter::once(scope.cell().clone()).chain(other).collect())
+}
+
+/// The replicas that may serve a read here: they have what the scope in force must see, and this thread can use them.
+pub fn eligible(py: Python<'_>, table: &Table, entry: &Entry) -> PyResult<Vec<Member>> {
+    let (cluster, view) = (&entry.cluster, entry.cluster.view());
+    let scope = scopes::current(py)?;
+    let effect = scope.as_ref().and_then(|node| node.get().scope.effect(cluster.name()));
+    let stale_ok = matches!(effect, Some(Effect::Replica { stale_ok: true, .. }));
+    let cells = cells(py)?;
+    let mut both = cells.iter();
+    let cells = [both.next(), both.next()];
+    if stale_ok || !cluster.settings().consistent || !Approach::is_needed(cells, cluster) {
+        return Ok(view.eligible().to_vec());
+    }
+    let approach = Approach { cluster, view: &view, cells, candidate: None, now: state::now() };
+    let is_usable = |member| Ok(!table.lookup.in_transaction(entry.strings[member as usize].bind(py))?);
+    approach.admitted(is_usable)
 }
 
 /// The primaries whose position is to be asked for before [`causality`] is complete.
@@ -203,7 +275,11 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
             written = written.max(need.written()).max(need.is_pending().then_some(now));
             read = read.max(need.read().map(|(member, at)| (at, member)));
         });
-        if let Some(member) = memory.sticky() {
+        let last = match memory.last() {
+            Last::Named(alias) => Some(alias),
+            Last::Sticky | Last::Learned => memory.sticky(),
+        };
+        if let Some(member) = last {
             read = Some((now, Some(member)));
         }
     }
@@ -232,7 +308,7 @@ pub fn has_written(py: Python<'_>) -> PyResult<bool> {
 /// Adds to what the scope in force must see of the cluster of `primary`; an alias of no cluster is ignored. Ages are in
 /// seconds.
 #[pyfunction]
-#[pyo3(signature = (primary, position=None, written=None, member=None, read=None))]
+#[pyo3(signature = (primary, position=None, written=None, member=None, read=None, known=0.0))]
 pub fn require(
     py: Python<'_>,
     primary: &str,
@@ -240,6 +316,7 @@ pub fn require(
     written: Option<f64>,
     member: Option<&str>,
     read: Option<f64>,
+    known: f64,
 ) -> PyResult<()> {
     let table = state::table(py)?;
     let Some(&(index, PRIMARY)) = table.places.get(primary) else { return Ok(()) };
@@ -251,7 +328,7 @@ pub fn require(
     let memory = cell.of(cluster.name());
     memory.need(|need| {
         if let Some(Position(position)) = position {
-            need.require(position, now);
+            need.require_foreign(position, at(known));
         }
         if let Some(written) = written {
             need.require_time(at(written));

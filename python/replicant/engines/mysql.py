@@ -177,7 +177,8 @@ def ask_position(connection: BaseDatabaseWrapper) -> Position | None:
     if _has_unread_results(connection.connection):
         return None
     if kind(connection) == "mariadb":
-        return _position("mariadb", ask(connection, "SELECT IF(@@GLOBAL.log_bin, @@last_gtid, NULL)")[0])
+        # Not @@last_gtid: the write may have been another session's, of another thread or of before a reconnect.
+        return _position("mariadb", ask(connection, f"SELECT IF(@@GLOBAL.log_bin, {_APPLIED['mariadb']}, NULL)")[0])
     return position(connection)
 
 
