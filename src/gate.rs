@@ -128,11 +128,12 @@ impl<'a> Approach<'a> {
     /// to another.
     pub fn forget_what_all_have(&self) {
         let (cluster, view) = (self.cluster, self.view);
-        let mut replicas = (1..).zip(&cluster.settings().replicas).filter(|(_, (_, weight))| *weight > 0.0);
+        // Anew for each memory: an iterator that one has used up would tell the next that there is no replica left.
+        let replicas = || (1..).zip(&cluster.settings().replicas).filter(|(_, (_, weight))| *weight > 0.0);
         for (_, memory) in self.memories() {
             memory.need(|need| {
                 need.settle(view);
-                if replicas.all(|(member, _)| need.admits(cluster, view, member, self.now)) {
+                if replicas().all(|(member, _)| need.admits(cluster, view, member, self.now)) {
                     need.end();
                 }
             });

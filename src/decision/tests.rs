@@ -171,6 +171,22 @@ fn row_5_outranks_row_11_and_its_policy() {
 }
 
 #[test]
+fn row_5_what_the_scope_must_see_does_not_end_what_its_thread_must_see() {
+    for replicas in 1..=3 {
+        let cluster = Cluster::try_new(settings(&vec![1.0; replicas])).unwrap();
+        let (block, record) = (scope(None, REPLICA), Arc::new(Cell::default()));
+        let ask = || Ask { record: Some(record.clone()), ..within(&block) };
+        assert_eq!(ask().of(&cluster).unwrap().1, Reason::Balanced);
+        record.of(CLUSTER).need(|need| need.publish_by_time(SECOND * 100));
+        // The first of these leaves the sticky replica, and the block has something it must see, too.
+        for _ in 0..3 {
+            assert_eq!(ask().of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+        }
+        assert!(record.of(CLUSTER).has_need());
+    }
+}
+
+#[test]
 fn row_6_a_named_replica_serves_even_with_weight_0_and_does_not_stick() {
     let cluster = Cluster::try_new(settings(&[1.0, 0.0])).unwrap();
     let request = request();
