@@ -253,11 +253,11 @@ impl<'a> Around<'a> {
     }
 
     /// The scope no longer reads from where it did, and must see elsewhere what it may have seen there.
-    fn leave_sticky(&mut self, cluster: &Cluster, now: Duration) {
+    fn leave_sticky(&mut self, cluster: &Cluster, view: &View, now: Duration) {
         if let Some(alias) = self.sticky.take()
             && let Some(memory) = self.cell.and_then(|cell| cell.get(cluster.name()))
         {
-            memory.need(|need| need.require_read(Some(alias), now));
+            memory.need(|need| need.require_reads_of(cluster, view, alias, now));
             memory.unstick(alias);
         }
     }
@@ -285,7 +285,7 @@ where
         if mode == Mode::Explain {
             return Ok(None);
         }
-        around.leave_sticky(cluster, (read.now)());
+        around.leave_sticky(cluster, view, (read.now)());
     }
     let own;
     let record = if around.in_request {
@@ -313,7 +313,7 @@ where
         if mode == Mode::Explain {
             return Ok(None);
         }
-        around.leave_sticky(cluster, approach.now);
+        around.leave_sticky(cluster, view, approach.now);
     }
     // It is of no use to wait for a replica if the read then stays at home.
     let may_wait = read.may_wait && mode == Mode::Decide && !around.stays_home && !around.follows_primary;

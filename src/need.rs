@@ -133,10 +133,22 @@ impl Need {
     }
 
     /// What `member` (`None`: nobody knows who) showed until `at` must be seen.
+    ///
+    /// What two members showed is had by neither of them for sure, only by whoever has the primary's next position.
     pub fn require_read(&mut self, member: Option<Alias>, at: Duration) {
-        if self.read.is_none_or(|(_, before)| before <= at) {
-            self.read = Some((member, at));
+        self.read = Some(match self.read {
+            Some((other, before)) => (member.filter(|_| member == other), before.max(at)),
+            None => (member, at),
+        });
+    }
+
+    /// As [`Need::require_read`], for a member that this scope reads from: where it is known to have what was read before,
+    /// it stands for that, too.
+    pub fn require_reads_of(&mut self, cluster: &Cluster, view: &View, alias: Alias, now: Duration) {
+        if cluster.member(alias).is_some_and(|member| self.has_what_was_read(cluster, view, member, now)) {
+            self.read = None;
         }
+        self.require_read(Some(alias), now);
     }
 
     /// A read has waited for `waited`; whether a replica had the position after that.
@@ -179,15 +191,19 @@ impl Need {
             let since = now.saturating_sub(written);
             since >= pin && progress.lag_by(member, now).is_none_or(|lag| lag < since)
         };
-        let was_seen = |(from, at): (Option<Alias>, Duration)| {
+        self.written.is_none_or(is_old) && self.has_what_was_read(cluster, view, member, now)
+    }
+
+    fn has_what_was_read(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
+        let (progress, pin) = (view.progress(), cluster.settings().pin);
+        self.read.is_none_or(|(from, at)| {
             from == Some(cluster.members()[member as usize])
                 || match progress.first_after(at) {
                     Some(position) => progress.has(member, position),
                     // Where there are no positions, time must do.
                     None => !progress.has_history() && now.saturating_sub(at) >= pin,
                 }
-        };
-        self.written.is_none_or(is_old) && self.read.is_none_or(was_seen)
+        })
     }
 
     /// Why no replica is admitted, and whether something can be done about it.
@@ -297,6 +313,20 @@ mod tests {
         assert_eq!(admitted(&need, &cluster, 100), [0, 1]);
         look(&cluster, 4, [30, 30, 20]);
         assert_eq!(admitted(&need, &cluster, 100), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_two_members_showed_is_seen_where_the_primarys_next_position_is() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        look(&cluster, 1, [20, 20, 10]);
+        need.require_read(Some(Alias::from_number(1)), SECOND * 2);
+        need.require_read(Some(Alias::from_number(2)), SECOND * 3);
+        assert_eq!(admitted(&need, &cluster, 100), [0]);
+        look(&cluster, 4, [20, 20, 10]);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 1]);
+        // The first has both by now: what it goes on to show stands for all.
+        need.require_reads_of(&cluster, &cluster.view(), Alias::from_number(1), SECOND * 5);
+        assert_eq!(need.read(), Some((Some(Alias::from_number(1)), SECOND * 5)));
     }
 
     #[test]

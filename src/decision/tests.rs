@@ -187,6 +187,16 @@ fn row_5_what_the_scope_must_see_does_not_end_what_its_thread_must_see() {
 }
 
 #[test]
+fn row_5_a_scope_that_must_see_what_another_member_showed_does_not_stay_where_it_is() {
+    let cluster = two_replicas();
+    let request = request();
+    let (sticky, _) = within(&request).of(&cluster).unwrap();
+    let other = cluster.members()[3 - sticky as usize];
+    request.cell().of(CLUSTER).need(|need| need.require_read(Some(other), SECOND * 99));
+    assert_eq!(within(&request).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+}
+
+#[test]
 fn row_6_a_named_replica_serves_even_with_weight_0_and_does_not_stick() {
     let cluster = Cluster::try_new(settings(&[1.0, 0.0])).unwrap();
     let request = request();

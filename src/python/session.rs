@@ -10,6 +10,7 @@ use crate::cluster::{Cluster, PRIMARY};
 use crate::gate::Approach;
 use crate::memory::Cell;
 use crate::names::Alias;
+use crate::need::Need;
 use crate::pool::Member;
 use crate::progress::Observation;
 
@@ -159,7 +160,7 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
     let mut both = cells.iter();
     let approach = Approach { cluster, view: &view, cells: [both.next(), both.next()], candidate: None, now };
     approach.forget_what_all_have();
-    let (mut position, mut written, mut read) = (None::<crate::position::Position>, None, None);
+    let (mut position, mut written, mut read) = (None::<crate::position::Position>, None, Need::default());
     for memory in cells.iter().filter_map(|cell| cell.get(cluster.name())) {
         memory.need(|need| {
             if let Some(own) = need.position() {
@@ -169,10 +170,12 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
                 }
             }
             written = written.max(need.written()).max(need.is_pending().then_some(now));
-            read = read.max(need.read().map(|(member, at)| (at, member)));
+            if let Some((member, at)) = need.read() {
+                read.require_read(member, at);
+            }
         });
         if let Some(member) = memory.sticky() {
-            read = Some((now, Some(member)));
+            read.require_reads_of(cluster, &view, member, now);
         }
     }
     // Where no other replica could be behind it, a read asks for nothing.
@@ -180,14 +183,14 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
         let mut replicas = cluster.settings().replicas.iter().filter(|(_, weight)| *weight > 0.0);
         replicas.any(|&(alias, _)| Some(alias) != member)
     };
-    let read = read.filter(|&(_, member)| others(member));
+    let read = read.read().filter(|&(member, _)| others(member));
     if position.is_none() && written.is_none() && read.is_none() {
         return None;
     }
     let ago = |at: Duration| now.saturating_sub(at).as_secs_f64();
-    let member = read.and_then(|(_, member)| member).map(|member: Alias| table.name(member).to_owned());
+    let member = read.and_then(|(member, _)| member).map(|member: Alias| table.name(member).to_owned());
     let name = table.name(cluster.name()).to_owned();
-    Some((name, position.map(Position), written.map(ago), member, read.map(|(at, _)| ago(at))))
+    Some((name, position.map(Position), written.map(ago), member, read.map(|(_, at)| ago(at))))
 }
 
 /// Whether the scope in force wrote, and does not merely know of writes.
