@@ -9,7 +9,7 @@ is known, and tests that count callbacks would find one too many.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -183,9 +183,9 @@ class Tracker:
             record.wrote(connection.alias, _position(captured))
 
     @property
-    def has_unpublished_writes(self) -> bool:
-        """Whether something was written in a transaction that is still open."""
-        return bool(self._pending)
+    def unpublished_writers(self) -> Set[_core.Record]:
+        """The records of those who wrote in a transaction that is still open."""
+        return self._pending
 
     def _transaction_is_open(self, connection: BaseDatabaseWrapper) -> bool:
         return self.in_text_transaction or connection.in_atomic_block or not connection.autocommit
