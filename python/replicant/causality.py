@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from django.db import DatabaseError, connections
+from django.db import connections
 
 from replicant import _core
 from replicant.engines import engine_of
@@ -101,7 +101,7 @@ def ask(primary: str) -> Position | None:
     try:
         connection.ensure_connection()
         return engine_of(connection).ask_position(connection)
-    except DatabaseError as error:
+    except Exception as error:  # an InterfaceError is no DatabaseError, and drivers raise errors of their own
         logger.debug("%r could not be asked for its position: %s", primary, error)
         return None
 
@@ -112,6 +112,6 @@ def wait(replica: str, position: Position, seconds: float) -> Position | None:
     try:
         connection.ensure_connection()
         return engine_of(connection).wait(connection, position, seconds)
-    except DatabaseError as error:
+    except Exception as error:
         logger.debug("%r could not be waited for: %s", replica, error)
         return None
