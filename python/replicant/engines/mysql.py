@@ -177,7 +177,9 @@ def ask_position(connection: BaseDatabaseWrapper) -> Position | None:
     if _has_unread_results(connection.connection):
         return None
     if kind(connection) == "mariadb":
-        return _position("mariadb", ask(connection, "SELECT IF(@@GLOBAL.log_bin, @@last_gtid, NULL)")[0])
+        # Not @@last_gtid: what is asked about may have been written by another session (a thread of the same request,
+        # or this thread before it reconnected), and of what was read on a replica it says nothing.
+        return _position("mariadb", ask(connection, "SELECT IF(@@GLOBAL.log_bin, @@GLOBAL.gtid_current_pos, NULL)")[0])
     return position(connection)
 
 
