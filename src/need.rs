@@ -21,8 +21,8 @@ pub struct Need {
     position: Option<Position>,
     /// When the position was last added to.
     position_at: Duration,
-    /// A write was published and nobody has asked for its position yet.
-    is_pending: bool,
+    /// When a write was published for the last time of which nobody has asked for the position since.
+    pending: Option<Duration>,
     /// The last write that can only be judged by time.
     written: Option<Duration>,
     /// The member that was read from before, and when for the last time.
@@ -50,7 +50,7 @@ impl Need {
     /// Whether there is nothing that must be seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.position.is_none() && !self.is_pending && self.written.is_none() && self.read.is_none()
+        self.position.is_none() && self.pending.is_none() && self.written.is_none() && self.read.is_none()
     }
 
     /// Whether this scope wrote.
@@ -68,7 +68,7 @@ impl Need {
     /// Whether the position of a write is still to be asked for.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.is_pending
+        self.pending.is_some()
     }
 
     /// The last write that can only be judged by time.
@@ -89,7 +89,7 @@ impl Need {
         (self.waited, self.missed) = (Duration::ZERO, false);
         match position {
             Some(position) => self.require(position, now),
-            None => self.is_pending = true,
+            None => self.pending = Some(now),
         }
     }
 
@@ -99,12 +99,12 @@ impl Need {
         self.require_time(now);
     }
 
-    /// The primary was asked for its position at `now`, which contains all that was published or read before; `None` if it
-    /// cannot say.
-    pub fn asked(&mut self, position: Option<&Position>, now: Duration) {
-        let was_pending = std::mem::take(&mut self.is_pending);
+    /// The primary answered by `now` that it was at `position`, `None` if it cannot say. The answer contains what was
+    /// published or read until it was asked, at `asked_at`; another thread of the scope may have done more since.
+    pub fn asked(&mut self, position: Option<&Position>, asked_at: Duration, now: Duration) {
+        let was_pending = self.pending.take_if(|published| *published <= asked_at).is_some();
         if let Some(position) = position {
-            self.read = None;
+            self.read.take_if(|(_, at)| *at <= asked_at);
             self.require(position, now);
             return;
         }
@@ -178,7 +178,7 @@ impl Need {
     #[must_use]
     pub fn admits(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         member == PRIMARY
-            || (!self.is_pending
+            || (self.pending.is_none()
                 && self.position.as_ref().is_none_or(|position| view.progress().has(member, position))
                 && self.admits_but_for_position(cluster, view, member, now))
     }
@@ -212,7 +212,7 @@ impl Need {
         let settings = cluster.settings();
         // Nobody looks at the servers from time to time: then they are asked when it matters.
         let unwatched = settings.has_positions && !view.progress().has_history();
-        if self.is_pending || (unwatched && self.read.is_some() && !self.missed) {
+        if self.pending.is_some() || (unwatched && self.read.is_some() && !self.missed) {
             return Obstacle::Unasked;
         }
         let left = settings.wait.saturating_sub(self.waited);
@@ -275,15 +275,28 @@ mod tests {
         look(&cluster, 2, [30, 30, 30]);
         assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Unasked);
         assert_eq!(admitted(&need, &cluster, 2), [0]);
-        need.asked(Some(&lsn(25)), SECOND);
+        need.asked(Some(&lsn(25)), SECOND, SECOND);
         assert_eq!(admitted(&need, &cluster, 2), [0, 1, 2]);
+    }
+
+    #[test]
+    fn an_answer_says_nothing_of_what_came_after_the_question() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.publish(None, SECOND);
+        need.publish(None, SECOND * 3);
+        need.require_read(Some(Alias::from_number(1)), SECOND * 3);
+        need.asked(Some(&lsn(20)), SECOND * 2, SECOND * 4);
+        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Unasked);
+        assert!(need.is_pending() && need.read().is_some());
+        need.asked(Some(&lsn(21)), SECOND * 4, SECOND * 5);
+        assert!(!need.is_pending() && need.read().is_none());
     }
 
     #[test]
     fn a_primary_that_cannot_say_leaves_it_to_time() {
         let (cluster, mut need) = (cluster(), Need::default());
         need.publish(None, SECOND);
-        need.asked(None, SECOND);
+        need.asked(None, SECOND, SECOND);
         assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Time);
         assert_eq!(admitted(&need, &cluster, 5), [0]);
         assert_eq!(admitted(&need, &cluster, 6), [0, 1, 2]);
@@ -373,7 +386,7 @@ mod tests {
         let (cluster, mut need) = (cluster(), Need::default());
         need.require_read(Some(Alias::from_number(1)), SECOND);
         assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Unasked);
-        need.asked(Some(&lsn(20)), SECOND);
+        need.asked(Some(&lsn(20)), SECOND, SECOND);
         assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Position(SECOND));
     }
 }

@@ -47,8 +47,8 @@ def current() -> tuple[Causality, ...]:
     for that: what cannot be asked is judged by time.
     """
     if asyncio._get_running_loop() is None:
-        for primary in _core.unasked():
-            _core.asked(primary, ask(primary))
+        for primary, asked_at in _core.unasked():
+            _core.asked(primary, ask(primary), asked_at)
     unpublished = _unpublished()
     found = {item[0]: Causality(item[0], item[1], item[2], False, item[3], item[4]) for item in _core.causality()}
     for primary in unpublished:

@@ -24,15 +24,16 @@ pub fn ask(py: Python<'_>, entry: &Entry, cell: &Cell) -> PyResult<bool> {
     if runs_a_loop(py)? {
         return Ok(false);
     }
+    let asked_at = state::now();
     let answer = py.import("replicant.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
     let position: Option<Position> = answer.extract()?;
-    tell(cell, &entry.cluster, position.as_ref());
+    tell(cell, &entry.cluster, position.as_ref(), asked_at);
     Ok(true)
 }
 
-fn tell(cell: &Cell, cluster: &Cluster, position: Option<&Position>) {
+fn tell(cell: &Cell, cluster: &Cluster, position: Option<&Position>, asked_at: Duration) {
     let position = position.map(|position| &position.0);
-    cell.of(cluster.name()).need(|need| need.asked(position, state::now()));
+    cell.of(cluster.name()).need(|need| need.asked(position, asked_at, state::now()));
 }
 
 /// Waits for a replica, on this thread's connection to it, and tells `cell` and the cluster how that went. Returns whether
@@ -114,28 +115,30 @@ fn cells(py: Python<'_>) -> PyResult<Vec<Arc<Cell>>> {
     Ok(std::iter::once(scope.cell().clone()).chain(other).collect())
 }
 
-/// The primaries whose position is to be asked for before [`causality`] is complete.
+/// The primaries whose position is to be asked for before [`causality`] is complete, and the time in nanoseconds of our
+/// clock, for [`asked`].
 #[pyfunction]
-pub fn unasked(py: Python<'_>) -> PyResult<Vec<String>> {
+pub fn unasked(py: Python<'_>) -> PyResult<Vec<(String, u64)>> {
+    let now = u64::try_from(state::now().as_nanos()).unwrap_or(u64::MAX);
     let (table, cells) = (state::table(py)?, cells(py)?);
     let is_pending = |cluster: &Cluster| {
         cells.iter().filter_map(|cell| cell.get(cluster.name())).any(|memory| memory.need(|need| need.is_pending()))
     };
     let pending = table.entries.iter().filter(|entry| is_pending(&entry.cluster));
-    Ok(pending.map(|entry| table.name(entry.cluster.name()).to_owned()).collect())
+    Ok(pending.map(|entry| (table.name(entry.cluster.name()).to_owned(), now)).collect())
 }
 
-/// Tells the scope in force where a primary was when it was asked; None if it could not say.
+/// Tells the scope in force where a primary was when it was asked, after `asked_at`; None if it could not say.
 #[pyfunction]
-#[pyo3(signature = (primary, position))]
-pub fn asked(py: Python<'_>, primary: &str, position: Option<&Position>) -> PyResult<()> {
+#[pyo3(signature = (primary, position, asked_at))]
+pub fn asked(py: Python<'_>, primary: &str, position: Option<&Position>, asked_at: u64) -> PyResult<()> {
     let table = state::table(py)?;
     if let Some(&(index, PRIMARY)) = table.places.get(primary) {
         let cluster = &table.entries[index].cluster;
         let cells = cells(py)?;
         let pending =
             |cell: &&Arc<Cell>| cell.get(cluster.name()).is_some_and(|memory| memory.need(|need| need.is_pending()));
-        cells.iter().filter(pending).for_each(|cell| tell(cell, cluster, position));
+        cells.iter().filter(pending).for_each(|cell| tell(cell, cluster, position, Duration::from_nanos(asked_at)));
     }
     Ok(())
 }
