@@ -160,12 +160,13 @@ def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured
         return UNKNOWN
     try:
         reported = session.read() if session.kind == "mysql" else session.read(b"last_gtid")
+        if reported is None:
+            return UNKNOWN
+        return Position(session.kind, reported.decode()) if reported else NOTHING
     except Exception:
-        # Closed; and whatever a private interface may come to raise one day must not fail a write that succeeded.
+        # Closed, or no position; and whatever a private interface may come to raise one day must not fail a write that
+        # succeeded.
         return UNKNOWN
-    if reported is None:
-        return UNKNOWN
-    return Position(session.kind, reported.decode()) if reported else NOTHING
 
 
 def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
