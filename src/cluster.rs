@@ -39,6 +39,7 @@ pub enum OnUnavailable {
 }
 
 /// The settings of a cluster, as the contract names them.
+#[expect(clippy::struct_excessive_bools, reason = "as many as the contract has")]
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The alias of the primary, which names the cluster.

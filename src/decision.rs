@@ -343,11 +343,11 @@ impl<'a> Around<'a> {
     }
 
     /// The scope no longer reads from where it did, and must see elsewhere what it may have seen there.
-    fn leave_sticky(&mut self, cluster: &Cluster, now: Duration) {
+    fn leave_sticky(&mut self, cluster: &Cluster, view: &View, now: Duration) {
         if let Some(alias) = self.sticky.take()
             && let Some(memory) = self.cell.and_then(|cell| cell.get(cluster.name()))
         {
-            memory.need(|need| need.require_read(Some(alias), now));
+            memory.need(|need| need.require_reads_of(cluster, view, alias, now));
             memory.unstick(alias);
         }
     }
@@ -370,7 +370,7 @@ where
 {
     if around.sticky_is_gone(cluster, view) {
         match mode {
-            Mode::Decide => around.leave_sticky(cluster, (read.now)()),
+            Mode::Decide => around.leave_sticky(cluster, view, (read.now)()),
             Mode::Explain if around.stale_ok => {}
             Mode::Explain => return Ok(None),
         }
@@ -406,7 +406,7 @@ where
         if mode == Mode::Explain {
             return Ok(None);
         }
-        around.leave_sticky(cluster, approach.now);
+        around.leave_sticky(cluster, view, approach.now);
     }
     // It is of no use to wait for a replica if the read then stays at home.
     let may_wait = read.may_wait && mode == Mode::Decide && !around.stays_home && !around.follows_primary;

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -629,6 +630,13 @@ def test_a_table_is_looked_up_once_per_session(servers: Cluster):
     for _ in range(5):
         assert changed_nothing(NOTHING_CHANGED[0])
     assert servers.primary.statements() - before == 1
+
+
+@pytest.mark.parametrize("reported", [b"\xff", b"no position"])
+def test_a_report_that_cannot_be_read_fails_no_write(reported: bytes):
+    driver = object()
+    session = engine._Session(driver, "mysql", lambda variable=None: reported)
+    assert engine.captured(SimpleNamespace(connection=driver, _replicant_session=session)) is UNKNOWN
 
 
 # What has arrived

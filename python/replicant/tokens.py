@@ -212,7 +212,7 @@ def _plain(secret: str | bytes, items: Iterable[Causality], *, and_more: bool = 
                 int(item.unpublished),
                 None if item.member is None else _hash(secret, item.member),
                 # A read with no age is taken for one of now.
-                None if item.member is None else _milliseconds(item.read) or 0,
+                _milliseconds(item.read) if item.member is None else _milliseconds(item.read) or 0,
             )
         )
     if and_more:

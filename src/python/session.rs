@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, PRIMARY};
 use crate::gate::Approach;
 use crate::memory::{Cell, Last};
 use crate::names::Alias;
+use crate::need::Need;
 use crate::pool::Member;
 use crate::progress::Observation;
 use crate::scope::Effect;
@@ -25,8 +26,9 @@ pub fn ask(py: Python<'_>, entry: &Entry, cell: &Cell) -> PyResult<bool> {
     if runs_a_loop(py)? {
         return Ok(false);
     }
+    let asked_at = state::now();
     let position = ask_primary(py, entry)?;
-    tell(cell, &entry.cluster, position.as_ref());
+    tell(cell, &entry.cluster, position.as_ref(), asked_at);
     Ok(true)
 }
 
@@ -35,9 +37,9 @@ fn ask_primary(py: Python<'_>, entry: &Entry) -> PyResult<Option<Position>> {
     Ok(answer.extract()?)
 }
 
-fn tell(cell: &Cell, cluster: &Cluster, position: Option<&Position>) {
+fn tell(cell: &Cell, cluster: &Cluster, position: Option<&Position>, asked_at: Duration) {
     let position = position.map(|position| &position.0);
-    cell.of(cluster.name()).need(|need| need.asked(position, state::now()));
+    cell.of(cluster.name()).need(|need| need.asked(position, asked_at, state::now()));
 }
 
 /// Waits for a replica, on this thread's connection to it, and tells `cell` and the cluster how that went. Returns whether
@@ -217,28 +219,30 @@ pub fn eligible(py: Python<'_>, table: &Table, entry: &Entry) -> PyResult<Vec<Me
     approach.admitted(is_usable)
 }
 
-/// The primaries whose position is to be asked for before [`causality`] is complete.
+/// The primaries whose position is to be asked for before [`causality`] is complete, and the time in nanoseconds of our
+/// clock, for [`asked`].
 #[pyfunction]
-pub fn unasked(py: Python<'_>) -> PyResult<Vec<String>> {
+pub fn unasked(py: Python<'_>) -> PyResult<Vec<(String, u64)>> {
+    let now = u64::try_from(state::now().as_nanos()).unwrap_or(u64::MAX);
     let (table, cells) = (state::table(py)?, cells(py)?);
     let is_pending = |cluster: &Cluster| {
         cells.iter().filter_map(|cell| cell.get(cluster.name())).any(|memory| memory.need(|need| need.is_pending()))
     };
     let pending = table.entries.iter().filter(|entry| is_pending(&entry.cluster));
-    Ok(pending.map(|entry| table.name(entry.cluster.name()).to_owned()).collect())
+    Ok(pending.map(|entry| (table.name(entry.cluster.name()).to_owned(), now)).collect())
 }
 
-/// Tells the scope in force where a primary was when it was asked; None if it could not say.
+/// Tells the scope in force where a primary was when it was asked, after `asked_at`; None if it could not say.
 #[pyfunction]
-#[pyo3(signature = (primary, position))]
-pub fn asked(py: Python<'_>, primary: &str, position: Option<&Position>) -> PyResult<()> {
+#[pyo3(signature = (primary, position, asked_at))]
+pub fn asked(py: Python<'_>, primary: &str, position: Option<&Position>, asked_at: u64) -> PyResult<()> {
     let table = state::table(py)?;
     if let Some(&(index, PRIMARY)) = table.places.get(primary) {
         let cluster = &table.entries[index].cluster;
         let cells = cells(py)?;
         let pending =
             |cell: &&Arc<Cell>| cell.get(cluster.name()).is_some_and(|memory| memory.need(|need| need.is_pending()));
-        cells.iter().filter(pending).for_each(|cell| tell(cell, cluster, position));
+        cells.iter().filter(pending).for_each(|cell| tell(cell, cluster, position, Duration::from_nanos(asked_at)));
     }
     Ok(())
 }
@@ -263,7 +267,7 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
     let mut both = cells.iter();
     let approach = Approach { cluster, view: &view, cells: [both.next(), both.next()], candidate: None, now };
     approach.forget_what_all_have();
-    let (mut position, mut written, mut read) = (None::<crate::position::Position>, None, None);
+    let (mut position, mut written, mut read) = (None::<crate::position::Position>, None, Need::default());
     for memory in cells.iter().filter_map(|cell| cell.get(cluster.name())) {
         memory.need(|need| {
             if let Some(own) = need.position() {
@@ -273,14 +277,16 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
                 }
             }
             written = written.max(need.written()).max(need.is_pending().then_some(now));
-            read = read.max(need.read().map(|(member, at)| (at, member)));
+            if let Some((member, at)) = need.read() {
+                read.require_read(member, at);
+            }
         });
         let last = match memory.last() {
             Last::Named(alias) => Some(alias),
             Last::Sticky | Last::Learned => memory.sticky(),
         };
         if let Some(member) = last {
-            read = Some((now, Some(member)));
+            read.require_reads_of(cluster, &view, member, now);
         }
     }
     // Where no other replica could be behind it, a read asks for nothing.
@@ -288,14 +294,14 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
         let mut replicas = cluster.settings().replicas.iter().filter(|(_, weight)| *weight > 0.0);
         replicas.any(|&(alias, _)| Some(alias) != member)
     };
-    let read = read.filter(|&(_, member)| others(member));
+    let read = read.read().filter(|&(member, _)| others(member));
     if position.is_none() && written.is_none() && read.is_none() {
         return None;
     }
     let ago = |at: Duration| now.saturating_sub(at).as_secs_f64();
-    let member = read.and_then(|(_, member)| member).map(|member: Alias| table.name(member).to_owned());
+    let member = read.and_then(|(member, _)| member).map(|member: Alias| table.name(member).to_owned());
     let name = table.name(cluster.name()).to_owned();
-    Some((name, position.map(Position), written.map(ago), member, read.map(|(at, _)| ago(at))))
+    Some((name, position.map(Position), written.map(ago), member, read.map(|(_, at)| ago(at))))
 }
 
 /// Whether the scope in force wrote, and does not merely know of writes.
