@@ -428,6 +428,7 @@ mod tests {
     #[test]
     fn waiting_ends_with_a_miss_or_when_its_time_is_over_until_the_next_write() {
         let (cluster, mut need) = (cluster(), Need::default());
+        look(&cluster, 0, [10, 10, 10]);
         let obstacle = |need: &Need| need.obstacle(&cluster, &cluster.view());
         need.publish(Some(&lsn(20)), SECOND);
         assert_eq!(obstacle(&need), Obstacle::Position(SECOND));

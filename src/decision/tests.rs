@@ -158,7 +158,7 @@ fn row_5_is_set_aside_by_stale_ok_and_by_eventual_consistency() {
     wrote(&request);
     let stale = scope(Some(&request), Effect::Replica { member: None, stale_ok: true });
     assert_eq!(within(&stale).of(&two_replicas()).unwrap().1, Reason::Balanced);
-    assert_eq!(within(&request).of(&with(|settings| settings.consistent = false)).unwrap().1, Reason::Sticky);
+    assert_eq!(within(&request).of(&with(|settings| settings.consistent = false)).unwrap().1, Reason::Balanced);
 }
 
 #[test]
