@@ -54,7 +54,8 @@ class Tracker:
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
-        connection.execute_wrappers.append(self)
+        # At the head: a connection may be opened inside of execute_wrapper(), which takes away the last one when it ends.
+        connection.execute_wrappers.insert(0, self)
         self._wrap_method(connection, "_commit", self._after_commit)
         self._wrap_method(connection, "_rollback", self._after_end)
         self._wrap_method(connection, "_close", self._after_close)
