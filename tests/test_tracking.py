@@ -404,6 +404,7 @@ def test_a_connection_opened_inside_of_execute_wrapper_is_watched_after_it(site)
     def theirs(execute, *args):
         return execute(*args)
 
+    connection.close()
     del connections["default"]
     with connection.execute_wrapper(theirs):
         Item.objects.using("default").exists()

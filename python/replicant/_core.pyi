@@ -227,8 +227,7 @@ def distrust(alias: str) -> None:
     there, it must see elsewhere."""
 
 def unasked() -> list[tuple[str, int]]:
-    """The primaries whose position must be asked for before :func:`causality` is complete, and the time, for
-    :func:`asked`."""
+    """The primaries whose position must be asked for before :func:`causality` is complete, and the time."""
 
 def asked(primary: str, position: Position | None, asked_at: int) -> None:
     """Tell the scope in force where a primary was when it was asked, after ``asked_at``; None if it could not say."""

@@ -105,7 +105,7 @@ def connected(connection: BaseDatabaseWrapper) -> None:
     """
     try:
         sample = engine_of(connection).probe(connection)
-    except DatabaseError as error:
+    except Exception as error:
         logger.debug("%r could not be asked who it is: %s", connection.alias, error)
         return
     for alias in _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.server)]):
@@ -132,7 +132,7 @@ def position(replica: str) -> Position | None:
     try:
         connection.ensure_connection()
         return engine_of(connection).position(connection)
-    except DatabaseError as error:
+    except Exception as error:
         logger.debug("%r could not be asked for its position: %s", replica, error)
         return None
 

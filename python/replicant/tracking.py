@@ -54,7 +54,7 @@ class Tracker:
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
-        # At the head: a connection may be opened inside of execute_wrapper(), which takes away the last one when it ends.
+        # At the head: a connection may be opened inside of execute_wrapper(), which takes the last one away at its end.
         connection.execute_wrappers.insert(0, self)
         self._wrap_method(connection, "_commit", self._after_commit)
         self._wrap_method(connection, "_rollback", self._after_end)
