@@ -161,6 +161,7 @@ def test_one_that_has_caught_up_lets_nobody_read_from_the_other(paused: Cluster)
     with request_scope():
         looked()
         pk = write()
+        assert read(pk) == ("default", True)
         catch_up(paused, paused.replicas[0])
         until(lambda: reason() != "pinned", "replica1 is known to have it")
         looked()
@@ -175,8 +176,9 @@ def test_who_is_eligible_is_told(paused: Cluster):
     with request_scope():
         looked()
         assert set(explain(Item).eligible) == BOTH
-        write()
+        pk = write()
         assert explain(Item).eligible == ()
+        assert read(pk) == ("default", True)
         catch_up(paused, paused.replicas[1])
         until(lambda: reason() != "pinned", "replica2 is known to have it")
         assert explain(Item).eligible == ("replica2",)
