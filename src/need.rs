@@ -141,9 +141,12 @@ impl Need {
 
     /// What `member` (`None`: nobody knows who) showed until `at` must be seen.
     pub fn require_read(&mut self, member: Option<Alias>, at: Duration) {
-        if self.read.is_none_or(|(_, before)| before <= at) {
-            self.read = Some((member, at));
-        }
+        self.read = Some(match self.read {
+            None => (member, at),
+            Some((from, before)) if from == member => (member, before.max(at)),
+            // Neither of two has surely what the other one showed.
+            Some((_, before)) => (None, before.max(at)),
+        });
     }
 
     /// A read has waited for `waited`; whether a replica had the position after that.
@@ -307,6 +310,25 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_watches_a_replica_is_asked_again_after_a_miss() {
+        let cluster = Cluster::try_new(Settings { watched: false, ..cluster().settings().clone() }).unwrap();
+        let mut need = Need::default();
+        need.publish(Some(&lsn(20)), SECOND);
+        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Position(SECOND));
+        need.waited(SECOND / 10, false);
+        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Position(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_foreign_position_that_the_primary_lacks_is_left_to_time() {
+        let mut need = Need::default();
+        need.require_foreign(&lsn(20), SECOND);
+        assert!(need.is_to_be_confirmed());
+        need.confirm(&lsn(19));
+        assert_eq!((need.is_to_be_confirmed(), need.position(), need.written()), (false, None, Some(SECOND)));
+    }
+
+    #[test]
     fn a_primary_that_cannot_say_leaves_it_to_time() {
         let (cluster, mut need) = (cluster(), Need::default());
         need.publish(None, SECOND);
@@ -340,6 +362,17 @@ mod tests {
         assert_eq!(admitted(&need, &cluster, 100), [0, 1]);
         look(&cluster, 4, [30, 30, 20]);
         assert_eq!(admitted(&need, &cluster, 100), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_two_members_have_shown_neither_surely_has() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        look(&cluster, 1, [10, 10, 10]);
+        need.require_read(Some(Alias::from_number(1)), SECOND * 2);
+        need.require_read(Some(Alias::from_number(2)), SECOND);
+        assert_eq!(admitted(&need, &cluster, 100), [0]);
+        look(&cluster, 3, [20, 19, 20]);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 2]);
     }
 
     #[test]
@@ -382,6 +415,7 @@ mod tests {
     #[test]
     fn waiting_ends_with_a_miss_or_when_its_time_is_over_until_the_next_write() {
         let (cluster, mut need) = (cluster(), Need::default());
+        look(&cluster, 1, [10, 10, 10]);
         let obstacle = |need: &Need| need.obstacle(&cluster, &cluster.view());
         need.publish(Some(&lsn(20)), SECOND);
         assert_eq!(obstacle(&need), Obstacle::Position(SECOND));

@@ -730,6 +730,28 @@ def test_replicas_that_have_the_same_serve_by_name_and_by_turns(shop: Cluster):
         assert read()[0] == alias
 
 
+def test_who_comes_with_two_tokens_has_seen_what_both_have(paused: Cluster):
+    one = paused.replicas[0]
+
+    def reader(alias: str, pk: Any = None) -> tuple[tuple[str, bool], str]:
+        with request_scope(), use_replica(alias):
+            return read(pk), replicant.token()
+
+    looked()
+    pk = elsewhere(write)
+    catch_up(paused, one)
+    (_, found), fresh = elsewhere(lambda: reader("replica1", pk))
+    assert found
+    _, stale = elsewhere(lambda: reader("replica2"))
+    for first, second in ((fresh, stale), (stale, fresh)):
+        with request_scope(), replicant.after(first), replicant.after(second):
+            moved_on = replicant.token()
+            assert read(pk)[1]
+        # Also if it was only passed on.
+        with replicant.after(moved_on):
+            assert read(pk)[1]
+
+
 # Across requests.
 
 

@@ -36,6 +36,7 @@ fn wrote(scope: &Scope) {
 enum Not {
     Available,
     Asked,
+    Learned(Alias),
     Reached(Member),
 }
 
@@ -81,6 +82,7 @@ impl Ask {
         decide::<_, _, _, Infallible>(cluster, &cluster.view(), read, draw, self.mode).map_err(|why| match why {
             Undecided::NoReplicaAvailable => Not::Available,
             Undecided::Ask(_) => Not::Asked,
+            Undecided::Learn { last, .. } => Not::Learned(last),
             Undecided::Wait { member, .. } => Not::Reached(member),
             Undecided::Failed(never) => match never {},
         })

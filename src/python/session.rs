@@ -279,9 +279,16 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
             Last::Named(alias) => Some(alias),
             Last::Sticky | Last::Learned => memory.sticky(),
         };
-        if let Some(member) = last {
-            read = Some((now, Some(member)));
+        if let Some(alias) = last {
+            // It may be there without having been read from yet, and lack what somebody else showed.
+            let has_all = read.is_none_or(|(_, from)| from == Some(alias))
+                || cluster.member(alias).is_some_and(|member| approach.admits(member));
+            read = Some((now, has_all.then_some(alias)));
         }
+    }
+    // Nobody is known who has what was shown; the primary had it by then.
+    if let Some((at, None)) = read {
+        (written, read) = (written.max(Some(at)), None);
     }
     // Where no other replica could be behind it, a read asks for nothing.
     let others = |member: Option<Alias>| {
