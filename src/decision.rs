@@ -220,8 +220,8 @@ where
     if mode == Mode::Decide && around.last != Last::Sticky {
         around.reads_from(cluster, None);
     }
-    let Around { cell, sticky, sticks, .. } = around;
-    let reader = Reader { cluster, view, cell, sticky, sticks, gate, draw, mode };
+    let Around { cell, sticky, .. } = around;
+    let reader = Reader { cluster, view, cell, sticky, gate, draw, mode };
     // The pool may hold the primary alone, which is then no choice.
     let chosen = if view.eligible().is_empty() {
         None
@@ -255,8 +255,6 @@ struct Around<'a> {
     cell: Option<&'a Arc<Cell>>,
     /// The member that the scope reads from.
     sticky: Option<Alias>,
-    /// Whether the scope goes on reading from what is chosen now.
-    sticks: bool,
     /// Where the scope read last.
     last: Last,
 }
@@ -285,7 +283,6 @@ impl<'a> Around<'a> {
             stays_home: migrating || settings.replicas.is_empty() || (effect.is_none() && home == Home::Primary),
             cell,
             sticky: cell.filter(|_| settings.sticky).and_then(|cell| cell.get(cluster.name())?.sticky()),
-            sticks: settings.sticky,
             last: cell
                 .filter(|_| settings.has_positions)
                 .and_then(|cell| cell.get(cluster.name()))
@@ -376,8 +373,6 @@ where
         }
     }
     if around.stale_ok {
-        // Who stays where it read something stale would take that for what it has seen.
-        around.sticks = false;
         return Ok(Some(Gate::Open));
     }
     if mode == Mode::Decide
@@ -425,7 +420,6 @@ struct Reader<'a> {
     /// What the scope remembers.
     cell: Option<&'a Arc<Cell>>,
     sticky: Option<Alias>,
-    sticks: bool,
     gate: Gate,
     draw: u64,
     mode: Mode,
@@ -455,7 +449,7 @@ impl Reader<'_> {
             return Some((pool.preview(turn, self.draw)?, Reason::Balanced));
         }
         let chosen = pool.choose(turn, self.draw)?;
-        let Some(cell) = self.cell.filter(|_| self.sticks) else {
+        let Some(cell) = self.cell.filter(|_| cluster.settings().sticky) else {
             return Some((chosen, Reason::Balanced));
         };
         let memory = cell.of(cluster.name());

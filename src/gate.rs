@@ -85,7 +85,9 @@ impl<'a> Approach<'a> {
         memories.filter(|(_, memory)| memory.has_need())
     }
 
-    fn admits(&self, member: Member) -> bool {
+    /// Whether `member` is known to have all that must be seen.
+    #[must_use]
+    pub fn admits(&self, member: Member) -> bool {
         self.memories().all(|(_, memory)| memory.need(|need| need.admits(self.cluster, self.view, member, self.now)))
     }
 

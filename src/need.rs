@@ -339,6 +339,25 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_watches_a_replica_is_asked_again_after_a_miss() {
+        let cluster = Cluster::try_new(Settings { watched: false, ..cluster().settings().clone() }).unwrap();
+        let mut need = Need::default();
+        need.publish(Some(&lsn(20)), SECOND);
+        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Position(SECOND));
+        need.waited(SECOND / 10, false);
+        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Position(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_foreign_position_that_the_primary_lacks_is_left_to_time() {
+        let mut need = Need::default();
+        need.require_foreign(&lsn(20), SECOND);
+        assert!(need.is_to_be_confirmed());
+        need.confirm(&lsn(19));
+        assert_eq!((need.is_to_be_confirmed(), need.position(), need.written()), (false, None, Some(SECOND)));
+    }
+
+    #[test]
     fn a_primary_that_cannot_say_leaves_it_to_time() {
         let (cluster, mut need) = (cluster(), Need::default());
         need.publish(None, SECOND);
@@ -386,6 +405,17 @@ mod tests {
         // The first has both by now: what it goes on to show stands for all.
         need.require_reads_of(&cluster, &cluster.view(), Alias::from_number(1), SECOND * 5);
         assert_eq!(need.read(), Some((Some(Alias::from_number(1)), SECOND * 5)));
+    }
+
+    #[test]
+    fn what_two_members_have_shown_neither_surely_has() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        look(&cluster, 1, [10, 10, 10]);
+        need.require_read(Some(Alias::from_number(1)), SECOND * 2);
+        need.require_read(Some(Alias::from_number(2)), SECOND);
+        assert_eq!(admitted(&need, &cluster, 100), [0]);
+        look(&cluster, 3, [20, 19, 20]);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 2]);
     }
 
     #[test]

@@ -161,6 +161,7 @@ def test_one_that_has_caught_up_lets_nobody_read_from_the_other(paused: Cluster)
     with request_scope():
         looked()
         pk = write()
+        assert read(pk) == ("default", True)
         catch_up(paused, paused.replicas[0])
         until(lambda: reason() != "pinned", "replica1 is known to have it")
         looked()
@@ -175,8 +176,9 @@ def test_who_is_eligible_is_told(paused: Cluster):
     with request_scope():
         looked()
         assert set(explain(Item).eligible) == BOTH
-        write()
+        pk = write()
         assert explain(Item).eligible == ()
+        assert read(pk) == ("default", True)
         catch_up(paused, paused.replicas[1])
         until(lambda: reason() != "pinned", "replica2 is known to have it")
         assert explain(Item).eligible == ("replica2",)
@@ -726,6 +728,28 @@ def test_replicas_that_have_the_same_serve_by_name_and_by_turns(shop: Cluster):
         for name in ("replica1", "replica2", "replica1"):
             assert use_replica(name)(read)()[0] == name
         assert read()[0] == alias
+
+
+def test_who_comes_with_two_tokens_has_seen_what_both_have(paused: Cluster):
+    one = paused.replicas[0]
+
+    def reader(alias: str, pk: Any = None) -> tuple[tuple[str, bool], str]:
+        with request_scope(), use_replica(alias):
+            return read(pk), replicant.token()
+
+    looked()
+    pk = elsewhere(write)
+    catch_up(paused, one)
+    (_, found), fresh = elsewhere(lambda: reader("replica1", pk))
+    assert found
+    _, stale = elsewhere(lambda: reader("replica2"))
+    for first, second in ((fresh, stale), (stale, fresh)):
+        with request_scope(), replicant.after(first), replicant.after(second):
+            moved_on = replicant.token()
+            assert read(pk)[1]
+        # Also if it was only passed on.
+        with replicant.after(moved_on):
+            assert read(pk)[1]
 
 
 # Across requests.
