@@ -116,7 +116,7 @@ from replicator import Copy, Replicator
 connections.close_all()
 folder = Path(os.environ["REPLICANT_DEMO_FOLDER"])
 copies = [Copy(alias, folder / f"{alias}.sqlite3", 0) for alias in ("replica1", "replica2")]
-replicator = Replicator(folder / "primary.sqlite3", copies, folder / "lag.json")
+replicator = Replicator(folder / "primary.sqlite3", copies)
 replicator.start()
 replicator.stop()
 settings.ALLOWED_HOSTS.append("testserver")
