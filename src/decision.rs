@@ -174,7 +174,21 @@ where
         return Ok((PRIMARY, Reason::Transaction));
     }
     let mut around = Around::new(cluster, view, &read, effect);
-    let Some(gate) = row_5(cluster, view, &mut read, &mut around, mode)? else {
+    let own;
+    let record = if around.in_request {
+        read.scope.and_then(Scope::record)
+    } else {
+        own = (read.record)()?;
+        own.as_ref()
+    };
+    // In a request they are one, but for a body that was suspended and goes on in another request.
+    let is_other = |record: &&Arc<Cell>| !around.cell.is_some_and(|cell| Arc::ptr_eq(cell, record));
+    let cells = [around.cell, record.filter(is_other)];
+    let gate = if around.is_free(cluster, view, cells) {
+        Gate::Open
+    } else if let Some(gate) = row_5(cluster, view, &mut read, &mut around, cells, mode)? {
+        gate
+    } else {
         return Ok((PRIMARY, Reason::Pinned));
     };
     if let Some(member) = around.named.filter(|&member| !around.migrating && gate.admits(member)) {
@@ -252,6 +266,21 @@ impl<'a> Around<'a> {
         }
     }
 
+    /// Whether row 5 has nothing to say: there is nothing that must be seen, and the scope can stay where it is.
+    #[inline]
+    fn is_free(&self, cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2]) -> bool {
+        !cluster.settings().consistent
+            || self.stale_ok
+            || (!self.sticky_is_gone(cluster, view) && !Approach::is_needed(cells, cluster))
+    }
+
+    /// Whether the replica that the scope reads from no longer serves.
+    #[inline]
+    fn sticky_is_gone(&self, cluster: &Cluster, view: &View) -> bool {
+        let is_here = |alias| cluster.member(alias).is_some_and(|member| is_eligible(cluster, view, member));
+        self.sticky.is_some_and(|alias| alias != cluster.name() && !is_here(alias))
+    }
+
     /// The scope no longer reads from where it did, and must see elsewhere what it may have seen there.
     fn leave_sticky(&mut self, cluster: &Cluster, now: Duration) {
         if let Some(alias) = self.sticky.take()
@@ -264,41 +293,25 @@ impl<'a> Around<'a> {
 }
 
 /// Who may serve a scope that must see something; `None` if nobody but the primary.
-#[inline]
+#[cold]
+#[inline(never)]
 fn row_5<I, L, N, E>(
     cluster: &Cluster,
     view: &View,
     read: &mut Read<'_, I, L, N>,
     around: &mut Around<'_>,
+    cells: [Option<&Arc<Cell>>; 2],
     mode: Mode,
 ) -> Result<Option<Gate>, Undecided<E>>
 where
     I: FnMut(Member) -> Result<bool, E>,
-    L: Fn() -> Result<Option<Arc<Cell>>, E>,
     N: Fn() -> Duration,
 {
-    if !cluster.settings().consistent || around.stale_ok {
-        return Ok(Some(Gate::Open));
-    }
-    let is_here = |alias| cluster.member(alias).is_some_and(|member| is_eligible(cluster, view, member));
-    if around.sticky.is_some_and(|alias| alias != cluster.name() && !is_here(alias)) {
+    if around.sticky_is_gone(cluster, view) {
         if mode == Mode::Explain {
             return Ok(None);
         }
         around.leave_sticky(cluster, (read.now)());
-    }
-    let own;
-    let record = if around.in_request {
-        read.scope.and_then(Scope::record)
-    } else {
-        own = (read.record)()?;
-        own.as_ref()
-    };
-    // In a request they are one, but for a body that was suspended and goes on in another request.
-    let is_other = |record: &&Arc<Cell>| !around.cell.is_some_and(|cell| Arc::ptr_eq(cell, record));
-    let cells = [around.cell, record.filter(is_other)];
-    if !Approach::is_needed(cells, cluster) {
-        return Ok(Some(Gate::Open));
     }
     let before = || cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| need.read())?.0);
     let last = || around.sticky.or_else(before).and_then(|alias| cluster.member(alias));

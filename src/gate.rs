@@ -128,12 +128,17 @@ impl<'a> Approach<'a> {
     /// to another.
     pub fn forget_what_all_have(&self) {
         let (cluster, view) = (self.cluster, self.view);
-        let mut replicas = (1..).zip(&cluster.settings().replicas).filter(|(_, (_, weight))| *weight > 0.0);
+        let replicas = || (1..).zip(&cluster.settings().replicas).filter(|(_, (_, weight))| *weight > 0.0);
+        if replicas().next().is_none() {
+            return;
+        }
         for (_, memory) in self.memories() {
             memory.need(|need| {
-                need.settle(view);
-                if replicas.all(|(member, _)| need.admits(cluster, view, member, self.now)) {
-                    need.end();
+                if need.is_to_be_judged(view) {
+                    need.settle(cluster, view);
+                    if replicas().all(|(member, _)| need.admits(cluster, view, member, self.now)) {
+                        need.end();
+                    }
                 }
             });
         }
@@ -166,7 +171,8 @@ impl<'a> Approach<'a> {
         let mut members = self.view.eligible().to_vec();
         members.sort_by_key(|&member| (Some(member) != self.candidate, progress.lag(member).unwrap_or(Duration::MAX)));
         for member in members {
-            let lacks = !progress.has(member, position);
+            // To wait on one of several servers tells nothing of the one that is read from next.
+            let lacks = !progress.has(member, position) && !progress.is_multiplexed(member);
             let otherwise =
                 |need: &mut crate::need::Need| need.admits_but_for_position(self.cluster, self.view, member, self.now);
             if lacks && self.memories().all(|(_, memory)| memory.need(otherwise)) && is_usable(member)? {

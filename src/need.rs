@@ -33,6 +33,8 @@ pub struct Need {
     missed: bool,
     /// This scope wrote, and does not only know of writes.
     wrote: bool,
+    /// The view in which not all replicas had what is asked for now.
+    judged: Option<u64>,
 }
 
 /// What stands between a scope and the replicas.
@@ -85,11 +87,12 @@ impl Need {
 
     /// A write of this scope was published at `now`, at `position`; `None` if that is still to be asked for.
     pub fn publish(&mut self, position: Option<&Position>, now: Duration) {
-        self.wrote = true;
+        (self.wrote, self.judged) = (true, None);
         (self.waited, self.missed) = (Duration::ZERO, false);
-        match position {
-            Some(position) => self.require(position, now),
-            None => self.is_pending = true,
+        if let Some(position) = position {
+            self.require(position, now);
+        } else {
+            (self.is_pending, self.position_at) = (true, now);
         }
     }
 
@@ -103,6 +106,7 @@ impl Need {
     /// cannot say.
     pub fn asked(&mut self, position: Option<&Position>, now: Duration) {
         let was_pending = std::mem::take(&mut self.is_pending);
+        self.judged = None;
         if let Some(position) = position {
             self.read = None;
             self.require(position, now);
@@ -117,7 +121,7 @@ impl Need {
     /// `position` must be seen, known at `now`.
     pub fn require(&mut self, position: &Position, now: Duration) {
         let united = self.position.as_ref().map_or(Ok(position.clone()), |present| present.union(position));
-        self.position_at = now;
+        (self.position_at, self.judged) = (now, None);
         if let Ok(united) = united {
             self.position = Some(united);
         } else {
@@ -145,19 +149,28 @@ impl Need {
         self.missed |= !reached;
     }
 
+    /// Whether the replicas may all have by now what they had not when this was last asked: there is another view, or time
+    /// has gone by that counts.
+    pub fn is_to_be_judged(&mut self, view: &View) -> bool {
+        let is_news = self.judged.replace(view.number()) != Some(view.number());
+        is_news || self.written.is_some() || self.read.is_some()
+    }
+
     /// Nothing must be seen any more. That this scope wrote is still known.
     pub fn end(&mut self) {
         *self = Self { wrote: self.wrote, ..Self::default() };
     }
 
-    /// Drops what can never be had: a position that the primary itself has not, though it was asked after the position
-    /// became known. It counts on another history (a restore, a reset, a lost failover), and is judged by time instead.
-    pub fn settle(&mut self, view: &View) {
-        if let Some(position) = &self.position
-            && let Some(primary) = view.progress().last_after(self.position_at)
-            && !primary.contains(position)
-        {
-            self.position = None;
+    /// Leaves to time what cannot be judged by position: where settings have changed and positions no longer count, and a
+    /// position that the primary itself has not, though it was asked after the position became known. That one counts on
+    /// another history (a restore, a reset, a lost failover) and can never be had.
+    pub fn settle(&mut self, cluster: &Cluster, view: &View) {
+        let is_lost = |position: &Position| {
+            view.progress().last_after(self.position_at).is_some_and(|primary| !primary.contains(position))
+        };
+        let counts = cluster.settings().has_positions;
+        if self.position.as_ref().is_some_and(|position| !counts || is_lost(position)) || (self.is_pending && !counts) {
+            (self.position, self.is_pending) = (None, false);
             self.require_time(self.position_at);
         }
     }
@@ -167,7 +180,11 @@ impl Need {
     pub fn admits(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         member == PRIMARY
             || (!self.is_pending
-                && self.position.as_ref().is_none_or(|position| view.progress().has(member, position))
+                && self.position.as_ref().is_none_or(|position| {
+                    view.progress().has(member, position)
+                        || (view.progress().is_multiplexed(member)
+                            && now.saturating_sub(self.position_at) >= cluster.settings().pin)
+                })
                 && self.admits_but_for_position(cluster, view, member, now))
     }
 
@@ -180,11 +197,13 @@ impl Need {
             since >= pin && progress.lag_by(member, now).is_none_or(|lag| lag < since)
         };
         let was_seen = |(from, at): (Option<Alias>, Duration)| {
-            from == Some(cluster.members()[member as usize])
+            (from == Some(cluster.members()[member as usize]) && progress.is_same_since(member, at))
                 || match progress.first_after(at) {
                     Some(position) => progress.has(member, position),
                     // Where there are no positions, time must do.
-                    None => !progress.has_history() && now.saturating_sub(at) >= pin,
+                    None => {
+                        (!progress.has_history() || progress.is_multiplexed(member)) && now.saturating_sub(at) >= pin
+                    }
                 }
         };
         self.written.is_none_or(is_old) && self.read.is_none_or(was_seen)
@@ -232,6 +251,7 @@ mod tests {
             position: Some(lsn(place)),
             at: SECOND * at,
             latency: None,
+            server: None,
         });
         cluster.observe(&seen.collect::<Vec<_>>());
     }
@@ -304,12 +324,26 @@ mod tests {
         let (cluster, mut need) = (cluster(), Need::default());
         need.require(&lsn(99), SECOND * 2);
         look(&cluster, 2, [50, 50, 50]);
-        need.settle(&cluster.view());
+        need.settle(&cluster, &cluster.view());
         assert_eq!(need.position(), Some(&lsn(99)));
         look(&cluster, 3, [51, 51, 51]);
-        need.settle(&cluster.view());
+        need.settle(&cluster, &cluster.view());
         assert_eq!((need.position(), need.written()), (None, Some(SECOND * 2)));
         assert_eq!(admitted(&need, &cluster, 7), [0, 1, 2]);
+    }
+
+    #[test]
+    fn where_positions_no_longer_count_time_does() {
+        let before = cluster();
+        let after = Cluster::try_new(Settings { has_positions: false, ..before.settings().clone() }).unwrap();
+        for position in [Some(lsn(20)), None] {
+            let mut need = Need::default();
+            need.publish(position.as_ref(), SECOND * 2);
+            need.settle(&before, &before.view());
+            assert_eq!(need.written(), None);
+            need.settle(&after, &after.view());
+            assert_eq!((need.position(), need.is_pending(), need.written()), (None, false, Some(SECOND * 2)));
+        }
     }
 
     #[test]

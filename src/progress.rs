@@ -30,6 +30,8 @@ pub struct Observation {
     pub at: Duration,
     /// How long the answer took, if it was measured.
     pub latency: Option<Duration>,
+    /// Which server it was: another number, another server, or another run of it; `None` if it did not say.
+    pub server: Option<u64>,
 }
 
 /// What is known of one member.
@@ -39,6 +41,38 @@ struct Known {
     at: Duration,
     lag: Option<Duration>,
     latency: Option<Duration>,
+    server: Server,
+}
+
+/// How many servers that were behind an alias before are remembered.
+const PAST: usize = 8;
+
+/// The server behind an alias.
+#[derive(Clone, Debug, Default)]
+struct Server {
+    number: Option<u64>,
+    /// Since when it is surely this one; zero for the first that was seen.
+    since: Duration,
+    /// Those that were there before.
+    past: Vec<u64>,
+    /// One came back after another had been there: several answer to this alias.
+    is_multiplexed: bool,
+}
+
+impl Server {
+    fn seeing(mut self, number: Option<u64>, at: Duration) -> Self {
+        if let Some(number) = number
+            && let Some(before) = self.number.replace(number).filter(|&before| before != number)
+        {
+            self.since = at;
+            self.is_multiplexed |= self.past.contains(&number);
+            if self.past.len() == PAST {
+                self.past.remove(0);
+            }
+            self.past.push(before);
+        }
+        self
+    }
 }
 
 /// What is known of all members at one moment. Immutable; replaced whole.
@@ -77,10 +111,15 @@ impl Progress {
             if known.as_ref().is_some_and(|known| known.at > seen.at) {
                 continue;
             }
-            let latency = seen.latency.or_else(|| known.as_ref().and_then(|known| known.latency));
-            let lag = seen.position.as_ref().and_then(|position| lag(&next.history, position, seen.at));
+            let server = known.take().map(|known| (known.server, known.latency));
+            let (server, before) = server.unwrap_or_default();
+            let server = server.seeing(seen.server, seen.at);
+            let latency = seen.latency.or(before);
+            // What one of several servers has says nothing of the others.
+            let position = seen.position.as_ref().filter(|_| !server.is_multiplexed);
+            let lag = position.and_then(|position| lag(&next.history, position, seen.at));
             let lag = if seen.member == PRIMARY { Some(Duration::ZERO) } else { lag };
-            *known = Some(Known { position: seen.position.clone(), at: seen.at, lag, latency });
+            *known = Some(Known { position: position.cloned(), at: seen.at, lag, latency, server });
         }
         next
     }
@@ -117,6 +156,19 @@ impl Progress {
     pub fn lag_by(&self, member: Member, now: Duration) -> Option<Duration> {
         let known = self.members[member as usize].as_ref()?;
         Some(known.lag? + now.saturating_sub(known.at))
+    }
+
+    /// Whether several servers answer to the alias of `member`.
+    #[must_use]
+    pub fn is_multiplexed(&self, member: Member) -> bool {
+        self.members[member as usize].as_ref().is_some_and(|known| known.server.is_multiplexed)
+    }
+
+    /// Whether the server behind `member` is still the one it was at `moment`, as far as is known. One that was killed may
+    /// come back older than what it had shown.
+    #[must_use]
+    pub fn is_same_since(&self, member: Member, moment: Duration) -> bool {
+        self.members[member as usize].as_ref().is_none_or(|known| known.server.since <= moment)
     }
 
     /// How long `member` took to answer.
@@ -165,7 +217,7 @@ mod tests {
     }
 
     fn seen(member: Member, place: u64, at: u64) -> Observation {
-        Observation { member, position: Some(lsn(place)), at: Duration::from_secs(at), latency: None }
+        Observation { member, position: Some(lsn(place)), at: Duration::from_secs(at), latency: None, server: None }
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -196,7 +248,7 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_is_unknown_and_not_zero() {
         let other = Position::parse(Kind::PostgreSql, "2:0/99").unwrap();
-        let elsewhere = Observation { member: 1, position: Some(other), at: seconds(1), latency: None };
+        let elsewhere = Observation { member: 1, position: Some(other), at: seconds(1), latency: None, server: None };
         let progress = Progress::unknown(2).observing(&[seen(PRIMARY, 7, 1), elsewhere]);
         assert_eq!(progress.lag(1), None);
         assert_eq!(Progress::unknown(2).lag(1), None);
@@ -219,6 +271,21 @@ mod tests {
         assert_eq!(progress.first_after(seconds(3)), None);
         assert_eq!(progress.last_after(seconds(1)), Some(&lsn(30)));
         assert_eq!(progress.last_after(seconds(3)), None);
+    }
+
+    #[test]
+    fn a_server_that_comes_back_after_another_is_one_of_several() {
+        let mut progress = Progress::unknown(2);
+        for (second, server) in [(1, 7), (2, 7), (3, 8)] {
+            progress = progress.observing(&[Observation { server: Some(server), ..seen(1, 5, second) }]);
+        }
+        assert!(!progress.is_multiplexed(1) && progress.position(1).is_some());
+        assert!(!progress.is_same_since(1, seconds(2)) && progress.is_same_since(1, seconds(3)));
+        progress = progress.observing(&[Observation { server: None, ..seen(1, 5, 4) }]);
+        progress = progress.observing(&[Observation { server: Some(7), ..seen(1, 5, 5) }]);
+        assert!(progress.is_multiplexed(1) && progress.position(1).is_none());
+        progress = progress.observing(&[Observation { server: Some(7), ..seen(1, 5, 6) }]);
+        assert!(progress.is_multiplexed(1));
     }
 
     #[test]

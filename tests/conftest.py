@@ -44,7 +44,7 @@ def site(template: Path, tmp_path: Path) -> Iterator[Path]:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
     """Run each test in a context of its own: what one wrote, this thread must not remember in the next."""
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    contextvars.copy_context().run(pyfuncitem.obj, **arguments)
+    contextvars.Context().run(pyfuncitem.obj, **arguments)
     return True
 
 

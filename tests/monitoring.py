@@ -25,22 +25,16 @@ def watching(interval: float | None, **keys: Any) -> dict[str, Any]:
 def use_prober(servers: Cluster, database: str) -> None:
     """Give the monitor an account that may do nothing but read."""
     if servers.engine == "postgresql":
-        made = [
-            f"DROP OWNED BY {PROBER}",
-            f"DROP ROLE IF EXISTS {PROBER}",
-            f"CREATE ROLE {PROBER} LOGIN PASSWORD '{PROBER_PASSWORD}'",
-            f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {PROBER}",
-        ]
-        if servers.primary.value(f"SELECT count(*) FROM pg_roles WHERE rolname = '{PROBER}'") == "0":
-            del made[0]
+        known = f"SELECT count(*) FROM pg_roles WHERE rolname = '{PROBER}'"
+        make = f"CREATE ROLE {PROBER} LOGIN PASSWORD '{PROBER_PASSWORD}'"
+        grant = f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {PROBER}"
     else:
-        made = [
-            f"DROP USER IF EXISTS {PROBER}",
-            f"CREATE USER {PROBER} IDENTIFIED BY '{PROBER_PASSWORD}'",
-            f"GRANT SELECT ON {database}.* TO {PROBER}",
-        ]
-    for statement in made:
-        servers.primary.query(statement, database if servers.engine == "postgresql" else None)
+        known = f"SELECT count(*) FROM mysql.user WHERE user = '{PROBER}'"
+        make = f"CREATE USER {PROBER} IDENTIFIED BY '{PROBER_PASSWORD}'"
+        grant = f"GRANT SELECT ON {database}.* TO {PROBER}"
+    if servers.primary.value(known) == "0":
+        servers.primary.query(make)
+    servers.primary.query(grant, database)
     servers.wait_until_caught_up()
     for alias in ALIASES:
         connections.settings[alias]["PROBE"] = {"USER": PROBER, "PASSWORD": PROBER_PASSWORD}

@@ -404,7 +404,9 @@ def run(script: str, environ: dict[str, str], code: int = 0, before: str = "") -
 
 
 SETUP = """
-import os, sys, threading, time
+import faulthandler, os, sys, threading, time
+# Who hangs says where.
+faulthandler.dump_traceback_later(45, exit=True)
 import django
 django.setup()
 from django.db import connections
@@ -441,7 +443,9 @@ def without(engine: str) -> float:
 
 @pytest.mark.parametrize("ready", ["", WAIT])
 def test_a_script_that_reads_once_ends_as_fast_as_without(environ: dict[str, str], probed: Cluster, ready: str):
-    assert min(run(READ + ready, environ)[1] for _ in range(2)) < without(probed.engine) + 0.2
+    # The machine may be busy with other things; what kept a process from ending would do so each time.
+    limit = without(probed.engine) + 0.2
+    assert any(run(READ + ready, environ)[1] < limit for _ in range(8))
     wait_until(lambda: not any(sessions(node) for node in probed.nodes), SECONDS, "its sessions end")
 
 
@@ -454,13 +458,15 @@ def test_a_script_that_ends_leaves_no_file(environ: dict[str, str]):
 @pytest.mark.parametrize("ready", ["", WAIT])
 def test_a_script_ends_as_fast_with_a_member_that_hangs(environ: dict[str, str], probed: Cluster, ready: str):
     suspend = SUSPEND.format(pid=probed.replicas[1].pid) + "time.sleep(0.2)"
-    taken = []
-    for _ in range(2):
+    limit = without(probed.engine) + 0.2
+
+    def ends_in_time() -> bool:
         try:
-            taken.append(run(READ + ready + suspend, environ)[1])
+            return run(READ + ready + suspend, environ)[1] < limit
         finally:
             probed.replicas[1].resume()
-    assert min(taken) < without(probed.engine) + 0.3
+
+    assert any(ends_in_time() for _ in range(8))
 
 
 def test_sys_exit_in_a_thread_and_an_interrupt_end_it_all_the_same(environ: dict[str, str]):

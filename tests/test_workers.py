@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +42,7 @@ class Workers(ABC):
     def __init__(self, folder: Path, databases: dict[str, Any]) -> None:
         self.folder = folder
         self.log = folder / "log"
+        self.pids: set[int] = set()
         environ = {**environment(databases, INTERVAL), "REPLICANT_TEST_FOLDER": str(folder)}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -53,29 +54,42 @@ class Workers(ABC):
     def command(self) -> list[str]: ...
 
     @abstractmethod
-    def reports(self) -> list[Report]:
-        """What some of the workers say now."""
+    def work(self) -> set[int]:
+        """Have the workers do something that reads; returns who did."""
 
-    def wait(self, *, since: int = 0) -> dict[int, Report]:
-        """Wait until every worker that lives has heard of a question asked after ``since``; their last reports."""
-        last: dict[int, Report] = {}
+    def begin(self) -> None:
+        """Wait until every worker has read."""
+
+        def all_have_read() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            self.pids |= self.work()
+            return len(self.pids) == self.count
+
+        self.wait_until(all_have_read, "all workers have read")
+
+    def reports(self) -> dict[int, Report]:
+        """What the workers that live have heard."""
+        reports = [json.loads(file.read_text()) for file in self.folder.glob("report-*.json")]
+        return {report["pid"]: report for report in reports if Path(f"/proc/{report['pid']}").exists()}
+
+    def wait(self, *pids: int, since: int = 0) -> dict[int, Report]:
+        """Wait until these workers have heard answers to questions that were asked after ``since``; what they heard."""
 
         def all_know() -> bool:
-            assert self.process.poll() is None, self.log.read_text()
-            last.update((report["pid"], report) for report in self.reports())
-            for pid in list(last):
-                if not Path(f"/proc/{pid}").exists():
-                    del last[pid]
-            informed = [
-                report for report in last.values() if {heard[1] for heard in after(report, since)} == {*ALIASES}
-            ]
-            return len(informed) == len(last) == self.count
+            reports = self.reports()
+            return all(
+                pid in reports and {heard[1] for heard in after(reports[pid], since)} == {*ALIASES} for pid in pids
+            )
 
+        self.wait_until(all_know, f"{pids} know")
+        reports = self.reports()
+        return {pid: reports[pid] for pid in pids}
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         try:
-            wait_until(all_know, SECONDS, "all workers know")
-        except TimeoutError:
-            pytest.fail(f"not all workers know; they say:\n{self.log.read_text()}")
-        return last
+            wait_until(condition, SECONDS, what)
+        except TimeoutError as error:
+            pytest.fail(f"{error}; they say:\n{self.log.read_text()}")
 
     def stop(self) -> float:
         """End it as its supervisor would; returns how many seconds it took."""
@@ -95,18 +109,20 @@ class Web(Workers):
         (self.port,) = free_ports(1)
         super().__init__(folder, databases)
 
-    def reports(self) -> list[Report]:
+    def work(self) -> set[int]:
         with ThreadPoolExecutor(8) as pool:
-            return [report for report in pool.map(self.report, range(8)) if report is not None]
+            return {pid for pid in pool.map(self.request, range(8)) if pid is not None}
 
-    def report(self, number: int) -> Report | None:
+    def request(self, number: int) -> int | None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
-        # It may still be starting, or a worker may just have been killed.
-        with suppress(OSError, http.client.HTTPException):
+        try:
             connection.request("GET", "/", headers={"Connection": "close"})
-            return json.loads(connection.getresponse().read())
-        connection.close()
-        return None
+            return int(connection.getresponse().read())
+        except (OSError, http.client.HTTPException):
+            # It is still starting.
+            return None
+        finally:
+            connection.close()
 
 
 class Gunicorn(Web):
@@ -124,6 +140,11 @@ class Uvicorn(Web):
 
 
 class Celery(Workers):
+    """With this transport its workers share a lock: after one was killed, the others may get no work and not end.
+
+    With a monitor or without.
+    """
+
     count = 2
     #: Without a monitor it takes five.
     end_seconds = 9.0
@@ -137,18 +158,16 @@ class Celery(Workers):
         pool = ["--pool=prefork", "--concurrency=2", "--without-gossip", "--without-mingle", "--without-heartbeat"]
         return ["celery", "--app=tests.workers.tasks", "worker", *pool, "--loglevel=WARNING"]
 
-    def reports(self) -> list[Report]:
+    def work(self) -> set[int]:
         files = []
         for _ in range(4):
             number = next(self.numbers)
-            self.queue.send_task("report", [number])
-            files.append(self.folder / f"report-{number}.json")
+            self.queue.send_task("read", [number])
+            files.append(self.folder / f"done-{number}")
         for message in (self.folder / "outgoing").iterdir():
             message.rename(self.folder / "queue" / message.name)
-        # A worker that is killed takes its task along.
-        with suppress(TimeoutError):
-            wait_until(lambda: all(file.exists() for file in files), 2.0, "the tasks are done")
-        return [json.loads(file.read_text()) for file in files if file.exists()]
+        wait_until(lambda: all(file.exists() and file.read_text() for file in files), SECONDS, "the tasks are done")
+        return {int(file.read_text()) for file in files}
 
 
 @pytest.fixture(params=[Gunicorn, Uvicorn, Celery])
@@ -172,36 +191,36 @@ def first_heard(report: Report, since: int) -> int:
 
 def test_one_asks_and_all_know_also_after_it_was_killed(workers: Workers, servers: Cluster):
     limit = 2 * INTERVAL * 1e9
-    began = workers.wait()
-    for report in began.values():
-        assert first_heard(report, 0) - report["began"] < limit
-    known = workers.wait(since=time.monotonic_ns() + int(6 * INTERVAL * 1e9))
+    workers.begin()
+    known = workers.wait(*workers.pids, since=time.monotonic_ns() + int(6 * INTERVAL * 1e9))
+    assert len(known) == workers.count
     assert [sessions(node) for node in servers.nodes] == [1, 1, 1]
     (prober,) = (pid for pid, report in known.items() if report["probes"])
     assert len({report["file"] for report in known.values()}) == 1
-    for report in known.values():
+    for pid, report in known.items():
+        assert first_heard(report, 0) - report["began"] < limit
         for alias in ALIASES:
             times = [(heard[0], heard[2]) for heard in report["heard"] if heard[1] == alias]
             for (_, asked_before), (heard_at, _) in itertools.pairwise(times):
                 # Until the news came, this was how old the last sample was.
-                assert heard_at - asked_before < limit, (report["pid"] == prober, alias)
+                assert heard_at - asked_before < limit, (pid == prober, alias)
 
     killed_at = time.monotonic_ns()
     os.kill(prober, signal.SIGKILL)
-    later = workers.wait(since=killed_at)
-    assert prober not in later
-    survivors = set(known) & set(later)
-    assert len(survivors) == workers.count - 1
-    for pid in survivors:
-        assert first_heard(later[pid], killed_at) - killed_at < limit
-    (successor,) = (pid for pid, report in workers.wait(since=killed_at).items() if report["probes"])
-    assert successor != prober
+    survivors = workers.wait(*known.keys() - {prober}, since=killed_at)
+    for report in survivors.values():
+        assert first_heard(report, killed_at) - killed_at < limit
     wait_until(lambda: [sessions(node) for node in servers.nodes] == [1, 1, 1], SECONDS, "one session each is left")
 
+
+def test_they_end_as_ever_and_leave_nothing_that_is_in_the_way(workers: Workers, servers: Cluster):
+    workers.begin()
+    known = workers.wait(*workers.pids)
     assert workers.stop() < workers.end_seconds
     wait_until(lambda: not any(sessions(node) for node in servers.nodes), SECONDS, "its sessions end")
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in later), SECONDS, "all workers end")
+    wait_until(lambda: not workers.reports(), SECONDS, "all workers end")
     # Some end by a signal, and leave the file behind: it is nobody's, and whoever comes next takes it over.
-    left = Samples(later[successor]["file"])
+    (name,) = {report["file"] for report in known.values() if report["file"]}
+    left = Samples(name)
     assert left.elect()
     left.close()

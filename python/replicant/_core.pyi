@@ -26,6 +26,7 @@ __all__ = [
     "asked",
     "causality",
     "configure",
+    "distrust",
     "explain",
     "generation",
     "has_written",
@@ -214,11 +215,16 @@ def set_state(alias: str, state: str) -> str:
 def unwatch() -> None:
     """The next read that is routed starts the monitor: nothing watches this configuration, or this process, yet."""
 
-def observe(answers: Iterable[tuple[str, Position | None, int, float | None]]) -> None:
-    """Take in what members answered: alias, position, ``time.monotonic_ns()`` when asked, seconds the answer took.
+def observe(answers: Iterable[tuple[str, Position | None, int, float | None, str]]) -> list[str]:
+    """Take in what members answered: alias, position, ``time.monotonic_ns()`` when asked, seconds it took, server.
 
-    A position is what the member has at least, ever since it was asked. Aliases of no cluster are ignored.
+    A position is what the member has at least, ever since it was asked. Returns the aliases behind which there is
+    another server than before. Aliases of no cluster are ignored.
     """
+
+def distrust(alias: str) -> None:
+    """The server behind ``alias`` is another one than the scope in force may have read from: what it may have seen
+    there, it must see elsewhere."""
 
 def unasked() -> list[str]:
     """The primaries whose position must be asked for before :func:`causality` is complete."""

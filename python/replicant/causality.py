@@ -16,6 +16,8 @@ from replicant import _core
 from replicant.engines import engine_of
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
     from replicant._core import Position
     from replicant.engines import Sample
 
@@ -80,14 +82,30 @@ def require(items: Sequence[Causality]) -> None:
 
 def observe(samples: Sequence[Sample]) -> None:
     """Take in what the monitor found."""
-    _core.observe(
+    changed = _core.observe(
         [
-            (sample.alias, sample.position, sample.asked_at, sample.latency)
+            (sample.alias, sample.position, sample.asked_at, sample.latency, sample.server)
             for sample in samples
             # A primary that takes no writes is not where writes are counted.
             if sample.error is None and (sample.is_writable or _core.role(sample.alias) != "primary")
         ]
     )
+    for alias in changed:
+        logger.info("Another server answers to %r, or the same one has been restarted.", alias)
+
+
+def connected(connection: BaseDatabaseWrapper) -> None:
+    """A new session with a replica, in one round trip: which server is it, and how far?
+
+    An alias may lead to several servers, and a server that was killed may come back older than what it had shown.
+    """
+    try:
+        sample = engine_of(connection).probe(connection)
+    except DatabaseError as error:
+        logger.debug("%r could not be asked who it is: %s", connection.alias, error)
+        return
+    for alias in _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.server)]):
+        _core.distrust(alias)
 
 
 # Called by the core, on a thread that may wait.

@@ -419,6 +419,11 @@ def has_positions(primary: str) -> bool:
     return any(cluster.primary == primary and cluster.has_positions for cluster in _clusters)
 
 
+def is_judged_by_position(replica: str) -> bool:
+    """Whether ``replica`` serves a scope when it is known to have what the scope must see."""
+    return any(cluster.has_positions and replica in dict(cluster.replicas) for cluster in _clusters)
+
+
 def is_guarded(alias: str) -> bool:
     """Whether ``alias`` is a replica whose sessions are to be read-only."""
     return _core.role(alias) == "replica" and alias in _guarded

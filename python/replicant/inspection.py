@@ -34,9 +34,10 @@ def status() -> dict[str, Any]:
     """What this process knows of every cluster, as plain data.
 
     ``{"clusters": {primary: {"members": [...]}}}``; each member has ``alias``, ``role`` (``"primary"`` or
-    ``"replica"``), ``state`` (``"up"``, ``"lagging"``, ``"ejected"``, ``"probing"``, ``"down"``), ``weight``,
-    ``reads`` (how many this process sent there, by reason) and ``share`` (of the cluster's reads, 0 to 1; None
-    before the first). ``{"tokens": {"rejected": {...}}}``: how many tokens this process has ignored, by reason
+    ``"replica"``), ``state`` (``"up"``, ``"lagging"``, ``"ejected"``, ``"probing"``, ``"down"``, ``"multiplexed"``),
+    ``position`` (text, as the engine prints it), ``lag`` and ``latency`` (seconds; None where they are not known),
+    ``weight``, ``reads`` (how many this process sent there, by reason) and ``share`` (of the cluster's reads, 0 to 1;
+    None before the first). ``{"tokens": {"rejected": {...}}}``: how many tokens this process has ignored, by reason
     (``"too_long"``, ``"forged"``, which includes damaged ones and those of another ``SECRET_KEY``, and ``"expired"``).
     """
     clusters: dict[str, Any] = {}

@@ -30,7 +30,7 @@ from django.db import connections
 
 from replicant import _core, causality, conf
 from replicant.engines import Sample
-from replicant.prober import Bell, Prober, allocate_lock, start_thread
+from replicant.prober import Bell, Prober, allocate_lock, import_driver, start_thread
 from replicant.samples import CannotShare, Samples, name_of
 
 logger = logging.getLogger("replicant")
@@ -68,6 +68,8 @@ class _Watch:
         self._timeout = min(max(interval * _TIMEOUT_INTERVALS, _TIMEOUT[0]), _TIMEOUT[1])
         self._patience = min(interval * _PATIENCE, self._timeout)
         self._members = {alias: _settings_of(alias) for alias in (cluster.primary, *dict(cluster.replicas))}
+        for member in self._members.values():
+            import_driver(member["ENGINE"])
         self._file_name = self._name_of_file()
         self._probers: list[Prober] = []
         self._samples: Samples | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import importlib
 import os
 import socket
 import sys
@@ -61,6 +62,18 @@ def start_thread(run: Callable[[], None], name: str) -> None:
         _native("start_new_thread")(context.run, (run,))
     else:
         threading.Thread(target=context.run, args=(run,), name=name, daemon=True).start()
+
+
+def import_driver(engine: str) -> None:
+    """Import what connecting will import; to be called before a thread does that.
+
+    Locks of imports are held at a fork like others, and under gevent a greenlet and a real thread that import the same
+    module at the same time may wait for each other for ever.
+    """
+    backend = load_backend(engine)
+    if getattr(getattr(backend, "Database", None), "__name__", "") == "MySQLdb":
+        # mysqlclient imports it with the first connection.
+        importlib.import_module("MySQLdb.connections")
 
 
 class Prober:

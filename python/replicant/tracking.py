@@ -15,7 +15,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import _core, conf, guard
+from replicant import _core, causality, conf, guard
 from replicant.cursors import tell_of_bypasses
 from replicant.engines import NOTHING, UNKNOWN, Captured, engine_of
 from replicant.tracing import recorded, recording
@@ -90,6 +90,8 @@ class Tracker:
         self._has_positions = False
         self._generation = None
         self._prepare(connection, is_new=True)
+        if self._generation is not None and conf.is_judged_by_position(connection.alias):
+            causality.connected(connection)
 
     def _prepare(self, connection: BaseDatabaseWrapper, *, is_new: bool = False) -> None:
         """Bring the session in line with the configuration in force."""

@@ -1,5 +1,7 @@
 //! Looking inside without touching.
 
+use std::time::Duration;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
@@ -28,7 +30,7 @@ pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> Py
         };
         let alias = |member: u32| entry.strings[member as usize].bind(py).clone();
         let view = entry.cluster.view();
-        // A pinned scope has no eligible replica: none is known to have what it wrote.
+        // A pinned scope has no eligible replica: none is known to have what it must see.
         let eligible: &[u32] = if reason == Reason::Pinned { &[] } else { view.eligible() };
         let eligible = PyTuple::new(py, eligible.iter().map(|&member| alias(member)))?;
         Ok((Some(alias(member)), Some(reason.code()), eligible))
@@ -61,7 +63,12 @@ pub fn snapshot(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
             let described = PyDict::new(py);
             described.set_item("alias", alias)?;
             described.set_item("role", if member == PRIMARY { "primary" } else { "replica" })?;
-            described.set_item("state", view.state(member).name())?;
+            let progress = view.progress();
+            let is_multiplexed = progress.is_multiplexed(member);
+            described.set_item("state", if is_multiplexed { "multiplexed" } else { view.state(member).name() })?;
+            described.set_item("position", progress.position(member).map(ToString::to_string))?;
+            described.set_item("lag", progress.lag(member).as_ref().map(Duration::as_secs_f64))?;
+            described.set_item("latency", progress.latency(member).as_ref().map(Duration::as_secs_f64))?;
             described.set_item("weight", cluster.weight(member))?;
             let reads = PyDict::new(py);
             for reason in Reason::ALL {

@@ -33,7 +33,7 @@ mod _core {
     #[pymodule_export]
     use super::scopes::{Record, Scope, ScopeNode, record};
     #[pymodule_export]
-    use super::session::{asked, causality, has_written, observe, require, unasked};
+    use super::session::{asked, causality, distrust, has_written, observe, require, unasked};
     #[pymodule_export]
     use super::statements::{analyse, verb};
     #[pymodule_export]

@@ -1,5 +1,6 @@
 //! What a scope has seen and must see, as Python asks and tells.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub fn wait(
     let at = state::now();
     cell.of(entry.cluster.name()).need(|need| need.waited(at.saturating_sub(begun), reached.is_some()));
     if let Some(Position(position)) = reached {
-        entry.cluster.observe(&[Observation { member, position: Some(position), at, latency: None }]);
+        entry.cluster.observe(&[Observation { member, position: Some(position), at, latency: None, server: None }]);
     }
     Ok(true)
 }
@@ -64,26 +65,57 @@ fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
     Ok(!py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))?.is_none())
 }
 
-/// What a member answered: its alias, its position, `time.monotonic_ns()` when it was asked, and how many seconds the answer
-/// took.
-type Answer = (String, Option<Position>, u64, Option<f64>);
+/// What a member answered: its alias, its position, `time.monotonic_ns()` when it was asked, how many seconds the answer
+/// took, and which server it was.
+type Answer = (String, Option<Position>, u64, Option<f64>, String);
 
-/// Takes in what members answered. Those of no cluster are ignored.
+/// Takes in what members answered; returns those behind whose alias there is another server than before. Aliases of no
+/// cluster are ignored.
 #[pyfunction]
-pub fn observe(py: Python<'_>, answers: Vec<Answer>) -> PyResult<()> {
+pub fn observe(py: Python<'_>, answers: Vec<Answer>) -> PyResult<Vec<String>> {
     let table = state::table(py)?;
     let mut seen: Vec<Vec<Observation>> = table.entries.iter().map(|_| Vec::new()).collect();
-    for (alias, position, asked_at, latency) in answers {
+    for (alias, position, asked_at, latency, server) in answers {
         let Some(&(index, member)) = table.places.get(&alias) else { continue };
         seen[index].push(Observation {
             member,
             position: position.map(|position| position.0),
             at: since_origin(py, asked_at)?,
             latency: latency.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            server: (!server.is_empty()).then(|| number(&server)),
         });
     }
+    let mut changed = Vec::new();
     for (entry, seen) in table.entries.iter().zip(&seen).filter(|(_, seen)| !seen.is_empty()) {
         entry.cluster.observe(seen);
+        let view = entry.cluster.view();
+        let just_before = |at: Duration| at.saturating_sub(Duration::from_nanos(1));
+        let is_other = |seen: &&Observation| !view.progress().is_same_since(seen.member, just_before(seen.at));
+        let members = seen.iter().filter(is_other).map(|seen| entry.cluster.members()[seen.member as usize]);
+        changed.extend(members.map(|member| table.name(member).to_owned()));
+    }
+    Ok(changed)
+}
+
+fn number(server: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    server.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The server behind `alias` is another one than the scope in force may have read from: it must see elsewhere what it may
+/// have seen there.
+#[pyfunction]
+pub fn distrust(py: Python<'_>, alias: &str) -> PyResult<()> {
+    let table = state::table(py)?;
+    let Some(&(index, member)) = table.places.get(alias) else { return Ok(()) };
+    let cluster = &table.entries[index].cluster;
+    let name = cluster.members()[member as usize];
+    for cell in cells(py)? {
+        if let Some(memory) = cell.get(cluster.name()).filter(|memory| memory.sticky() == Some(name)) {
+            memory.need(|need| need.require_read(None, state::now()));
+            memory.unstick(name);
+        }
     }
     Ok(())
 }

@@ -203,7 +203,9 @@ _QUESTIONS = (
     f"""
     SELECT pg_is_in_recovery(), {_LSN}, {_TIMELINE}, {_SIZES}, current_setting('transaction_read_only'),
         (SELECT system_identifier::text FROM pg_control_system()),
-        coalesce(host(inet_server_addr()), ''), current_setting('port'), current_setting('cluster_name')
+        coalesce(host(inet_server_addr()), ''), current_setting('port'), current_setting('cluster_name'),
+        -- A standby that was killed replays from its last restart point, and for a moment is older than it was.
+        pg_postmaster_start_time()::text
     """,
     # Where the control file's functions are kept from this user, or the server only resembles PostgreSQL.
     """
