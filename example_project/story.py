@@ -86,8 +86,8 @@ def seconds(text: str) -> list[float]:
     """The delays in a list of numbers; "s" may stand behind each, or "ms"."""
     found = []
     for one in text.split(","):
-        number = one.strip().removesuffix("s")
-        delay = float(number.removesuffix("m")) / (1000 if number.endswith("m") else 1)
+        number = one.strip()
+        delay = float(number[:-2]) / 1000 if number.endswith("ms") else float(number.removesuffix("s"))
         if not 0 <= delay < 60:
             raise ValueError(f"{one}: not from 0 to 60 s")
         found.append(delay)

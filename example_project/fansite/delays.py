@@ -43,4 +43,6 @@ def in_words(seconds: float | None) -> str:
     """A time as short as the bar has room for: "50 ms", "2.3 s"; empty if it is not known."""
     if seconds is None:
         return ""
-    return f"{seconds * 1000:.0f} ms" if 0 < seconds < 0.9995 else f"{seconds:.1f}".removesuffix(".0") + " s"
+    number, unit = (seconds * 1000, "ms") if 0 < seconds < 0.9995 else (seconds, "s")
+    # A round trip may take a tenth of a millisecond.
+    return f"{number:.1f}".removesuffix(".0") + f" {unit}" if number < 9.95 else f"{number:.0f} {unit}"

@@ -55,16 +55,6 @@ class Member:
         return shortened(self.position)
 
 
-@dataclass(frozen=True)
-class Visitor:
-    """What the next read of this visitor must see."""
-
-    stands_for: list[str]
-    """What the token in the cookie stands for; empty without one."""
-    is_pinned: bool
-    """No replica is known to have that: the primary serves."""
-
-
 def colour(alias: str) -> int:
     return list(settings.DATABASES).index(alias)
 
@@ -100,18 +90,18 @@ def _may_serve(replica: str) -> bool:
         return replicant.explain(get_user_model()).alias == replica
 
 
-def visitor(request: HttpRequest) -> Visitor | None:
-    """This request's visitor; None if another router is in place, which asks nobody."""
+def required(request: HttpRequest) -> list[str] | None:
+    """What the token stands for that this request's visitor has; None if another router is in place, which asks nobody.
+
+    Asks the primary for its position where that is still open, as the middleware is about to do for the token.
+    """
     if settings.DATABASE_ROUTERS[0] != "replicant.ReplicaRouter":
         return None
-    # Asks the primary for its position where that is still open: what the middleware is about to do for the token.
-    required = causality.current()
+    known = causality.current()
     if TOKEN not in request.COOKIES and not causality.has_written():
         # Merely read: no token is given for that.
-        required = ()
-    with use_replica():
-        decision = replicant.explain(get_user_model())
-    return Visitor([text for item in required for text in _in_words(item)], decision.reason == "pinned")
+        return []
+    return [text for item in known for text in _in_words(item)]
 
 
 def _in_words(item: causality.Causality) -> list[str]:

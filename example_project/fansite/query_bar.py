@@ -22,7 +22,7 @@ from django.http.response import HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
 from django.template.loader import render_to_string
 
-from fansite.members import colour, members, visitor
+from fansite.members import colour, members, required
 from replicant.tracing import Query, record_queries
 
 PLACEHOLDER = b"<!-- query bar -->"
@@ -119,15 +119,17 @@ def show(request: HttpRequest, response: HttpResponseBase, queries: list[Query])
         response.set_cookie(COOKIE, ticket, max_age=60, httponly=True, samesite="Lax")
     elif _is_page(response):
         before = _take(request)
-        # The visitor first: to find out what they must see may take a question that tells more of the others.
-        about_visitor = visitor(request)
+        # First: the answer may tell more of the members.
+        stands_for = required(request)
+        shown = members()
         context = {
             "handled": handled,
             "before": [earlier for earlier in before if not earlier.is_about_sliders],
             # Whoever has just moved a slider had the bar open.
             "open": any(earlier.is_about_sliders for earlier in before),
-            "members": members(),
-            "visitor": about_visitor,
+            "members": shown,
+            "stands_for": stands_for,
+            "is_pinned": bool(stands_for) and not any(member.serves for member in shown if member.is_replica),
             "router": settings.DATABASE_ROUTERS[0],
         }
         bar = render_to_string("query_bar.html", context, request).encode()
