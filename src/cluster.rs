@@ -39,6 +39,7 @@ pub enum OnUnavailable {
 }
 
 /// The settings of a cluster, as the contract names them.
+#[expect(clippy::struct_excessive_bools, reason = "as many as the contract has")]
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The alias of the primary, which names the cluster.
@@ -59,6 +60,8 @@ pub struct Settings {
     pub consistent: bool,
     /// `CONSISTENCY` is `"session"` and the engine has positions.
     pub has_positions: bool,
+    /// `PROBE_SECONDS` is not None: somebody looks at the servers from time to time.
+    pub watched: bool,
     /// `PIN_SECONDS`.
     pub pin: Duration,
     /// `WAIT_SECONDS`.
@@ -284,6 +287,12 @@ impl Cluster {
         &self.members
     }
 
+    /// Whether nobody tells how far the members have come, so that they are asked when it matters.
+    #[must_use]
+    pub fn is_unwatched(&self, view: &View) -> bool {
+        self.settings.has_positions && !(self.settings.watched && view.progress().has_history())
+    }
+
     /// The place of `alias` among the members.
     #[inline]
     #[must_use]
@@ -365,6 +374,7 @@ pub(crate) mod tests {
             sticky: true,
             consistent: true,
             has_positions: false,
+            watched: true,
             pin: Duration::from_secs(5),
             wait: Duration::ZERO,
             on_unavailable: OnUnavailable::Primary,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, Home, OnUnavailable, PRIMARY, View};
 use crate::gate::{Approach, Gate, Shut};
-use crate::memory::{Cell, Memory};
+use crate::memory::{Cell, Last, Memory};
 use crate::names::Alias;
 use crate::pool::{Member, Pool};
 use crate::position::Position;
@@ -89,6 +89,17 @@ pub enum Undecided<E> {
     /// The primary is to be asked for its position, and the question put again.
     #[error("the primary's position is needed")]
     Ask(Arc<Cell>),
+    /// A member is to be asked for its position, which must be seen, and the question put again: the scope moves on from
+    /// there.
+    #[error("the position of the member read from last is needed")]
+    Learn {
+        /// Where the answer belongs.
+        cell: Arc<Cell>,
+        /// The member.
+        last: Alias,
+        /// Where the read is to go.
+        target: Option<Member>,
+    },
     /// A replica is to be waited for, and the question put again.
     #[error("a replica must be waited for")]
     Wait {
@@ -148,8 +159,8 @@ pub enum Mode {
 ///
 /// # Errors
 /// [`Undecided::NoReplicaAvailable`] if no replica may serve and `ON_UNAVAILABLE` or `PRIMARY_SPILL` forbid the primary;
-/// [`Undecided::Failed`] with the error of what the question asks; [`Undecided::Ask`] and [`Undecided::Wait`] with what to
-/// do before it is put again, unless it `may_wait` no more or in [`Mode::Explain`].
+/// [`Undecided::Failed`] with the error of what the question asks; [`Undecided::Ask`], [`Undecided::Learn`] and
+/// [`Undecided::Wait`] with what to do before it is put again, unless it `may_wait` no more or in [`Mode::Explain`].
 #[inline]
 pub fn decide<I, L, N, E>(
     cluster: &Cluster,
@@ -192,6 +203,9 @@ where
         return Ok((PRIMARY, Reason::Pinned));
     };
     if let Some(member) = around.named.filter(|&member| !around.migrating && gate.admits(member)) {
+        if mode == Mode::Decide {
+            around.reads_from(cluster, Some(member));
+        }
         return Ok((member, Reason::UseReplica));
     }
     if around.follows_primary {
@@ -203,7 +217,11 @@ where
     if let Some(from) = around.loaded.filter(|from| view.eligible().contains(from) && gate.admits(*from)) {
         return Ok((from, Reason::Instance));
     }
-    let reader = Reader { cluster, view, cell: around.cell, sticky: around.sticky, gate, draw, mode };
+    if mode == Mode::Decide && around.last != Last::Sticky {
+        around.reads_from(cluster, None);
+    }
+    let Around { cell, sticky, sticks, .. } = around;
+    let reader = Reader { cluster, view, cell, sticky, sticks, gate, draw, mode };
     // The pool may hold the primary alone, which is then no choice.
     let chosen = if view.eligible().is_empty() {
         None
@@ -237,6 +255,10 @@ struct Around<'a> {
     cell: Option<&'a Arc<Cell>>,
     /// The member that the scope reads from.
     sticky: Option<Alias>,
+    /// Whether the scope goes on reading from what is chosen now.
+    sticks: bool,
+    /// Where the scope read last.
+    last: Last,
 }
 
 impl<'a> Around<'a> {
@@ -263,6 +285,11 @@ impl<'a> Around<'a> {
             stays_home: migrating || settings.replicas.is_empty() || (effect.is_none() && home == Home::Primary),
             cell,
             sticky: cell.filter(|_| settings.sticky).and_then(|cell| cell.get(cluster.name())?.sticky()),
+            sticks: settings.sticky,
+            last: cell
+                .filter(|_| settings.has_positions)
+                .and_then(|cell| cell.get(cluster.name()))
+                .map_or(Last::Sticky, Memory::last),
         }
     }
 
@@ -270,8 +297,42 @@ impl<'a> Around<'a> {
     #[inline]
     fn is_free(&self, cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2]) -> bool {
         !cluster.settings().consistent
-            || self.stale_ok
-            || (!self.sticky_is_gone(cluster, view) && !Approach::is_needed(cells, cluster))
+            || (!self.sticky_is_gone(cluster, view)
+                && !Approach::is_needed(cells, cluster)
+                && self.moves_from(cluster).is_none())
+    }
+
+    /// The member that this read moves away from, which may have shown more than where it goes has. Judged where there are
+    /// positions, which tell.
+    #[inline]
+    fn moves_from(&self, cluster: &Cluster) -> Option<Alias> {
+        let stays_home = self.named.is_none() && (self.follows_primary || self.stays_home);
+        if !cluster.settings().has_positions || self.stale_ok || stays_home {
+            return None;
+        }
+        let target = self.named.map(|member| cluster.members()[member as usize]).or(self.sticky);
+        let last = match self.last {
+            Last::Sticky => self.sticky,
+            Last::Named(alias) => Some(alias),
+            Last::Learned => None,
+        };
+        last.filter(|_| last != target)
+    }
+
+    /// The read goes to this replica, since it was asked for by name; or where the scope sticks.
+    fn reads_from(&self, cluster: &Cluster, named: Option<Member>) {
+        let settings = cluster.settings();
+        if settings.has_positions
+            && settings.consistent
+            && !self.stale_ok
+            && let Some(cell) = self.cell
+        {
+            let named = named.map(|member| cluster.members()[member as usize]);
+            let last = named.filter(|_| self.sticky != named).map_or(Last::Sticky, Last::Named);
+            if last != self.last {
+                cell.of(cluster.name()).reads_from(last);
+            }
+        }
     }
 
     /// Whether the replica that the scope reads from no longer serves.
@@ -282,11 +343,11 @@ impl<'a> Around<'a> {
     }
 
     /// The scope no longer reads from where it did, and must see elsewhere what it may have seen there.
-    fn leave_sticky(&mut self, cluster: &Cluster, now: Duration) {
+    fn leave_sticky(&mut self, cluster: &Cluster, view: &View, now: Duration) {
         if let Some(alias) = self.sticky.take()
             && let Some(memory) = self.cell.and_then(|cell| cell.get(cluster.name()))
         {
-            memory.need(|need| need.require_read(Some(alias), now));
+            memory.need(|need| need.require_reads_of(cluster, view, alias, now));
             memory.unstick(alias);
         }
     }
@@ -308,10 +369,29 @@ where
     N: Fn() -> Duration,
 {
     if around.sticky_is_gone(cluster, view) {
-        if mode == Mode::Explain {
-            return Ok(None);
+        match mode {
+            Mode::Decide => around.leave_sticky(cluster, view, (read.now)()),
+            Mode::Explain if around.stale_ok => {}
+            Mode::Explain => return Ok(None),
         }
-        around.leave_sticky(cluster, (read.now)());
+    }
+    if around.stale_ok {
+        // Who stays where it read something stale would take that for what it has seen.
+        around.sticks = false;
+        return Ok(Some(Gate::Open));
+    }
+    if mode == Mode::Decide
+        && let Some(last) = around.moves_from(cluster)
+        && let Some(cell) = around.cell
+    {
+        if read.may_wait {
+            let target = around.named.or_else(|| around.sticky.and_then(|alias| cluster.member(alias)));
+            return Err(Undecided::Learn { cell: cell.clone(), last, target });
+        }
+        let memory = cell.of(cluster.name());
+        memory.need(|need| need.require_read(Some(last), (read.now)()));
+        memory.reads_from(Last::Learned);
+        around.last = Last::Learned;
     }
     let before = || cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| need.read())?.0);
     let last = || around.sticky.or_else(before).and_then(|alias| cluster.member(alias));
@@ -326,7 +406,7 @@ where
         if mode == Mode::Explain {
             return Ok(None);
         }
-        around.leave_sticky(cluster, approach.now);
+        around.leave_sticky(cluster, view, approach.now);
     }
     // It is of no use to wait for a replica if the read then stays at home.
     let may_wait = read.may_wait && mode == Mode::Decide && !around.stays_home && !around.follows_primary;
@@ -345,6 +425,7 @@ struct Reader<'a> {
     /// What the scope remembers.
     cell: Option<&'a Arc<Cell>>,
     sticky: Option<Alias>,
+    sticks: bool,
     gate: Gate,
     draw: u64,
     mode: Mode,
@@ -374,7 +455,7 @@ impl Reader<'_> {
             return Some((pool.preview(turn, self.draw)?, Reason::Balanced));
         }
         let chosen = pool.choose(turn, self.draw)?;
-        let Some(cell) = self.cell.filter(|_| cluster.settings().sticky) else {
+        let Some(cell) = self.cell.filter(|_| self.sticks) else {
             return Some((chosen, Reason::Balanced));
         };
         let memory = cell.of(cluster.name());

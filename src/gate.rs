@@ -112,16 +112,25 @@ impl<'a> Approach<'a> {
         may_wait: bool,
         mut is_usable: impl FnMut(Member) -> Result<bool, E>,
     ) -> Result<Result<Gate, Shut>, E> {
+        let admitted = self.admitted(&mut is_usable)?;
+        if !admitted.is_empty() {
+            return Ok(Ok(Gate::Among(admitted)));
+        }
+        Ok(Err(if may_wait { self.way_out(is_usable)? } else { Shut::Pinned }))
+    }
+
+    /// All that may serve. `is_usable` as for the candidate.
+    ///
+    /// # Errors
+    /// That of `is_usable`.
+    pub fn admitted<E>(&self, mut is_usable: impl FnMut(Member) -> Result<bool, E>) -> Result<Vec<Member>, E> {
         let mut admitted = Vec::new();
         for &member in self.view.eligible() {
             if self.admits(member) && is_usable(member)? {
                 admitted.push(member);
             }
         }
-        if !admitted.is_empty() {
-            return Ok(Ok(Gate::Among(admitted)));
-        }
-        Ok(Err(if may_wait { self.way_out(is_usable)? } else { Shut::Pinned }))
+        Ok(admitted)
     }
 
     /// A need ends when every replica that reads may go to has it, and not when the first one has: the next read may go
@@ -151,7 +160,7 @@ impl<'a> Approach<'a> {
             match (obstacle, position) {
                 (Obstacle::Unasked, _) => return Ok(Shut::Ask { cell: cell.clone() }),
                 (Obstacle::Position(longest), Some(position)) if !self.view.eligible().is_empty() => {
-                    if let Some(member) = self.closest(&position, &mut is_usable)? {
+                    if let Some(member) = self.closest(&position, longest, &mut is_usable)? {
                         return Ok(Shut::Wait { cell: cell.clone(), member, position, longest });
                     }
                 }
@@ -161,15 +170,23 @@ impl<'a> Approach<'a> {
         Ok(Shut::Pinned)
     }
 
-    /// The replica to wait for until it has `position`: the candidate, else the one that is the least behind.
+    /// The replica to wait for until it has `position`: the candidate, else the one that is the least behind. If there is
+    /// only time to ask, each in turn, as chance will have it.
     fn closest<E>(
         &self,
         position: &Position,
+        longest: Duration,
         is_usable: &mut impl FnMut(Member) -> Result<bool, E>,
     ) -> Result<Option<Member>, E> {
         let progress = self.view.progress();
         let mut members = self.view.eligible().to_vec();
-        members.sort_by_key(|&member| (Some(member) != self.candidate, progress.lag(member).unwrap_or(Duration::MAX)));
+        if longest.is_zero() {
+            let turn = self.now.subsec_micros() as usize % members.len();
+            members.rotate_left(turn);
+        } else {
+            members
+                .sort_by_key(|&member| (Some(member) != self.candidate, progress.lag(member).unwrap_or(Duration::MAX)));
+        }
         for member in members {
             // To wait on one of several servers tells nothing of the one that is read from next.
             let lacks = !progress.has(member, position) && !progress.is_multiplexed(member);

@@ -4,10 +4,10 @@
 //! (both are arguments); [`python`] is the only room that knows the interpreter.
 //!
 //! A read passes through them in this order: [`scope`] says what the code around it asked for and [`memory`] what it
-//! wrote,
-//! [`decision`] goes through the contract's table, [`cluster`] knows who may serve, [`pool`] chooses, and
-//! [`counters`] remember. [`statement`] tells reads from writes, so that a write is known when it happens, and a
-//! [`position`] says how far a server must have come to have it.
+//! must see ([`need`]); [`decision`] goes through the contract's table, with row 5 in [`gate`]; [`cluster`] knows who may
+//! serve and [`progress`] how far each member is known to be; [`pool`] chooses, and [`counters`] remember. [`statement`]
+//! tells reads from writes, so that a write is known when it happens, and a [`position`] says how far a server must have
+//! come to have it. What is replaced while it is read is [`shared`].
 
 #![cfg_attr(not(feature = "python"), forbid(unsafe_code))]
 

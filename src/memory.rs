@@ -20,6 +20,8 @@ pub struct Memory {
     cluster: Alias,
     /// The number of the sticky alias plus one; 0 for none.
     sticky: AtomicU32,
+    /// [`Last`]: the number of another alias plus one, [`LEARNED`], or 0.
+    last: AtomicU32,
     /// 2^31 plus 31 bits drawn once for `PRIMARY_SPILL`; 0 before the draw.
     spill: AtomicU32,
     /// Whether there is anything in `need`.
@@ -27,6 +29,19 @@ pub struct Memory {
     need: Mutex<Need>,
     next: OnceBox<Memory>,
 }
+
+/// Where the scope read last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// From its sticky member, if it read at all.
+    Sticky,
+    /// From a replica that was asked for by name.
+    Named(Alias),
+    /// It is known how far that member was, and must be seen.
+    Learned,
+}
+
+const LEARNED: u32 = u32::MAX;
 
 impl Cell {
     /// What is remembered of `cluster`, if anything.
@@ -59,6 +74,7 @@ impl Memory {
         Self {
             cluster,
             sticky: AtomicU32::new(0),
+            last: AtomicU32::new(0),
             spill: AtomicU32::new(0),
             has_need: AtomicBool::new(false),
             need: Mutex::default(),
@@ -115,6 +131,27 @@ impl Memory {
         let result = work(&mut need);
         self.has_need.store(!need.is_empty(), Ordering::Release);
         result
+    }
+
+    /// Where this scope read last.
+    #[inline]
+    #[must_use]
+    pub fn last(&self) -> Last {
+        match self.last.load(Ordering::Relaxed) {
+            0 => Last::Sticky,
+            LEARNED => Last::Learned,
+            number => Last::Named(Alias::from_number(number - 1)),
+        }
+    }
+
+    /// This scope reads from there.
+    pub fn reads_from(&self, last: Last) {
+        let number = match last {
+            Last::Sticky => 0,
+            Last::Learned => LEARNED,
+            Last::Named(alias) => alias.number() + 1,
+        };
+        self.last.store(number, Ordering::Relaxed);
     }
 
     /// No longer sticks to `from`, if it still does.

@@ -21,8 +21,8 @@ pub struct Need {
     position: Option<Position>,
     /// When the position was last added to.
     position_at: Duration,
-    /// A write was published and nobody has asked for its position yet.
-    is_pending: bool,
+    /// When a write was published for the last time of which nobody has asked for the position since.
+    pending: Option<Duration>,
     /// The last write that can only be judged by time.
     written: Option<Duration>,
     /// The member that was read from before, and when for the last time.
@@ -35,6 +35,8 @@ pub struct Need {
     wrote: bool,
     /// The view in which not all replicas had what is asked for now.
     judged: Option<u64>,
+    /// The position came from elsewhere, and nobody has asked whether the primary has it.
+    is_foreign: bool,
 }
 
 /// What stands between a scope and the replicas.
@@ -44,7 +46,8 @@ pub enum Obstacle {
     Unasked,
     /// Time will tell, or the next look at the servers.
     Time,
-    /// A replica may have the position soon; the longest time to wait for it.
+    /// A replica may have the position soon; the longest time to wait for it. Zero: it may have it already, and only a
+    /// question would tell.
     Position(Duration),
 }
 
@@ -52,7 +55,7 @@ impl Need {
     /// Whether there is nothing that must be seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.position.is_none() && !self.is_pending && self.written.is_none() && self.read.is_none()
+        self.position.is_none() && self.pending.is_none() && self.written.is_none() && self.read.is_none()
     }
 
     /// Whether this scope wrote.
@@ -70,7 +73,7 @@ impl Need {
     /// Whether the position of a write is still to be asked for.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.is_pending
+        self.pending.is_some()
     }
 
     /// The last write that can only be judged by time.
@@ -92,7 +95,7 @@ impl Need {
         if let Some(position) = position {
             self.require(position, now);
         } else {
-            (self.is_pending, self.position_at) = (true, now);
+            self.pending = Some(now);
         }
     }
 
@@ -102,13 +105,13 @@ impl Need {
         self.require_time(now);
     }
 
-    /// The primary was asked for its position at `now`, which contains all that was published or read before; `None` if it
-    /// cannot say.
-    pub fn asked(&mut self, position: Option<&Position>, now: Duration) {
-        let was_pending = std::mem::take(&mut self.is_pending);
+    /// The primary answered by `now` that it was at `position`, `None` if it cannot say. The answer contains what was
+    /// published or read until it was asked, at `asked_at`; another thread of the scope may have done more since.
+    pub fn asked(&mut self, position: Option<&Position>, asked_at: Duration, now: Duration) {
+        let was_pending = self.pending.take_if(|published| *published <= asked_at).is_some();
         self.judged = None;
         if let Some(position) = position {
-            self.read = None;
+            self.read.take_if(|(_, at)| *at <= asked_at);
             self.require(position, now);
             return;
         }
@@ -121,7 +124,7 @@ impl Need {
     /// `position` must be seen, known at `now`.
     pub fn require(&mut self, position: &Position, now: Duration) {
         let united = self.position.as_ref().map_or(Ok(position.clone()), |present| present.union(position));
-        (self.position_at, self.judged) = (now, None);
+        (self.position_at, self.judged) = (self.position_at.max(now), None);
         if let Ok(united) = united {
             self.position = Some(united);
         } else {
@@ -137,10 +140,22 @@ impl Need {
     }
 
     /// What `member` (`None`: nobody knows who) showed until `at` must be seen.
+    ///
+    /// What two members showed is had by neither of them for sure, only by whoever has the primary's next position.
     pub fn require_read(&mut self, member: Option<Alias>, at: Duration) {
-        if self.read.is_none_or(|(_, before)| before <= at) {
-            self.read = Some((member, at));
+        self.read = Some(match self.read {
+            Some((other, before)) => (member.filter(|_| member == other), before.max(at)),
+            None => (member, at),
+        });
+    }
+
+    /// As [`Need::require_read`], for a member that this scope reads from: where it is known to have what was read before,
+    /// it stands for that, too.
+    pub fn require_reads_of(&mut self, cluster: &Cluster, view: &View, alias: Alias, now: Duration) {
+        if cluster.member(alias).is_some_and(|member| self.has_what_was_read(cluster, view, member, now)) {
+            self.read = None;
         }
+        self.require_read(Some(alias), now);
     }
 
     /// A read has waited for `waited`; whether a replica had the position after that.
@@ -161,6 +176,27 @@ impl Need {
         *self = Self { wrote: self.wrote, ..Self::default() };
     }
 
+    /// The primary was asked, after the position became known, and is at `primary`.
+    pub fn confirm(&mut self, primary: &Position) {
+        self.is_foreign = false;
+        if self.position.as_ref().is_some_and(|position| !primary.contains(position)) {
+            self.position = None;
+            self.require_time(self.position_at);
+        }
+    }
+
+    /// Whether nobody knows if the primary itself has the position.
+    #[must_use]
+    pub fn is_to_be_confirmed(&self) -> bool {
+        self.position.is_some() && self.is_foreign
+    }
+
+    /// `position`, known at `at` elsewhere, must be seen.
+    pub fn require_foreign(&mut self, position: &Position, at: Duration) {
+        self.is_foreign = true;
+        self.require(position, at);
+    }
+
     /// Leaves to time what cannot be judged by position: where settings have changed and positions no longer count, and a
     /// position that the primary itself has not, though it was asked after the position became known. That one counts on
     /// another history (a restore, a reset, a lost failover) and can never be had.
@@ -169,9 +205,12 @@ impl Need {
             view.progress().last_after(self.position_at).is_some_and(|primary| !primary.contains(position))
         };
         let counts = cluster.settings().has_positions;
-        if self.position.as_ref().is_some_and(|position| !counts || is_lost(position)) || (self.is_pending && !counts) {
-            (self.position, self.is_pending) = (None, false);
+        if self.position.as_ref().is_some_and(|position| !counts || is_lost(position)) {
+            self.position = None;
             self.require_time(self.position_at);
+        }
+        if let Some(published) = self.pending.take_if(|_| !counts) {
+            self.require_time(published);
         }
     }
 
@@ -179,7 +218,7 @@ impl Need {
     #[must_use]
     pub fn admits(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         member == PRIMARY
-            || (!self.is_pending
+            || (self.pending.is_none()
                 && self.position.as_ref().is_none_or(|position| {
                     view.progress().has(member, position)
                         || (view.progress().is_multiplexed(member)
@@ -196,7 +235,12 @@ impl Need {
             let since = now.saturating_sub(written);
             since >= pin && progress.lag_by(member, now).is_none_or(|lag| lag < since)
         };
-        let was_seen = |(from, at): (Option<Alias>, Duration)| {
+        self.written.is_none_or(is_old) && self.has_what_was_read(cluster, view, member, now)
+    }
+
+    fn has_what_was_read(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
+        let (progress, pin) = (view.progress(), cluster.settings().pin);
+        self.read.is_none_or(|(from, at)| {
             (from == Some(cluster.members()[member as usize]) && progress.is_same_since(member, at))
                 || match progress.first_after(at) {
                     Some(position) => progress.has(member, position),
@@ -205,21 +249,19 @@ impl Need {
                         (!progress.has_history() || progress.is_multiplexed(member)) && now.saturating_sub(at) >= pin
                     }
                 }
-        };
-        self.written.is_none_or(is_old) && self.read.is_none_or(was_seen)
+        })
     }
 
     /// Why no replica is admitted, and whether something can be done about it.
     #[must_use]
     pub fn obstacle(&self, cluster: &Cluster, view: &View) -> Obstacle {
         let settings = cluster.settings();
-        // Nobody looks at the servers from time to time: then they are asked when it matters.
-        let unwatched = settings.has_positions && !view.progress().has_history();
-        if self.is_pending || (unwatched && self.read.is_some() && !self.missed) {
+        let unwatched = cluster.is_unwatched(view);
+        if self.pending.is_some() || (unwatched && self.read.is_some() && !self.missed) {
             return Obstacle::Unasked;
         }
-        let left = settings.wait.saturating_sub(self.waited);
-        if self.position.is_none() || self.missed || left.is_zero() {
+        let left = if self.missed { Duration::ZERO } else { settings.wait.saturating_sub(self.waited) };
+        if self.position.is_none() || (left.is_zero() && !unwatched) {
             return Obstacle::Time;
         }
         Obstacle::Position(left)
@@ -279,15 +321,28 @@ mod tests {
         look(&cluster, 2, [30, 30, 30]);
         assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Unasked);
         assert_eq!(admitted(&need, &cluster, 2), [0]);
-        need.asked(Some(&lsn(25)), SECOND);
+        need.asked(Some(&lsn(25)), SECOND, SECOND);
         assert_eq!(admitted(&need, &cluster, 2), [0, 1, 2]);
+    }
+
+    #[test]
+    fn an_answer_says_nothing_of_what_came_after_the_question() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.publish(None, SECOND);
+        need.publish(None, SECOND * 3);
+        need.require_read(Some(Alias::from_number(1)), SECOND * 3);
+        need.asked(Some(&lsn(20)), SECOND * 2, SECOND * 4);
+        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Unasked);
+        assert!(need.is_pending() && need.read().is_some());
+        need.asked(Some(&lsn(21)), SECOND * 4, SECOND * 5);
+        assert!(!need.is_pending() && need.read().is_none());
     }
 
     #[test]
     fn a_primary_that_cannot_say_leaves_it_to_time() {
         let (cluster, mut need) = (cluster(), Need::default());
         need.publish(None, SECOND);
-        need.asked(None, SECOND);
+        need.asked(None, SECOND, SECOND);
         assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Time);
         assert_eq!(admitted(&need, &cluster, 5), [0]);
         assert_eq!(admitted(&need, &cluster, 6), [0, 1, 2]);
@@ -317,6 +372,20 @@ mod tests {
         assert_eq!(admitted(&need, &cluster, 100), [0, 1]);
         look(&cluster, 4, [30, 30, 20]);
         assert_eq!(admitted(&need, &cluster, 100), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_two_members_showed_is_seen_where_the_primarys_next_position_is() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        look(&cluster, 1, [20, 20, 10]);
+        need.require_read(Some(Alias::from_number(1)), SECOND * 2);
+        need.require_read(Some(Alias::from_number(2)), SECOND * 3);
+        assert_eq!(admitted(&need, &cluster, 100), [0]);
+        look(&cluster, 4, [20, 20, 10]);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 1]);
+        // The first has both by now: what it goes on to show stands for all.
+        need.require_reads_of(&cluster, &cluster.view(), Alias::from_number(1), SECOND * 5);
+        assert_eq!(need.read(), Some((Some(Alias::from_number(1)), SECOND * 5)));
     }
 
     #[test]
@@ -359,6 +428,7 @@ mod tests {
     #[test]
     fn waiting_ends_with_a_miss_or_when_its_time_is_over_until_the_next_write() {
         let (cluster, mut need) = (cluster(), Need::default());
+        look(&cluster, 0, [10, 10, 10]);
         let obstacle = |need: &Need| need.obstacle(&cluster, &cluster.view());
         need.publish(Some(&lsn(20)), SECOND);
         assert_eq!(obstacle(&need), Obstacle::Position(SECOND));
@@ -377,7 +447,7 @@ mod tests {
         let (cluster, mut need) = (cluster(), Need::default());
         need.require_read(Some(Alias::from_number(1)), SECOND);
         assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Unasked);
-        need.asked(Some(&lsn(20)), SECOND);
+        need.asked(Some(&lsn(20)), SECOND, SECOND);
         assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Position(SECOND));
     }
 }

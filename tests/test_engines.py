@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -382,7 +383,8 @@ def test_a_procedure_is_judged_by_what_it_wrote(binlog: Cluster):
 
 @on_both
 def test_djangos_own_engine_asks_for_reports_once_per_session(cluster: Cluster, database: str):
-    with use_databases(cluster.databases(database)):
+    # No cluster: the tracker would have asked for them already.
+    with use_databases(cluster.databases(database), REPLICANT={}):
         connection.ensure_connection()
         assert engine.captured(connection) is UNKNOWN
         before = int(driver_query("default", "SHOW SESSION STATUS LIKE 'Questions'")[1])
@@ -628,6 +630,13 @@ def test_a_table_is_looked_up_once_per_session(servers: Cluster):
     for _ in range(5):
         assert changed_nothing(NOTHING_CHANGED[0])
     assert servers.primary.statements() - before == 1
+
+
+@pytest.mark.parametrize("reported", [b"\xff", b"no position"])
+def test_a_report_that_cannot_be_read_fails_no_write(reported: bytes):
+    driver = object()
+    session = engine._Session(driver, "mysql", lambda variable=None: reported)
+    assert engine.captured(SimpleNamespace(connection=driver, _replicant_session=session)) is UNKNOWN
 
 
 # What has arrived

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -216,6 +218,27 @@ WAYS = {
     "mariadb": MYSQL,
     "postgresql": [procedure, copy, several_statements, a_function_that_writes, a_cte_that_writes],
 }
+
+
+def test_another_thread_of_a_request_sees_what_was_written(servers: Cluster):
+    def read() -> bool:
+        try:
+            return Item.objects.filter(pk=item.pk).exists()
+        finally:
+            connections.close_all()
+
+    pause(servers)
+    with request_scope(), ThreadPoolExecutor(1) as pool:
+        item = Item.objects.create(name="x")
+        assert pool.submit(contextvars.copy_context().run, read).result()
+
+
+def test_what_was_written_is_seen_over_another_connection(servers: Cluster):
+    pause(servers)
+    with request_scope():
+        item = Item.objects.create(name="x")
+        connection.close()
+        assert Item.objects.filter(pk=item.pk).exists()
 
 
 @pytest.fixture

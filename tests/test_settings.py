@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.test import Client, override_settings
 
-from replicant import ReplicaRouter, conf, explain
+from replicant import ReplicaRouter, _core, conf, explain
 from tests.app.models import Item
 
 pytestmark = pytest.mark.usefixtures("site")
@@ -287,3 +288,26 @@ def test_every_check_is_in_the_readme():
     assert ids == tested
     readme = README.read_text()
     assert [id for id in sorted(ids) if f"`replicant.{id}`" not in readme] == []
+
+
+def test_settings_read_before_a_change_are_not_put_in_force_after_it(site, monkeypatch: pytest.MonkeyPatch):
+    was_read, changed = threading.Event(), threading.Event()
+    read = conf.read
+
+    def slowly():
+        found = read()
+        if threading.current_thread() is slow:
+            was_read.set()
+            assert changed.wait(10)
+        return found
+
+    monkeypatch.setattr(conf, "read", slowly)
+    slow = threading.Thread(target=lambda: explain(Item))
+    _core.invalidate()
+    slow.start()
+    assert was_read.wait(10)
+    with override_settings(REPLICANT={"default": {"REPLICAS": ["replica2"]}}):
+        explain(Item)
+        changed.set()
+        slow.join()
+        assert [cluster.replicas for cluster in conf.in_force()] == [[("replica2", 1.0)]]

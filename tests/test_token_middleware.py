@@ -13,14 +13,14 @@ from django.contrib.auth import aget_user, alogin, get_user, login, logout
 from django.contrib.auth.models import User
 from django.core.cache import cache, caches
 from django.core.cache.backends.locmem import LocMemCache
-from django.db import connections
+from django.db import InterfaceError, connections, transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.views.decorators.cache import cache_page
 
-from replicant import tokens
+from replicant import causality, tokens
 from replicant._core import Position
 from replicant.causality import Causality
 from replicant.middleware import ReplicaMiddleware
@@ -143,6 +143,26 @@ def test_who_only_reads_gets_no_cookie_and_pages_that_any_cache_may_keep(visitor
         response = anyone.get(url)
         assert not response.cookies
         assert not {"Vary", "Cache-Control"} & set(response.headers)
+
+
+def test_what_the_code_around_a_request_has_written_and_not_committed_is_not_the_requests():
+    """Django's TestCase writes in a transaction that is open around each request."""
+    with transaction.atomic():
+        Item.objects.create(name="x")
+        response = Client().get("/page/")
+        assert not carries_token(response)
+        assert not response.has_header("Cache-Control")
+
+
+@pytest.mark.parametrize("error", [InterfaceError("connection already closed"), ValueError("no position")])
+def test_a_primary_that_cannot_be_asked_costs_no_response(monkeypatch: pytest.MonkeyPatch, error: Exception):
+    def fail(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("replicant.engines.sqlite.ask_position", fail)
+    assert causality.ask("default") is None
+    monkeypatch.setattr("replicant.engines.sqlite.wait", fail)
+    assert causality.wait("replica1", Position("postgresql", "1:0/1"), 0.0) is None
 
 
 def test_what_a_client_wrote_its_next_request_sees(visitor):

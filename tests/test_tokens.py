@@ -320,6 +320,10 @@ def test_a_member_that_is_gone_is_a_write_when_it_was_read(told):
     assert told(item(written=0.5, member="replica3", read=1), seconds=2) == (item(written=2.5),)
 
 
+def test_a_read_from_nobody_in_particular_stays_one(told):
+    assert told(item(read=1), seconds=2) == (item(read=3),)
+
+
 def test_a_member_of_another_cluster_now_is_gone(told):
     now = {"default": {"REPLICAS": []}, "other": {"REPLICAS": ["replica1"], "MODELS": ["auth"]}}
     assert told(item(member="replica1", read=1), seconds=2, REPLICANT=now) == (item(written=3),)

@@ -398,3 +398,16 @@ def test_the_pinned_read_finds_the_row_and_the_replicas_read_does_not():
         assert Item.objects.get(pk=item.pk) == item
         with use_replica(stale_ok=True), pytest.raises(Item.DoesNotExist):
             Item.objects.get(pk=item.pk)
+
+
+def test_a_connection_opened_inside_of_execute_wrapper_is_watched_after_it(site):
+    def theirs(execute, *args):
+        return execute(*args)
+
+    connection.close()
+    del connections["default"]
+    with connection.execute_wrapper(theirs):
+        Item.objects.using("default").exists()
+    assert theirs not in connection.execute_wrappers
+    Item.objects.create(name="x")
+    assert explain(Item).reason == "pinned"

@@ -226,11 +226,11 @@ def distrust(alias: str) -> None:
     """The server behind ``alias`` is another one than the scope in force may have read from: what it may have seen
     there, it must see elsewhere."""
 
-def unasked() -> list[str]:
-    """The primaries whose position must be asked for before :func:`causality` is complete."""
+def unasked() -> list[tuple[str, int]]:
+    """The primaries whose position must be asked for before :func:`causality` is complete, and the time."""
 
-def asked(primary: str, position: Position | None) -> None:
-    """Tell the scope in force where a primary was when it was asked; None if it could not say."""
+def asked(primary: str, position: Position | None, asked_at: int) -> None:
+    """Tell the scope in force where a primary was when it was asked, after ``asked_at``; None if it could not say."""
 
 def causality() -> list[tuple[str, Position | None, float | None, str | None, float | None]]:
     """What the scope in force has written and read and must see, cluster by cluster.
@@ -248,8 +248,12 @@ def require(
     written: float | None = None,
     member: str | None = None,
     read: float | None = None,
+    known: float = 0.0,
 ) -> None:
-    """Add to what the scope in force must see; in the terms of :func:`causality`. An alias of no cluster is ignored."""
+    """Add to what the scope in force must see; in the terms of :func:`causality`. An alias of no cluster is ignored.
+
+    ``known`` is how many seconds ago the position was known.
+    """
 
 def seed(seed: int | None = None) -> None:
     """Seed this thread's draws, for repeatable tests; None lets the operating system seed them again."""

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from django.db import DatabaseError, connections
+from django.db import connections
 
 from replicant import _core
 from replicant.engines import engine_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from replicant._core import Position
     from replicant.engines import Sample
+    from replicant.tracking import Tracker
 
 logger = logging.getLogger("replicant")
 
@@ -39,6 +40,8 @@ class Causality(NamedTuple):
     """The member last read from; None if it is not known here."""
     read: float | None
     """The age of the last read from it."""
+    known: float = 0.0
+    """Since when the position is known: a primary that lacks it later will never have it."""
 
 
 def current() -> tuple[Causality, ...]:
@@ -48,8 +51,8 @@ def current() -> tuple[Causality, ...]:
     for that: what cannot be asked is judged by time.
     """
     if asyncio._get_running_loop() is None:
-        for primary in _core.unasked():
-            _core.asked(primary, ask(primary))
+        for primary, asked_at in _core.unasked():
+            _core.asked(primary, ask(primary), asked_at)
     unpublished = _unpublished()
     found = {item[0]: Causality(item[0], item[1], item[2], False, item[3], item[4]) for item in _core.causality()}
     for primary in unpublished:
@@ -58,18 +61,19 @@ def current() -> tuple[Causality, ...]:
     return tuple(found.values())
 
 
-def _unpublished() -> list[str]:
+def _unpublished() -> dict[str, Tracker]:
     """The primaries on which this thread has written in a transaction that is still open."""
-    trackers = [
-        (connection.alias, connection.__dict__.get("_replicant_tracker"))
+    trackers = {
+        connection.alias: connection.__dict__.get("_replicant_tracker")
         for connection in connections.all(initialized_only=True)
-    ]
-    return [alias for alias, tracker in trackers if tracker is not None and tracker.has_unpublished_writes]
+    }
+    return {alias: tracker for alias, tracker in trackers.items() if tracker and tracker.unpublished_writers}
 
 
 def has_written() -> bool:
     """Whether the scope in force wrote, and does not merely bring a token."""
-    return _core.has_written() or bool(_unpublished())
+    # Not what the code around wrote in the same transaction: a test case, for one.
+    return _core.has_written() or any(_core.record() in each.unpublished_writers for each in _unpublished().values())
 
 
 def require(items: Sequence[Causality]) -> None:
@@ -77,7 +81,7 @@ def require(items: Sequence[Causality]) -> None:
     for item in items:
         # Nobody knows when a transaction that was open then commits: the time begins when its token arrives.
         written = 0.0 if item.unpublished else item.written
-        _core.require(item.cluster, item.position, written, item.member, item.read)
+        _core.require(item.cluster, item.position, written, item.member, item.read, item.known)
 
 
 def observe(samples: Sequence[Sample]) -> None:
@@ -101,7 +105,7 @@ def connected(connection: BaseDatabaseWrapper) -> None:
     """
     try:
         sample = engine_of(connection).probe(connection)
-    except DatabaseError as error:
+    except Exception as error:
         logger.debug("%r could not be asked who it is: %s", connection.alias, error)
         return
     for alias in _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.server)]):
@@ -117,8 +121,19 @@ def ask(primary: str) -> Position | None:
     try:
         connection.ensure_connection()
         return engine_of(connection).ask_position(connection)
-    except DatabaseError as error:
+    except Exception as error:  # an InterfaceError is no DatabaseError, and drivers raise errors of their own
         logger.debug("%r could not be asked for its position: %s", primary, error)
+        return None
+
+
+def position(replica: str) -> Position | None:
+    """What ``replica`` has by now, in one round trip; None if it cannot say."""
+    connection = connections[replica]
+    try:
+        connection.ensure_connection()
+        return engine_of(connection).position(connection)
+    except Exception as error:
+        logger.debug("%r could not be asked for its position: %s", replica, error)
         return None
 
 
@@ -128,6 +143,6 @@ def wait(replica: str, position: Position, seconds: float) -> Position | None:
     try:
         connection.ensure_connection()
         return engine_of(connection).wait(connection, position, seconds)
-    except DatabaseError as error:
+    except Exception as error:
         logger.debug("%r could not be waited for: %s", replica, error)
         return None

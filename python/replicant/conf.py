@@ -390,6 +390,8 @@ def read() -> tuple[list[Cluster], list[Problem]]:
 #: The primary of each replica whose sessions are to be read-only.
 _guarded: dict[str, str] = {}
 _clusters: tuple[Cluster, ...] = ()
+#: The number of the configuration that the two were read for.
+_read_under = -1
 
 
 def in_force() -> tuple[Cluster, ...]:
@@ -399,7 +401,7 @@ def in_force() -> tuple[Cluster, ...]:
 
 def load() -> None:
     """Put the settings in force. Raises ``ImproperlyConfigured`` with the text of ``manage.py check``."""
-    global _guarded, _clusters
+    global _guarded, _clusters, _read_under
     from replicant import hooks
 
     generation = _core.generation()
@@ -409,6 +411,10 @@ def load() -> None:
         raise ImproperlyConfigured("\n".join(str(problem) for problem in errors))
     # Also for those who left the app out of INSTALLED_APPS.
     hooks.install()
+    if generation < _read_under:
+        # Another thread has read them since, after a change: what is in force is newer than this.
+        return
+    _read_under = generation
     _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}
     _clusters = tuple(clusters)
     _core.configure(clusters, generation)

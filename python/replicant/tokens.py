@@ -185,6 +185,7 @@ def decode(token: str, max_age: float | None = None) -> tuple[Causality, ...] | 
                 unpublished=bool(unpublished),
                 member=None if member is None else members[member],
                 read=None if read is None else age + read / 1000,
+                known=age,
             )
         )
     return tuple(required)
@@ -211,7 +212,7 @@ def _plain(secret: str | bytes, items: Iterable[Causality], *, and_more: bool = 
                 int(item.unpublished),
                 None if item.member is None else _hash(secret, item.member),
                 # A read with no age is taken for one of now.
-                None if item.member is None else _milliseconds(item.read) or 0,
+                _milliseconds(item.read) if item.member is None else _milliseconds(item.read) or 0,
             )
         )
     if and_more:

@@ -9,7 +9,7 @@ is known, and tests that count callbacks would find one too many.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -54,7 +54,8 @@ class Tracker:
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
-        connection.execute_wrappers.append(self)
+        # At the head: a connection may be opened inside of execute_wrapper(), which takes the last one away at its end.
+        connection.execute_wrappers.insert(0, self)
         self._wrap_method(connection, "_commit", self._after_commit)
         self._wrap_method(connection, "_rollback", self._after_end)
         self._wrap_method(connection, "_close", self._after_close)
@@ -185,9 +186,9 @@ class Tracker:
             record.wrote(connection.alias, _position(captured))
 
     @property
-    def has_unpublished_writes(self) -> bool:
-        """Whether something was written in a transaction that is still open."""
-        return bool(self._pending)
+    def unpublished_writers(self) -> Set[_core.Record]:
+        """The records of those who wrote in a transaction that is still open."""
+        return self._pending
 
     def _transaction_is_open(self, connection: BaseDatabaseWrapper) -> bool:
         return self.in_text_transaction or connection.in_atomic_block or not connection.autocommit

@@ -36,6 +36,7 @@ fn wrote(scope: &Scope) {
 enum Not {
     Available,
     Asked,
+    Learned,
     Reached(Member),
 }
 
@@ -81,6 +82,7 @@ impl Ask {
         decide::<_, _, _, Infallible>(cluster, &cluster.view(), read, draw, self.mode).map_err(|why| match why {
             Undecided::NoReplicaAvailable => Not::Available,
             Undecided::Ask(_) => Not::Asked,
+            Undecided::Learn { .. } => Not::Learned,
             Undecided::Wait { member, .. } => Not::Reached(member),
             Undecided::Failed(never) => match never {},
         })
@@ -156,7 +158,7 @@ fn row_5_is_set_aside_by_stale_ok_and_by_eventual_consistency() {
     wrote(&request);
     let stale = scope(Some(&request), Effect::Replica { member: None, stale_ok: true });
     assert_eq!(within(&stale).of(&two_replicas()).unwrap().1, Reason::Balanced);
-    assert_eq!(within(&request).of(&with(|settings| settings.consistent = false)).unwrap().1, Reason::Sticky);
+    assert_eq!(within(&request).of(&with(|settings| settings.consistent = false)).unwrap().1, Reason::Balanced);
 }
 
 #[test]
@@ -167,6 +169,32 @@ fn row_5_outranks_row_11_and_its_policy() {
     let request = request();
     assert_eq!(within(&request).of(&cluster), Err(Not::Available));
     wrote(&request);
+    assert_eq!(within(&request).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+}
+
+#[test]
+fn row_5_what_the_scope_must_see_does_not_end_what_its_thread_must_see() {
+    for replicas in 1..=3 {
+        let cluster = Cluster::try_new(settings(&vec![1.0; replicas])).unwrap();
+        let (block, record) = (scope(None, REPLICA), Arc::new(Cell::default()));
+        let ask = || Ask { record: Some(record.clone()), ..within(&block) };
+        assert_eq!(ask().of(&cluster).unwrap().1, Reason::Balanced);
+        record.of(CLUSTER).need(|need| need.publish_by_time(SECOND * 100));
+        // The first of these leaves the sticky replica, and the block has something it must see, too.
+        for _ in 0..3 {
+            assert_eq!(ask().of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+        }
+        assert!(record.of(CLUSTER).has_need());
+    }
+}
+
+#[test]
+fn row_5_a_scope_that_must_see_what_another_member_showed_does_not_stay_where_it_is() {
+    let cluster = two_replicas();
+    let request = request();
+    let (sticky, _) = within(&request).of(&cluster).unwrap();
+    let other = cluster.members()[3 - sticky as usize];
+    request.cell().of(CLUSTER).need(|need| need.require_read(Some(other), SECOND * 99));
     assert_eq!(within(&request).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
 }
 

@@ -29,6 +29,8 @@ pub struct Spec {
     sticky: bool,
     consistent: bool,
     has_positions: bool,
+    /// Seconds; `None` for no look at the servers.
+    probe: Option<f64>,
     /// Seconds.
     pin: f64,
     /// Seconds.
@@ -54,6 +56,7 @@ impl Spec {
             sticky: self.sticky,
             consistent: self.consistent,
             has_positions: self.has_positions,
+            watched: self.probe.is_some(),
             pin: seconds("PIN_SECONDS", self.pin)?,
             wait: seconds("WAIT_SECONDS", self.wait)?,
             on_unavailable: match self.on_unavailable.as_str() {

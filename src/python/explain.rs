@@ -9,8 +9,8 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use crate::cluster::PRIMARY;
 use crate::decision::{Mode, Reason};
 
-use super::router;
 use super::state::{self, Last};
+use super::{router, session};
 
 /// The alias, the reason, and the aliases of the eligible replicas.
 type Explanation<'py> = (Option<Bound<'py, PyString>>, Option<&'static str>, Bound<'py, PyTuple>);
@@ -29,10 +29,8 @@ pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> Py
             return Ok((None, None, PyTuple::empty(py)));
         };
         let alias = |member: u32| entry.strings[member as usize].bind(py).clone();
-        let view = entry.cluster.view();
-        // A pinned scope has no eligible replica: none is known to have what it must see.
-        let eligible: &[u32] = if reason == Reason::Pinned { &[] } else { view.eligible() };
-        let eligible = PyTuple::new(py, eligible.iter().map(|&member| alias(member)))?;
+        let eligible = session::eligible(py, table, entry)?;
+        let eligible = PyTuple::new(py, eligible.into_iter().map(alias))?;
         Ok((Some(alias(member)), Some(reason.code()), eligible))
     })
 }

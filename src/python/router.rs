@@ -198,6 +198,9 @@ fn beside<'table>(
     Ok(Some(Asked { loaded: from.map(|(_, from)| Loaded { from, exempt: own.exempt }), ..asked }))
 }
 
+/// One for the scope and one for the thread. While another thread of the scope goes on writing there is no last answer.
+const MOST_QUESTIONS: u8 = 2;
+
 /// Decides a read, `views` being those of the table's clusters; `None` where the router has no say.
 #[inline]
 pub fn read<'table>(
@@ -214,7 +217,7 @@ pub fn read<'table>(
         state::watch(py)?;
     }
     let scope = scopes::current(py)?;
-    let mut may_wait = true;
+    let (mut may_wait, mut questions) = (true, 0);
     loop {
         let question = Read {
             exempt,
@@ -232,7 +235,11 @@ pub fn read<'table>(
                 return Err(errors::no_replica_available(py, table, &entry.cluster));
             }
             Err(Undecided::Failed(error)) => return Err(error),
-            Err(Undecided::Ask(cell)) => may_wait = session::ask(py, entry, &cell)?,
+            Err(Undecided::Learn { cell, last, target }) => may_wait = session::learn(py, entry, &cell, last, target)?,
+            Err(Undecided::Ask(cell)) => {
+                questions += 1;
+                may_wait = session::ask(py, entry, &cell)? && questions < MOST_QUESTIONS;
+            }
             Err(Undecided::Wait { cell, member, position, longest }) => {
                 may_wait = session::wait(py, entry, &cell, member, position, longest)?;
             }

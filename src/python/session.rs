@@ -9,10 +9,12 @@ use pyo3::prelude::*;
 
 use crate::cluster::{Cluster, PRIMARY};
 use crate::gate::Approach;
-use crate::memory::Cell;
+use crate::memory::{Cell, Last};
 use crate::names::Alias;
+use crate::need::Need;
 use crate::pool::Member;
 use crate::progress::Observation;
+use crate::scope::Effect;
 
 use super::position::Position;
 use super::scopes;
@@ -24,15 +26,20 @@ pub fn ask(py: Python<'_>, entry: &Entry, cell: &Cell) -> PyResult<bool> {
     if runs_a_loop(py)? {
         return Ok(false);
     }
-    let answer = py.import("replicant.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
-    let position: Option<Position> = answer.extract()?;
-    tell(cell, &entry.cluster, position.as_ref());
+    let asked_at = state::now();
+    let position = ask_primary(py, entry)?;
+    tell(cell, &entry.cluster, position.as_ref(), asked_at);
     Ok(true)
 }
 
-fn tell(cell: &Cell, cluster: &Cluster, position: Option<&Position>) {
+fn ask_primary(py: Python<'_>, entry: &Entry) -> PyResult<Option<Position>> {
+    let answer = py.import("replicant.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
+    Ok(answer.extract()?)
+}
+
+fn tell(cell: &Cell, cluster: &Cluster, position: Option<&Position>, asked_at: Duration) {
     let position = position.map(|position| &position.0);
-    cell.of(cluster.name()).need(|need| need.asked(position, state::now()));
+    cell.of(cluster.name()).need(|need| need.asked(position, asked_at, state::now()));
 }
 
 /// Waits for a replica, on this thread's connection to it, and tells `cell` and the cluster how that went. Returns whether
@@ -54,10 +61,55 @@ pub fn wait(
     let reached: Option<Position> = answer.extract()?;
     // It had the position when it answered, which was before now.
     let at = state::now();
-    cell.of(entry.cluster.name()).need(|need| need.waited(at.saturating_sub(begun), reached.is_some()));
+    let memory = cell.of(entry.cluster.name());
+    memory.need(|need| need.waited(at.saturating_sub(begun), reached.is_some()));
+    if reached.is_none() && entry.cluster.is_unwatched(&entry.cluster.view()) {
+        // Nobody else will find out that it can never be had.
+        if memory.need(|need| need.is_to_be_confirmed())
+            && let Some(Position(primary)) = ask_primary(py, entry)?
+        {
+            memory.need(|need| need.confirm(&primary));
+        }
+        // The next read asks again.
+        return Ok(false);
+    }
     if let Some(Position(position)) = reached {
         entry.cluster.observe(&[Observation { member, position: Some(position), at, latency: None, server: None }]);
     }
+    Ok(true)
+}
+
+/// Asks the member that a scope read from last how far it is, on this thread's connection to it, and tells `cell`; and
+/// `target`, where the read is to go, whether it has come so far. Returns whether this thread may do such things.
+pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Option<Member>) -> PyResult<bool> {
+    if runs_a_loop(py)? {
+        return Ok(false);
+    }
+    let (cluster, at) = (&entry.cluster, state::now());
+    let causality = py.import("replicant.causality")?;
+    let position: Option<Position> = match cluster.member(last) {
+        Some(PRIMARY) => ask_primary(py, entry)?,
+        Some(member) => causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?,
+        None => None,
+    };
+    let memory = cell.of(cluster.name());
+    if let (Some(Position(position)), Some(member)) = (position, cluster.member(last)) {
+        let observe = |member, position| {
+            cluster.observe(&[Observation { member, position: Some(position), at, latency: None, server: None }]);
+        };
+        memory.need(|need| need.require(&position, at));
+        observe(member, position.clone());
+        if let Some(target) = target.filter(|&target| !cluster.view().progress().has(target, &position)) {
+            let arguments = (&entry.strings[target as usize], Position(position), 0.0);
+            let reached: Option<Position> = causality.call_method1("wait", arguments)?.extract()?;
+            if let Some(Position(position)) = reached {
+                observe(target, position);
+            }
+        }
+    } else {
+        memory.need(|need| need.require_read(Some(last), state::now()));
+    }
+    memory.reads_from(Last::Learned);
     Ok(true)
 }
 
@@ -112,9 +164,14 @@ pub fn distrust(py: Python<'_>, alias: &str) -> PyResult<()> {
     let cluster = &table.entries[index].cluster;
     let name = cluster.members()[member as usize];
     for cell in cells(py)? {
-        if let Some(memory) = cell.get(cluster.name()).filter(|memory| memory.sticky() == Some(name)) {
+        let Some(memory) = cell.get(cluster.name()) else { continue };
+        let was_named = memory.last() == Last::Named(name);
+        if was_named || memory.sticky() == Some(name) {
             memory.need(|need| need.require_read(None, state::now()));
             memory.unstick(name);
+        }
+        if was_named {
+            memory.reads_from(Last::Learned);
         }
     }
     Ok(())
@@ -145,28 +202,47 @@ fn cells(py: Python<'_>) -> PyResult<Vec<Arc<Cell>>> {
     Ok(std::iter::once(scope.cell().clone()).chain(other).collect())
 }
 
-/// The primaries whose position is to be asked for before [`causality`] is complete.
+/// The replicas that may serve a read here: they have what the scope in force must see, and this thread can use them.
+pub fn eligible(py: Python<'_>, table: &Table, entry: &Entry) -> PyResult<Vec<Member>> {
+    let (cluster, view) = (&entry.cluster, entry.cluster.view());
+    let scope = scopes::current(py)?;
+    let effect = scope.as_ref().and_then(|node| node.get().scope.effect(cluster.name()));
+    let stale_ok = matches!(effect, Some(Effect::Replica { stale_ok: true, .. }));
+    let cells = cells(py)?;
+    let mut both = cells.iter();
+    let cells = [both.next(), both.next()];
+    if stale_ok || !cluster.settings().consistent || !Approach::is_needed(cells, cluster) {
+        return Ok(view.eligible().to_vec());
+    }
+    let approach = Approach { cluster, view: &view, cells, candidate: None, now: state::now() };
+    let is_usable = |member| Ok(!table.lookup.in_transaction(entry.strings[member as usize].bind(py))?);
+    approach.admitted(is_usable)
+}
+
+/// The primaries whose position is to be asked for before [`causality`] is complete, and the time in nanoseconds of our
+/// clock, for [`asked`].
 #[pyfunction]
-pub fn unasked(py: Python<'_>) -> PyResult<Vec<String>> {
+pub fn unasked(py: Python<'_>) -> PyResult<Vec<(String, u64)>> {
+    let now = u64::try_from(state::now().as_nanos()).unwrap_or(u64::MAX);
     let (table, cells) = (state::table(py)?, cells(py)?);
     let is_pending = |cluster: &Cluster| {
         cells.iter().filter_map(|cell| cell.get(cluster.name())).any(|memory| memory.need(|need| need.is_pending()))
     };
     let pending = table.entries.iter().filter(|entry| is_pending(&entry.cluster));
-    Ok(pending.map(|entry| table.name(entry.cluster.name()).to_owned()).collect())
+    Ok(pending.map(|entry| (table.name(entry.cluster.name()).to_owned(), now)).collect())
 }
 
-/// Tells the scope in force where a primary was when it was asked; None if it could not say.
+/// Tells the scope in force where a primary was when it was asked, after `asked_at`; None if it could not say.
 #[pyfunction]
-#[pyo3(signature = (primary, position))]
-pub fn asked(py: Python<'_>, primary: &str, position: Option<&Position>) -> PyResult<()> {
+#[pyo3(signature = (primary, position, asked_at))]
+pub fn asked(py: Python<'_>, primary: &str, position: Option<&Position>, asked_at: u64) -> PyResult<()> {
     let table = state::table(py)?;
     if let Some(&(index, PRIMARY)) = table.places.get(primary) {
         let cluster = &table.entries[index].cluster;
         let cells = cells(py)?;
         let pending =
             |cell: &&Arc<Cell>| cell.get(cluster.name()).is_some_and(|memory| memory.need(|need| need.is_pending()));
-        cells.iter().filter(pending).for_each(|cell| tell(cell, cluster, position));
+        cells.iter().filter(pending).for_each(|cell| tell(cell, cluster, position, Duration::from_nanos(asked_at)));
     }
     Ok(())
 }
@@ -191,7 +267,7 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
     let mut both = cells.iter();
     let approach = Approach { cluster, view: &view, cells: [both.next(), both.next()], candidate: None, now };
     approach.forget_what_all_have();
-    let (mut position, mut written, mut read) = (None::<crate::position::Position>, None, None);
+    let (mut position, mut written, mut read) = (None::<crate::position::Position>, None, Need::default());
     for memory in cells.iter().filter_map(|cell| cell.get(cluster.name())) {
         memory.need(|need| {
             if let Some(own) = need.position() {
@@ -201,10 +277,16 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
                 }
             }
             written = written.max(need.written()).max(need.is_pending().then_some(now));
-            read = read.max(need.read().map(|(member, at)| (at, member)));
+            if let Some((member, at)) = need.read() {
+                read.require_read(member, at);
+            }
         });
-        if let Some(member) = memory.sticky() {
-            read = Some((now, Some(member)));
+        let last = match memory.last() {
+            Last::Named(alias) => Some(alias),
+            Last::Sticky | Last::Learned => memory.sticky(),
+        };
+        if let Some(member) = last {
+            read.require_reads_of(cluster, &view, member, now);
         }
     }
     // Where no other replica could be behind it, a read asks for nothing.
@@ -212,14 +294,14 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
         let mut replicas = cluster.settings().replicas.iter().filter(|(_, weight)| *weight > 0.0);
         replicas.any(|&(alias, _)| Some(alias) != member)
     };
-    let read = read.filter(|&(_, member)| others(member));
+    let read = read.read().filter(|&(member, _)| others(member));
     if position.is_none() && written.is_none() && read.is_none() {
         return None;
     }
     let ago = |at: Duration| now.saturating_sub(at).as_secs_f64();
-    let member = read.and_then(|(_, member)| member).map(|member: Alias| table.name(member).to_owned());
+    let member = read.and_then(|(member, _)| member).map(|member: Alias| table.name(member).to_owned());
     let name = table.name(cluster.name()).to_owned();
-    Some((name, position.map(Position), written.map(ago), member, read.map(|(at, _)| ago(at))))
+    Some((name, position.map(Position), written.map(ago), member, read.map(|(_, at)| ago(at))))
 }
 
 /// Whether the scope in force wrote, and does not merely know of writes.
@@ -232,7 +314,7 @@ pub fn has_written(py: Python<'_>) -> PyResult<bool> {
 /// Adds to what the scope in force must see of the cluster of `primary`; an alias of no cluster is ignored. Ages are in
 /// seconds.
 #[pyfunction]
-#[pyo3(signature = (primary, position=None, written=None, member=None, read=None))]
+#[pyo3(signature = (primary, position=None, written=None, member=None, read=None, known=0.0))]
 pub fn require(
     py: Python<'_>,
     primary: &str,
@@ -240,6 +322,7 @@ pub fn require(
     written: Option<f64>,
     member: Option<&str>,
     read: Option<f64>,
+    known: f64,
 ) -> PyResult<()> {
     let table = state::table(py)?;
     let Some(&(index, PRIMARY)) = table.places.get(primary) else { return Ok(()) };
@@ -251,7 +334,7 @@ pub fn require(
     let memory = cell.of(cluster.name());
     memory.need(|need| {
         if let Some(Position(position)) = position {
-            need.require(position, now);
+            need.require_foreign(position, at(known));
         }
         if let Some(written) = written {
             need.require_time(at(written));

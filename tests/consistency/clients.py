@@ -76,11 +76,11 @@ class Tokens:
         stack = ExitStack()
         stack.enter_context(request_scope())
         for text in texts:
-            stack.enter_context(replicant.after(text))  # type: ignore[attr-defined]
+            stack.enter_context(replicant.after(text))
         return stack
 
     def token(self) -> str:
-        return replicant.token()  # type: ignore[attr-defined]
+        return replicant.token()
 
 
 class Requests:

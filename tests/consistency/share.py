@@ -20,10 +20,8 @@ from typing import Any
 
 from django.db import connections
 
-import replicant
 from tests.consistency import site
 from tests.consistency.clients import LINKS, Client, Look, Put, Step
-from tests.consistency.handmade import HandMade
 from tests.consistency.history import PRIMARY, History, Read
 from tests.consistency.lag import behind
 from tests.consistency.verify import stale_reads, violations
@@ -133,12 +131,7 @@ def compare(cluster: Cluster, seconds: float = SECONDS, seed: int = 1) -> dict[s
     """Every policy in turn on the same cluster; policy -> what ``judge`` says."""
     site.create(cluster, "share", NAMES)
     pins = {"pin for 5 s": Pin(5.0), "pin for the request and 2 s": Pin(2.0, from_end=True)}
-    policies: dict[str, tuple[dict[str, Any], Any]] = {}
-    if hasattr(replicant, "token"):
-        policies["session"] = ({}, LINKS["tokens"]())
-    else:
-        by_hand = HandMade(cluster)
-        policies["session, by hand"] = ({"DATABASE_ROUTERS": [by_hand]}, by_hand)
+    policies: dict[str, tuple[dict[str, Any], Any]] = {"session": ({}, LINKS["tokens"]())}
     policies |= {name: ({"DATABASE_ROUTERS": [pin]}, pin) for name, pin in pins.items()}
     policies["eventual"] = ({"REPLICANT": site.settings("eventual")}, LINKS["forgotten"]())
     results = {}

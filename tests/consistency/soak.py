@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import replicant
 from tests.consistency import machine, site, threads
 from tests.consistency.clients import link_name
 from tests.consistency.handmade import HandMade
@@ -23,8 +22,8 @@ FOLDER = Path("target/soak")
 #: Seconds of a round with threads, and examples of one with the state machine.
 ROUND_SECONDS = 20.0
 ROUND_EXAMPLES = 15
-#: How requests are linked unless said otherwise: by the product's tokens, once it has some.
-LINK = "tokens" if hasattr(replicant, "token") else "requests"
+#: How requests are linked unless said otherwise: by the product's tokens.
+LINK = "tokens"
 
 
 def judge(history: History) -> list[str]:

@@ -57,9 +57,9 @@ def breaks(*guarantees: str) -> Callable[[History], bool]:
     return lambda history: set(guarantees) <= {violation.guarantee for violation in violations(history)}
 
 
-def check(history: History, kept: Path, *, only: tuple[str, ...] = ()) -> None:
-    """Fail, and keep the history, if it does not hold. ``only``: the promises that are made."""
-    found = [str(one) for one in violations(history) if one.guarantee in only] if only else soak.judge(history)
+def check(history: History, kept: Path) -> None:
+    """Fail, and keep the history, if it does not hold."""
+    found = soak.judge(history)
     if found:
         history.save(kept)
     assert found == [], f"kept in {kept}"
@@ -78,18 +78,14 @@ def kept(cluster: Cluster) -> Path:
 
 
 def test_clients_at_once_with_faults(session: Cluster):
-    history = threads.run(session, seed=SEED, seconds=4.0, link=soak.LINK)
-    # Without tokens a request knows what it wrote, and nothing of what it read before it moves to another replica.
-    check(history, kept(session), only=() if soak.LINK == "tokens" else (READ_YOUR_WRITES,))
+    history = threads.run(session, seed=SEED, seconds=4.0)
+    check(history, kept(session))
     assert needless_pins(history) == []
     assert never_returned(history) == []
 
 
 def test_one_step_at_a_time_with_faults(session: Cluster):
-    only = () if soak.LINK == "tokens" else (READ_YOUR_WRITES,)
-    histories = machine.run(
-        session, seed=SEED, examples=5, link=soak.LINK, guarantees=only, keep=kept(session), returns=0.0, restarts=False
-    )
+    histories = machine.run(session, seed=SEED, examples=5, keep=kept(session), returns=0.0, restarts=False)
     reads = [event for history in histories for event in history if isinstance(event, Read)]
     assert sum(read.alias != PRIMARY for read in reads) > 10
 
@@ -124,7 +120,6 @@ def test_eventual_breaks_promises_one_step_at_a_time(registers: Cluster, tmp_pat
 
 def test_time_breaks_promises_when_replicas_are_further_behind_than_its_pin(registers: Cluster):
     replicant = site.settings("time", PIN_SECONDS=0.1, MAX_LAG=None)
-    link = "tokens" if soak.LINK == "tokens" else "script"
     with site.site(registers, replicant):
         for replica in registers.replicas:
             replica.delay(2.0)
@@ -133,7 +128,6 @@ def test_time_breaks_promises_when_replicas_are_further_behind_than_its_pin(regi
                 registers,
                 seed=SEED,
                 seconds=FINDS_WITHIN,
-                link=link,
                 think=0.3,
                 with_faults=False,
                 returns=0.0,

@@ -66,7 +66,7 @@ class Engine(Protocol):
         """
 
     def ask_position(self, connection: BaseDatabaseWrapper) -> Position | None:
-        """What this session has published so far, or more, in one round trip; None if the server cannot say.
+        """What every session has published so far, in one round trip; None if the server cannot say.
 
         To be asked when the user's statement is through, not while further results of it are to be fetched.
         """

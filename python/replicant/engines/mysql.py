@@ -160,12 +160,13 @@ def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured
         return UNKNOWN
     try:
         reported = session.read() if session.kind == "mysql" else session.read(b"last_gtid")
+        if reported is None:
+            return UNKNOWN
+        return Position(session.kind, reported.decode()) if reported else NOTHING
     except Exception:
-        # Closed; and whatever a private interface may come to raise one day must not fail a write that succeeded.
+        # Closed, or no position; and whatever a private interface may come to raise one day must not fail a write that
+        # succeeded.
         return UNKNOWN
-    if reported is None:
-        return UNKNOWN
-    return Position(session.kind, reported.decode()) if reported else NOTHING
 
 
 def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
@@ -177,7 +178,9 @@ def ask_position(connection: BaseDatabaseWrapper) -> Position | None:
     if _has_unread_results(connection.connection):
         return None
     if kind(connection) == "mariadb":
-        return _position("mariadb", ask(connection, "SELECT IF(@@GLOBAL.log_bin, @@last_gtid, NULL)")[0])
+        # Not @@last_gtid: what is asked about may have been written by another session (a thread of the same request,
+        # or this thread before it reconnected), and of what was read on a replica it says nothing.
+        return _position("mariadb", ask(connection, "SELECT IF(@@GLOBAL.log_bin, @@GLOBAL.gtid_current_pos, NULL)")[0])
     return position(connection)
 
 
