@@ -36,8 +36,8 @@ soak: $(VENV)/test.done ## Look for stale reads of one's own under faults (SECON
 	$(BIN)/python -m tests.consistency soak --db $(DB) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: story
-story: $(VENV)/test.done ## Five stories, each with naive routers and with replicant (DB=..., ARGS=-v)
-	$(BIN)/python example_project/story.py --db $(DB) $(ARGS)
+story: $(VENV)/test.done ## Five stories, each with naive routers and with replicant (DB=..., DELAY=0,50ms,500ms,5s, ARGS=-v)
+	$(BIN)/python example_project/story.py --db $(DB) $(if $(DELAY),--delay $(DELAY)) $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/bench.done ## What a decision costs, beside every peer, into target/bench (ARGS=--quick)

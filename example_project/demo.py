@@ -15,15 +15,16 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
+#: How much later than its lag a copy may be on a busy machine, in seconds.
+LATE = 1.0
 PREFERRED_PORT = 8000
 DATABASES = ("sqlite", "mysql", "mariadb", "postgresql")
 DRIVERS = {
@@ -77,12 +78,8 @@ def run(options: argparse.Namespace, stack: ExitStack) -> None:
     stack.callback(server.server_close)
     port = server.server_address[1]
     os.environ["DJANGO_SETTINGS_MODULE"] = "fansite.settings"
-    if options.db == "sqlite":
-        folder = stack.enter_context(sqlite_folder(port))
-        build_site()
-        about = replicate_files(folder, lags, stack)
-    else:
-        about = stack.enter_context(servers(options.db, lags))
+    replicas = files(port, lags) if options.db == "sqlite" else servers(options.db, lags)
+    about = stack.enter_context(replicas)
     serve(server, stack)
     print(f"\nThe Lantern Keepers are at http://{HOST}:{port}/  (log in as demo, password demo)\n")
     print(f"{about}\n{welcome(lags)}\n\nCtrl-C ends the demo.", flush=True)
@@ -93,9 +90,10 @@ def welcome(lags: dict[str, float]) -> str:
     behind = " and ".join(f"{alias} {lag:g} s" for alias, lag in lags.items())
     return (
         f"The replicas are behind on purpose: {behind}.\n"
-        "Open the bar at the foot of any page: it names the database behind each query, and why. Then log in,\n"
-        "save a banner and look which database knew it; buy an emoticon set, and another you cannot afford;\n"
-        "write a post; see that the statistics always come from replica2."
+        "Open the bar at the foot of any page: it names the database behind each query, and why, says how far each\n"
+        "one is, and has a slider for how far behind it shall be. Then log in, save a banner and look who serves\n"
+        "its page, now and a few seconds later; buy an emoticon set, and another you cannot afford; write a post;\n"
+        "see that the statistics come from replica2 as long as it has what you have written."
     )
 
 
@@ -165,32 +163,52 @@ def sqlite_folder(name: object) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def replicate_files(folder: Path, lags: dict[str, float], stack: ExitStack) -> str:
+@contextmanager
+def files(port: int, lags: dict[str, float]) -> Iterator[str]:
+    """SQLite files, the copies as far behind as the lags and the sliders say."""
+    from fansite.delays import STOPS
     from replicator import Copy, Replicator
 
-    report = folder / "lag.json"
-    copies = [Copy(alias, folder / f"{alias}.sqlite3", lag) for alias, lag in lags.items()]
-    replicator = Replicator(folder / "primary.sqlite3", copies, report)
-    replicator.start()
-    stack.callback(replicator.stop)
-    os.environ["REPLICANT_DEMO_LAG"] = str(report)
-    return f"{versions()}. A primary and two replicas, each an SQLite file in {relative(folder)}."
+    os.environ["REPLICANT_DEMO_PIN"] = str(max(*lags.values(), *STOPS) + LATE)
+    with sqlite_folder(port) as folder, ExitStack() as stack:
+        build_site()
+        copies = {alias: Copy(alias, folder / f"{alias}.sqlite3", lag) for alias, lag in lags.items()}
+        replicator = Replicator(folder / "primary.sqlite3", copies.values())
+        replicator.start()
+        stack.callback(replicator.stop)
+
+        def tell(alias: str, seconds: float) -> None:
+            copies[alias].lag = seconds
+
+        offer_sliders(lags, tell, lambda alias: copies[alias].behind)
+        yield f"{versions()}. A primary and two replicas, each an SQLite file in {relative(folder)}."
 
 
 @contextmanager
 def servers(engine: str, lags: dict[str, float]) -> Iterator[str]:
-    """Real servers, with the site in them and the replicas told to wait before they apply a change."""
-    with start_servers(engine, len(lags)) as cluster, tempfile.TemporaryDirectory() as folder:
+    """Real servers, with the site in them and the replicas as far behind as the lags and the sliders say."""
+    with start_servers(engine, len(lags)) as cluster, ExitStack() as stack:
+        from tests.consistency.lag import adjustable
+
         cluster.create_database("lantern")
         os.environ["REPLICANT_DEMO_DATABASES"] = json.dumps(cluster.databases("lantern"))
         build_site()
-        cluster.wait_until_caught_up()
-        for node, lag in zip(cluster.replicas, lags.values(), strict=True):
-            node.delay(lag)
-        report = Path(folder) / "lag.json"
-        report.write_text(json.dumps({alias: {"delay": lag} for alias, lag in lags.items()}), encoding="utf-8")
-        os.environ["REPLICANT_DEMO_LAG"] = str(report)
+        delay = stack.enter_context(adjustable(cluster))
+        nodes = dict(zip(lags, cluster.replicas, strict=True))
+        for alias, lag in lags.items():
+            delay(nodes[alias], lag)
+        offer_sliders(lags, lambda alias, seconds: delay(nodes[alias], seconds))
         yield f"{versions()}. {cluster.engine} {cluster.version}, a primary and {len(lags)} replicas."
+
+
+def offer_sliders(
+    lags: dict[str, float],
+    tell: Callable[[str, float], None],
+    age: Callable[[str], float | None] = lambda alias: None,
+) -> None:
+    from fansite import delays
+
+    delays.of_the_demo = delays.Delays(dict(lags), tell, age)
 
 
 def start_servers(engine: str, replicas: int) -> Any:

@@ -11,8 +11,6 @@ connections on the old one; copying in several steps would lock readers out betw
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
 import threading
 import time
@@ -22,8 +20,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: How often to look for commits and for what is due, in seconds.
-TICK = 0.05
+#: How often to look for commits and for what is due, in seconds: what a copy is behind with no lag at all.
+TICK = 0.02
 
 
 @dataclass
@@ -32,14 +30,17 @@ class Copy:
 
     alias: str
     path: Path
-    #: How far behind, in seconds.
+    #: How far behind, in seconds. May be changed at any time; what is pending is due by what it is then.
     lag: float
     #: What is to be applied, oldest first: when it was true, and the snapshot, or None where nothing had changed.
     pending: deque[tuple[float, Snapshot | None]] = field(default_factory=deque)
     #: The time whose state the file shows.
     state_at: float = 0.0
-    #: Whether it stands still, however late that makes it.
-    paused: bool = False
+
+    @property
+    def behind(self) -> float:
+        """The age of the state that the file shows, in seconds."""
+        return time.time() - self.state_at
 
 
 class Snapshot:
@@ -62,16 +63,11 @@ class Snapshot:
 
 
 class Replicator:
-    """Copies in a thread of its own, from ``start()`` to ``stop()``.
+    """Copies in a thread of its own, from ``start()`` to ``stop()``."""
 
-    ``report`` is a file to publish, as JSON, the time whose state each copy shows: ``{alias: {"state_at": 1.5}}``. It
-    stands outside of the databases, where nothing lags.
-    """
-
-    def __init__(self, primary: Path, copies: Iterable[Copy], report: Path) -> None:
+    def __init__(self, primary: Path, copies: Iterable[Copy]) -> None:
         self._primary_path = primary
         self._copies = list(copies)
-        self._report = report
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replicator")
         self._primary: sqlite3.Connection
@@ -92,18 +88,7 @@ class Replicator:
                 target.execute("PRAGMA synchronous=OFF")
                 base.backup(target)
                 copy.state_at = taken
-        self._publish()
         self._thread.start()
-
-    def pause(self) -> None:
-        """Let the copies stand still: what is committed from now on reaches none of them until ``resume()``."""
-        for copy in self._copies:
-            copy.paused = True
-
-    def resume(self) -> None:
-        """Let the copies follow again, each at its lag."""
-        for copy in self._copies:
-            copy.paused = False
 
     def stop(self) -> None:
         """End the thread and close every file."""
@@ -123,7 +108,6 @@ class Replicator:
             self._take()
             for copy in self._copies:
                 self._apply(copy)
-            self._publish()
 
     def _take(self) -> None:
         """Note the primary's state of now."""
@@ -140,12 +124,10 @@ class Replicator:
 
     def _apply(self, copy: Copy) -> None:
         """Bring a copy to the last state that is due; those it skips would be seen by nobody."""
-        if copy.paused:
-            return
         due = time.time() - copy.lag
-        newest = None
+        state_at, newest = copy.state_at, None
         while copy.pending and copy.pending[0][0] <= due:
-            copy.state_at, snapshot = copy.pending.popleft()
+            state_at, snapshot = copy.pending.popleft()
             if snapshot is not None:
                 if newest is not None:
                     newest.release()
@@ -153,12 +135,7 @@ class Replicator:
         if newest is not None:
             newest.apply(self._targets[copy.alias])
             newest.release()
-
-    def _publish(self) -> None:
-        report = {copy.alias: {"state_at": copy.state_at} for copy in self._copies}
-        unfinished = self._report.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(report), encoding="utf-8")
-        os.replace(unfinished, self._report)  # noqa: PTH105 - at once: a reader finds the old or the new
+        copy.state_at = state_at
 
     def _data_version(self) -> int:
         """A number that changes when another connection has committed."""

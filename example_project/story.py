@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo import DATABASES, build_site, sqlite_folder, start_servers, versions
-from stories import NOTES, PARTS, compare
+from demo import DATABASES, LATE, build_site, sqlite_folder, start_servers, versions
+from fansite.delays import in_words
+from stories import NOTES, PARTS, Part, compare
 from teller import HASHERS
 from visitor import Ending
 
@@ -37,9 +38,12 @@ ROUTERS = {
     "passed around": "naive_routers.PassedAroundRouter",
     "replicant": "replicant.ReplicaRouter",
 }
+DELAYS = "0,50ms,500ms,5s"
 #: How long the replicas may take to catch up, in seconds.
 CATCH_UP = 20.0
 WIDTH = 118
+#: Of a verdict: "BADLY (!)", and a space.
+CELL = 10
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -49,6 +53,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         choices=DATABASES,
         default=os.environ.get("DB") or "sqlite",
         help="which databases (default: the environment's DB, or sqlite)",
+    )
+    parser.add_argument(
+        "--delay",
+        type=seconds,
+        default=DELAYS,
+        metavar="SECONDS,...",
+        help=f"how far the replicas are behind, each in turn (default: {DELAYS})",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="show the queries behind each ending")
     parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=f"one of {', '.join(PARTS)}")
@@ -71,6 +82,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def seconds(text: str) -> list[float]:
+    """The delays in a list of numbers; "s" may stand behind each, or "ms"."""
+    found = []
+    for one in text.split(","):
+        number = one.strip()
+        delay = float(number[:-2]) / 1000 if number.endswith("ms") else float(number.removesuffix("s"))
+        if not 0 <= delay < 60:
+            raise ValueError(f"{one}: not from 0 to 60 s")
+        found.append(delay)
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
@@ -85,6 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace, stack: ExitStack) -> int:
+    # Where there are no positions, only time tells.
+    os.environ["REPLICANT_DEMO_PIN"] = str(max(5.0, *options.delay) + LATE)
     open_databases = files() if options.db == "sqlite" else servers(options.db)
     databases = stack.enter_context(open_databases)
     print(f"{versions()}. {databases.about}", flush=True)
@@ -98,38 +123,76 @@ def run(options: argparse.Namespace, stack: ExitStack) -> int:
 
     now = tellers("fansite.settings")
     later = tellers("fansite.with_third_replica") if "readers" in parts else {}
-    wrong, story = 0, ""
+    table = Table(options.db, options.delay, options.verbose)
     for name in parts:
-        if PARTS[name].story != story:
-            story = PARTS[name].story
-            print("\n".join([f"\n{story}", *textwrap.wrap(NOTES.get(story, ""), WIDTH), "-" * WIDTH]))
         for place in options.routers:
-            ending = now[place].tell(name)
-            if name == "readers":
-                ending = compare(ending, later[place].tell(name))
-            as_it_should = ending.well == (place == "replicant")
-            wrong += not as_it_should
-            show(PARTS[name].title, place, ending, as_it_should)
-            if options.verbose:
+            endings = []
+            for delay in options.delay:
+                endings.append(now[place].tell(name, delay))
+                if name == "readers":
+                    endings[-1] = compare(endings[-1], later[place].tell(name, delay))
+            table.show(PARTS[name], place, endings)
+    return table.end()
+
+
+# The table
+
+
+class Table:
+    """Prints how each part ended with each router: a row for both, a column for each delay."""
+
+    def __init__(self, engine: str, delays: list[float], verbose: bool) -> None:
+        self._engine = engine
+        self._delays = delays
+        self._verbose = verbose
+        self._story = ""
+        self._wrong = 0
+        self._proved_nothing = False
+
+    def show(self, part: Part, place: str, endings: list[Ending]) -> None:
+        if part.story != self._story:
+            self._story = part.story
+            columns = "".join(f"{in_words(delay):<{CELL}}" for delay in self._delays)
+            print("\n".join(["", part.story, *textwrap.wrap(NOTES.get(part.story, ""), WIDTH)]))
+            print(f"{'  the replicas are behind by':<39}{columns.rstrip()}\n{'-' * WIDTH}")
+        verdicts = "".join(
+            f"{self._verdict(part, place, delay, ending):<{CELL}}"
+            for delay, ending in zip(self._delays, endings, strict=True)
+        )
+        # One of the endings in full: the last bad one, if there is any.
+        told = next((ending for ending in reversed(endings) if not ending.well), endings[-1])
+        start = f"  {part.title:<22} {place:<13} {verdicts} "
+        print(textwrap.fill(told.saw, WIDTH, initial_indent=start, subsequent_indent=" " * len(start)))
+        if self._verbose:
+            for delay, ending in zip(self._delays, endings, strict=True):
+                print(f"    {in_words(delay)}: {ending.saw}")
                 show_queries(ending)
         sys.stdout.flush()
-    print()
-    if wrong:
-        marks = (
-            "1 ending is not as it should be: see the mark" if wrong == 1 else f"{wrong} endings are not: see the marks"
-        )
-        print(f"{marks} (!).")
-        return 1
-    print("Every story ends badly with the naive routers, and well with replicant.")
-    return 0
 
+    def _verdict(self, part: Part, place: str, delay: float, ending: Ending) -> str:
+        if not ending.well:
+            self._wrong += place == "replicant"
+            return "BADLY (!)" if place == "replicant" else "BADLY"
+        if place == "replicant":
+            return "well"
+        if part.must_end_badly(self._engine, delay):
+            self._wrong += 1
+            return "well (!)"
+        self._proved_nothing = True
+        return "(well)"
 
-def show(title: str, place: str, ending: Ending, as_it_should: bool) -> None:
-    verdict = ("well" if ending.well else "BADLY") + ("" if as_it_should else " (!)")
-    lines = textwrap.wrap(ending.saw, 64) or [""]
-    print(f"  {title:<25} {place:<14} {lines[0]:<65} {verdict}")
-    for line in lines[1:]:
-        print(f"  {'':<40} {line}")
+    def end(self) -> int:
+        print()
+        if self._proved_nothing:
+            print("(well): the replicas had it in time, as they may at that delay. There the story proves nothing.")
+        if self._wrong:
+            marks = "1 ending is not as it should be: see the mark"
+            if self._wrong > 1:
+                marks = f"{self._wrong} endings are not as they should be: see the marks"
+            print(f"{marks} (!).")
+            return 1
+        print("Every story ends badly with the naive routers where the delay suffices, and well with replicant at any.")
+        return 0
 
 
 def show_queries(ending: Ending) -> None:
@@ -147,21 +210,21 @@ def show_queries(ending: Ending) -> None:
 class Teller:
     """A process of teller.py."""
 
-    def __init__(self, process: subprocess.Popen[str], pause: Callable[[], None], resume: Callable[[], None]) -> None:
+    def __init__(self, process: subprocess.Popen[str], settle: Callable[[float], None]) -> None:
         self._process = process
-        self._pause = pause
-        self._resume = resume
+        self._settle = settle
 
-    def tell(self, name: str) -> Ending:
-        self._resume()
+    def tell(self, name: str, delay: float) -> Ending:
+        """Have a part told, with replicas that are ``delay`` seconds behind from where it wants them to be."""
+        self._settle(0)
         self._write(name)
         assert self._process.stdout is not None
         for line in self._process.stdout:
             said = json.loads(line)
             if "ending" in said:
                 return Ending(**said["ending"])
-            self._pause()
-            self._write("paused")
+            self._settle(delay if said["ask"] == "settle" else 0)
+            self._write("done")
         raise SystemExit(f"{name}: the process ended with {self._process.wait()}")
 
     def _write(self, line: str) -> None:
@@ -184,7 +247,7 @@ def teller(router: str, settings: str, databases: Databases, engine: str) -> Ite
         text=True,
     )
     try:
-        yield Teller(process, databases.pause, databases.resume)
+        yield Teller(process, databases.settle)
     except BaseException:
         process.kill()
         raise
@@ -204,11 +267,10 @@ def teller(router: str, settings: str, databases: Databases, engine: str) -> Ite
 
 @dataclass
 class Databases:
-    """``pause`` has the replicas catch up and then stand still, until ``resume``."""
+    """``settle`` has the replicas catch up, and from then on be so many seconds behind."""
 
     about: str
-    pause: Callable[[], None]
-    resume: Callable[[], None]
+    settle: Callable[[float], None]
 
 
 @contextmanager
@@ -222,47 +284,48 @@ def files() -> Iterator[Databases]:
             "TEST": {"MIRROR": "default"},
         }
         prepare(third)
-        report = folder / "lag.json"
         copies = [Copy(alias, folder / f"{alias}.sqlite3", 0) for alias in REPLICAS]
-        replicator = Replicator(folder / "primary.sqlite3", copies, report)
+        replicator = Replicator(folder / "primary.sqlite3", copies)
         replicator.start()
         stack.callback(replicator.stop)
 
-        def caught_up(since: float) -> bool:
-            return all(known["state_at"] > since for known in json.loads(report.read_text(encoding="utf-8")).values())
+        def be_behind(seconds: float) -> None:
+            for copy in copies:
+                copy.lag = seconds
 
-        def pause() -> None:
-            replicator.resume()
+        def settle(seconds: float) -> None:
+            be_behind(0)
             now = time.time()
-            while not caught_up(now):
+            while any(copy.state_at <= now for copy in copies):
                 if time.time() > now + CATCH_UP:
                     raise SystemExit(f"The copies have not caught up within {CATCH_UP:g} s.")
                 time.sleep(0.01)
-            replicator.pause()
+            be_behind(seconds)
 
-        yield Databases("A primary and its replicas, each an SQLite file.", pause, replicator.resume)
+        yield Databases("A primary and its replicas, each an SQLite file.", settle)
 
 
 @contextmanager
 def servers(engine: str) -> Iterator[Databases]:
-    with start_servers(engine, len(REPLICAS)) as cluster:
+    with start_servers(engine, len(REPLICAS)) as cluster, ExitStack() as stack:
+        from tests.consistency.lag import adjustable
+
         cluster.create_database("lantern")
         settings = cluster.databases("lantern")
         third = settings.pop(REPLICAS[-1])
         os.environ["REPLICANT_DEMO_DATABASES"] = json.dumps(settings)
         prepare(third)
 
-        def resume() -> None:
-            for node in cluster.replicas:
-                node.resume_replication()
+        delay = stack.enter_context(adjustable(cluster))
 
-        def pause() -> None:
-            resume()
+        def settle(seconds: float) -> None:
+            for replica in cluster.replicas:
+                delay(replica, 0)
             cluster.wait_until_caught_up(CATCH_UP)
-            for node in cluster.replicas:
-                node.pause_replication()
+            for replica in cluster.replicas:
+                delay(replica, seconds)
 
-        yield Databases(f"{cluster.engine} {cluster.version}, a primary and its replicas.", pause, resume)
+        yield Databases(f"{cluster.engine} {cluster.version}, a primary and its replicas.", settle)
 
 
 def prepare(third_replica: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """A process that tells stories with one router: story.py starts it, asks it and ends it.
 
 Asked for a part by its name on its standard input, it answers with the ending on its standard output, one JSON object
-a line; in between it asks for the replicas to be paused.
+a line; in between it asks for the replicas to catch up, or to settle: to catch up and then be behind.
 """
 
 # ruff: noqa: T201 - its standard output is how it answers
@@ -48,7 +48,7 @@ def main() -> None:
         site = None
         for line in sys.stdin:
             faulthandler.dump_traceback_later(TOO_LONG, exit=True)
-            site = site or Site(engine, _ask_to_pause)
+            site = site or Site(engine, _ask)
             part = PARTS[line.strip()]
             ending = part.play(site, part.rounds)
             faulthandler.cancel_dump_traceback_later()
@@ -56,8 +56,8 @@ def main() -> None:
     connections.close_all()
 
 
-def _ask_to_pause() -> None:
-    _say({"ask": "pause"})
+def _ask(what: str) -> None:
+    _say({"ask": what})
     if not sys.stdin.readline():
         raise SystemExit("nobody is there any more")
 

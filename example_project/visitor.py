@@ -24,11 +24,11 @@ class Ending:
 class Site:
     """The site and who uses it."""
 
-    def __init__(self, engine: str, ask_to_pause: Callable[[], None]) -> None:
+    def __init__(self, engine: str, ask: Callable[[str], None]) -> None:
         from django.contrib.auth import get_user_model
 
         self.engine = engine
-        self._ask_to_pause = ask_to_pause
+        self._ask = ask
         self.demo = get_user_model().objects.using("default").get(username="demo")
         self.visitor = browser()
 
@@ -37,13 +37,14 @@ class Site:
         """The browser of somebody who has logged in."""
         client = browser()
         expect(client.post("/login/", {"username": "demo", "password": "demo"}), 302)
+        # A session that no replica has is another story.
+        self._ask("catch up")
         return client
 
-    def pause(self) -> None:
-        """Have the replicas catch up, and then stand still."""
-        # Whoever has logged in by now stays so: a session that no replica has is another story.
+    def settle(self) -> None:
+        """Have the replicas catch up, and from now on be behind."""
         _ = self.member
-        self._ask_to_pause()
+        self._ask("settle")
 
     def another(self) -> Any:
         """A second browser of the same member."""

@@ -10,7 +10,6 @@ from django.views.generic import ListView
 from banners import cheers
 from banners.forms import BannerForm
 from banners.models import Banner
-from fansite.reading import get_or_ask_primary
 from replicant import use_replica
 
 
@@ -33,7 +32,7 @@ def new_banner(request: HttpRequest) -> HttpResponse:
 
 @use_replica
 def banner(request: HttpRequest, pk: int) -> HttpResponse:
-    shown = get_or_ask_primary(Banner.objects.select_related("author"), pk=pk)
+    shown = get_object_or_404(Banner.objects.select_related("author"), pk=pk)
     return render(request, "banners/banner.html", {"banner": shown})
 
 

@@ -10,7 +10,6 @@ from django.shortcuts import get_object_or_404, render
 from django.views.generic import CreateView, ListView
 
 from boards.models import Board, Post
-from fansite.reading import get_or_ask_primary
 from replicant import use_replica
 
 
@@ -38,7 +37,7 @@ class BoardView(ListView):
 
 @use_replica()
 def post(request: HttpRequest, pk: int) -> HttpResponse:
-    shown = get_or_ask_primary(Post.objects.select_related("author", "board"), pk=pk)
+    shown = get_object_or_404(Post.objects.select_related("author", "board"), pk=pk)
     return render(request, "boards/post.html", {"post": shown})
 
 

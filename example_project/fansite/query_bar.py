@@ -1,18 +1,15 @@
-"""The bar at the foot of every page: which database answered each of its queries, and why.
+"""The bar at the foot of every page: which database answered each of its queries, and why, and how far each one is.
 
 ``replicant.tracing`` does the work; this is a middleware that collects a request's queries and puts them in place of
 a placeholder in the page. A request that ends in a redirect shows nothing by itself: its queries are kept, in this
-process, for the page that follows.
+process, for the page that follows. What is said of the databases and of the visitor is in ``members.py``.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import secrets
 import threading
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,12 +19,16 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.middleware.csrf import CsrfViewMiddleware
 from django.template.loader import render_to_string
 
+from fansite.members import colour, members, required
 from replicant.tracing import Query, record_queries
 
 PLACEHOLDER = b"<!-- query bar -->"
 COOKIE = "before_redirect"
+#: The sliders' own view, of which the bar is not about.
+SLIDERS = "set_delay"
 #: How many redirects' queries are kept for pages that have not been asked for yet.
 KEPT = 100
 
@@ -36,7 +37,7 @@ REASONS = {
     "exempt": "always read from the primary",
     "use_primary": "the view, or a POST, keeps its reads here",
     "transaction": "in a transaction",
-    "pinned": "after a write, until the replicas have it",
+    "pinned": "no replica is known to have what this visitor must see",
     "use_replica": "the view names this replica",
     "instance": "where the object it hangs on came from",
     "sticky": "this request's replica",
@@ -66,6 +67,7 @@ class Handled:
 
     method: str
     path: str
+    view: str
     rows: list[Row]
 
     @property
@@ -77,6 +79,10 @@ class Handled:
     @property
     def milliseconds(self) -> float:
         return sum(row.milliseconds for row in self.rows)
+
+    @property
+    def is_about_sliders(self) -> bool:
+        return self.view == SLIDERS
 
 
 class QueryBarMiddleware:
@@ -106,23 +112,37 @@ class QueryBarMiddleware:
 
 def show(request: HttpRequest, response: HttpResponseBase, queries: list[Query]) -> HttpResponseBase:
     """Put the bar into a page; keep what there is to show if the browser is sent elsewhere."""
-    handled = Handled(request.method or "", request.path, [_row(query) for query in queries])
+    view = request.resolver_match.view_name if request.resolver_match else ""
+    handled = Handled(request.method or "", request.path, view, [_row(query) for query in queries])
     if 300 <= response.status_code < 400:
         ticket = _keep([*_take(request), handled])
         response.set_cookie(COOKIE, ticket, max_age=60, httponly=True, samesite="Lax")
     elif _is_page(response):
+        before = _take(request)
+        # First: the answer may tell more of the members.
+        stands_for = required(request)
+        shown = members()
         context = {
             "handled": handled,
-            "before": _take(request),
-            "behind": behind(),
+            "before": [earlier for earlier in before if not earlier.is_about_sliders],
+            # Whoever has just moved a slider had the bar open.
+            "open": any(earlier.is_about_sliders for earlier in before),
+            "members": shown,
+            "stands_for": stands_for,
+            "is_pinned": bool(stands_for) and not any(member.serves for member in shown if member.is_replica),
             "router": settings.DATABASE_ROUTERS[0],
         }
-        bar = render_to_string("query_bar.html", context).encode()
+        bar = render_to_string("query_bar.html", context, request).encode()
         response.content = response.content.replace(PLACEHOLDER, bar, 1)
         response["Content-Length"] = str(len(response.content))
+        # The sliders are a form, and the middleware that gives forms their cookie is inside of this one.
+        _csrf.process_response(request, response)
         if COOKIE in request.COOKIES:
             response.delete_cookie(COOKIE, samesite="Lax")
     return response
+
+
+_csrf = CsrfViewMiddleware(lambda request: HttpResponse())
 
 
 def _is_page(response: HttpResponseBase) -> bool:
@@ -161,17 +181,13 @@ def _take(request: HttpRequest) -> list[Handled]:
 def _row(query: Query) -> Row:
     return Row(
         alias=query.alias,
-        colour=_colour(query.alias),
+        colour=colour(query.alias),
         reason=query.reason or "none",
         meaning=REASONS.get(query.reason, ""),
         summary=in_a_line(query.sql),
         sql=_lines(query.sql),
         milliseconds=query.seconds * 1000,
     )
-
-
-def _colour(alias: str) -> int:
-    return list(settings.DATABASES).index(alias)
 
 
 _QUOTES = re.compile(r'["`]')
@@ -188,31 +204,3 @@ def in_a_line(sql: str) -> str:
 def _lines(sql: str) -> str:
     """The whole statement, a clause a line."""
     return _CLAUSES.sub("\n", _QUOTES.sub("", sql))
-
-
-# How far behind the replicas are.
-
-
-@dataclass(frozen=True)
-class Behind:
-    alias: str
-    colour: int
-    seconds: float
-
-
-def behind() -> list[Behind]:
-    """Each replica's distance from the primary, as the demo publishes it; nothing where there is no demo.
-
-    The file says of a replica either ``state_at``, the time whose state it shows, or ``delay``, what its server was
-    told to wait.
-    """
-    path = os.environ.get("REPLICANT_DEMO_LAG")
-    if path is None:
-        return []
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123
-        report = json.load(file)
-    now = time.time()
-    return [
-        Behind(alias, _colour(alias), now - known["state_at"] if "state_at" in known else known["delay"])
-        for alias, known in report.items()
-    ]

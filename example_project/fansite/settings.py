@@ -5,6 +5,7 @@ Environment variables, all set by demo.py:
 REPLICANT_DEMO_FOLDER      where the SQLite files are (default: run/8000 beside manage.py)
 REPLICANT_DEMO_DATABASES   DATABASES as JSON, instead of the SQLite files
 REPLICANT_DEMO_ROUTER      the dotted path of another router, for comparison
+REPLICANT_DEMO_PIN         PIN_SECONDS, which must be longer than any copy is behind that has no positions
 REPLICANT_DEMO_DEBUG       1 for Django's own error pages
 """
 
@@ -52,6 +53,10 @@ REPLICANT = {"default": {"REPLICAS": {"replica1": 2, "replica2": 1}}}
 
 # replicant: to here
 
+# SQLite counts no positions, so that only time tells whether a copy has what was written.
+if "REPLICANT_DEMO_DATABASES" not in os.environ:
+    REPLICANT["default"]["PIN_SECONDS"] = float(os.environ.get("REPLICANT_DEMO_PIN", 6))
+
 INSTALLED_APPS += [
     "fansite",
     "boards",
@@ -69,7 +74,7 @@ INSTALLED_APPS += [
 HAS_API = all(find_spec(package) for package in ("oauth2_provider", "rest_framework"))
 if HAS_API:
     INSTALLED_APPS += ["api", "oauth2_provider", "rest_framework"]
-    # The library reads back the token it has just written, in the app's next request.
+    # The library reads back the code that the browser was given, in a request of the app: another client's.
     REPLICANT["default"]["PRIMARY_ONLY"] = ["sessions", "django_cache", "oauth2_provider"]
 
 MIDDLEWARE += [

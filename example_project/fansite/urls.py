@@ -8,6 +8,7 @@ from fansite import views
 urlpatterns = [
     path("", views.front, name="front"),
     path("statistics/", views.statistics, name="statistics"),
+    path("replicas/<slug:alias>/delay/", views.set_delay, name="set_delay"),
     path("", include("boards.urls")),
     path("banners/", include("banners.urls")),
     path("", include("shop.urls")),

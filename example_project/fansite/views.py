@@ -6,11 +6,14 @@ import asyncio
 
 from django.contrib.auth import get_user_model
 from django.db.models import Count
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_POST
 
 from banners.models import Banner
 from boards.models import Board, Post
+from fansite import delays
 from replicant import use_replica
 from shop.models import EmoticonSet
 
@@ -44,3 +47,16 @@ def statistics(request: HttpRequest) -> HttpResponse:
         "sets": list(sets),
     }
     return render(request, "statistics.html", context)
+
+
+@require_POST
+def set_delay(request: HttpRequest, alias: str) -> HttpResponse:
+    """A slider of the bar was moved. Asks no database."""
+    if delays.of_the_demo is None:
+        raise Http404("no demo runs here")
+    try:
+        delays.of_the_demo.set(alias, int(request.POST.get("stop", "")))
+    except (LookupError, ValueError):
+        raise Http404("no such replica, or no such delay") from None
+    back = request.POST.get("next", "")
+    return redirect(back if url_has_allowed_host_and_scheme(back, {request.get_host()}) else "front")

@@ -44,6 +44,10 @@ class Demo:
     def browser(self) -> Browser:
         return Browser(self)
 
+    def complaints(self) -> str:
+        """What it said on stderr, but for asyncio's remarks on how slow a busy machine is."""
+        return re.sub(r"(?m)^Executing <.*> took \d\.\d+ seconds\n", "", self.errors.read_text())
+
     def end(self, by: signal.Signals = signal.SIGINT) -> int:
         """Send the signal and return the exit code."""
         self.process.send_signal(by)
@@ -75,6 +79,32 @@ class Page:
     def aliases(self, request: str | None = None) -> set[str]:
         return {alias for alias, _ in self.queries(request)}
 
+    def member(self, alias: str) -> dict[str, str]:
+        """The bar's row about a database: its ``position``, how far ``behind`` it is, whether it ``serves`` the
+        visitor, and the place of its ``slider``."""
+        found = re.search(rf'<tr data-member="{alias}">(.*?)</tr>', self.text, re.DOTALL)
+        assert found is not None, f"nothing about {alias} in the bar"
+        parts = {
+            "position": r'<td class="position">(?:<code title="(.*?)")?',
+            "behind": r'<td class="number" data-head="behind">(.*?)<',
+            "serves": r'<td class="serves".*?>(.*?)<',
+            "slider": r'<input type="range" [^>]*value="(.*?)"',
+        }
+        row = {name: re.search(pattern, found[1]) for name, pattern in parts.items()}
+        return {name: match[1] or "" for name, match in row.items() if match is not None}
+
+    def behind(self, alias: str) -> float:
+        """Seconds, as the bar has it."""
+        number, unit = self.member(alias)["behind"].split()
+        return float(number) / (1000 if unit == "ms" else 1)
+
+    @property
+    def visitor(self) -> tuple[str, bool]:
+        """What the bar says that the visitor's token stands for, and whether they are pinned."""
+        found = re.search(r'<span class="visitor-line" data-pinned="(yes|no)">\s*(.*?)\s*<', self.text, re.DOTALL)
+        assert found is not None
+        return unescape(found[2]), found[1] == "yes"
+
     @property
     def message(self) -> str:
         found = re.search(r'<p class="message[^>]*>(.*?)</p>', self.text, re.DOTALL)
@@ -97,6 +127,10 @@ class Browser:
     def post(self, path: str, **fields: Any) -> Page:
         token = next((cookie.value for cookie in self.cookies if cookie.name == "csrftoken"), "")
         return self._open(path, urllib.parse.urlencode({"csrfmiddlewaretoken": token, **fields}).encode())
+
+    def delay(self, alias: str, stop: int) -> Page:
+        """Move a slider, and look at the boards."""
+        return self.post(f"/replicas/{alias}/delay/", stop=stop, next="/boards/")
 
     def log_in(self) -> Browser:
         self.get("/login/")
@@ -146,7 +180,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
     for demo in started:
         if demo.process.poll() is None:
             demo.end()
-        assert demo.errors.read_text() == ""
+        assert demo.complaints() == ""
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +189,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     running = _start(tmp_path_factory.mktemp("demo") / "stderr", "--port", "0", "--lag", str(LAG))
     yield running
     assert running.end() == 0
-    assert running.errors.read_text() == ""
+    assert running.complaints() == ""
 
 
 @pytest.fixture

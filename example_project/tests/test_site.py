@@ -80,21 +80,47 @@ def test_the_statistics_are_read_from_the_replica_their_view_names(visitor: Any)
 
 
 def test_the_bar_says_how_far_behind_each_replica_is(visitor: Any, demo: Any, wait_until: Callable[..., None]) -> None:
-    def behind() -> list[float]:
-        text = visitor.get("/boards/").text
-        return [float(seconds) for seconds in re.findall(r"replica[12] ([\d.]+) s</span>", text)]
+    wait_until(lambda: visitor.get("/boards/").behind("replica2") >= 2.0, 5, "replica2 is 2 s behind")
+    page = visitor.get("/boards/")
+    assert 1.0 <= page.behind("replica1") < 1.5
+    assert 2.0 <= page.behind("replica2") < 2.5
 
-    wait_until(lambda: behind()[1] >= 2.0, 5, "replica2 is 2 s behind")
-    first, second = behind()
-    assert 1.0 <= first < 1.5
-    assert 2.0 <= second < 2.5
+
+def test_a_slider_sets_how_far_behind_a_replica_is(start: Callable[..., Any], wait_until: Callable[..., None]) -> None:
+    visitor = start("--lag", "20").browser()
+    stops = re.search(r'class="stops".*?>(.*?)</span></span>', visitor.get("/boards/").text, re.DOTALL)
+    assert stops is not None
+    assert re.findall(r"<span>(.*?)</span>?", stops[1] + "</span>") == ["0 s", "50 ms", "500 ms", "5 s", "20 s", "40 s"]
+    wait_until(lambda: visitor.get("/boards/").behind("replica1") > 1, 5, "replica1 is more than 1 s behind")
+
+    page = visitor.delay("replica1", 2)
+
+    assert (page.path, page.member("replica1")["slider"], page.member("replica2")["slider"]) == ("/boards/", "2", "5")
+    assert '<details class="query-bar" open>' in page.text
+    # It is about the page, and says nothing of the slider's own request.
+    assert "/replicas/replica1/delay/</" not in page.text
+    wait_until(lambda: 0.5 <= visitor.get("/boards/").behind("replica1") < 1, 5, "replica1 is 500 ms behind")
+    assert visitor.get("/boards/").behind("replica2") > 1
+
+
+@pytest.mark.parametrize(
+    ("alias", "stop"), [("default", "0"), ("replica9", "0"), ("replica1", "99"), ("replica1", "x")]
+)
+def test_a_slider_that_is_not_there_is_not_found(visitor: Any, alias: str, stop: str) -> None:
+    visitor.get("/boards/")
+    assert visitor.delay(alias, stop).status == 404
+
+
+def test_a_slider_leads_nowhere_else(visitor: Any) -> None:
+    visitor.get("/boards/")
+    assert visitor.post("/replicas/replica1/delay/", stop="3", next="http://elsewhere.example/").path == "/"
 
 
 def test_a_page_that_is_not_there_has_a_bar_as_well(visitor: Any) -> None:
     page = visitor.get("/banners/99999/")
     assert page.status == 404
-    # The primary was asked, too, before the answer was no.
-    assert page.queries()[1] == ("default", "use_primary")
+    assert len(page.queries()) == 1
+    assert page.aliases() < REPLICAS
 
 
 # Reading what one has written
@@ -112,17 +138,26 @@ def test_a_banner_just_saved_is_shown_though_the_replicas_lack_it(
     assert rows(demo, "replica2", there, number) == [(0,)]
     assert (page.status, page.path) == (200, f"/banners/{number}/")
     assert "It is &lt;dark&gt;" in page.text
-    assert ("default", "use_primary") in page.queries()
+    assert page.aliases() == {"default"}
+    assert ("default", "pinned") in page.queries()
+    assert page.visitor == ("Your token stands for a write just now.", True)
     # The form's own request is in the bar, and read nothing from a replica.
     assert page.aliases("POST /banners/new/") == {"default"}
+    # The list, too, and nobody else's reads.
+    assert "Bring a lamp" in member.get("/banners/").text
+    assert demo.browser().get("/banners/").aliases() < REPLICAS
 
-    # The replicas get it after their lag, the nearer one first; then the primary is left alone.
-    wait_until(lambda: rows(demo, "replica1", there, number) == [(1,)], 5, "replica1 has the banner")
-    assert rows(demo, "replica2", there, number) == [(0,)]
-    wait_until(lambda: rows(demo, "replica2", there, number) == [(1,)], 5, "replica2 has the banner")
-    again = member.get(page.path)
-    assert again.queries()[0][0] in REPLICAS
-    assert ("default", "use_primary") not in again.queries()
+    # SQLite counts no positions: the replicas serve again when even the slowest slider allows it.
+    wait_until(lambda: rows(demo, "replica2", there, number) == [(1,)], 5, "both replicas have the banner")
+    wait_until(lambda: bool(member.get(page.path).aliases() & REPLICAS), 10, "the replicas serve it")
+    assert not member.get(page.path).visitor[1]
+
+
+def test_who_writes_nothing_is_required_to_see_nothing(visitor: Any) -> None:
+    visitor.get("/")
+    page = visitor.get("/boards/")
+    assert page.visitor == ("You have no token: you have written nothing that a replica could lack.", False)
+    assert "replicant_token" not in {cookie.name for cookie in visitor.cookies}
 
 
 def test_a_post_just_written_is_shown_and_may_look_like_the_place_of_the_bar(member: Any) -> None:

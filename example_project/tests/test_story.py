@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-ROW = re.compile(r"^  (\S.{23}) +(documentation|passed around|replicant) .* (BADLY|well)( \(!\))?$", re.MULTILINE)
+#: A part, a place, and a verdict for each delay.
+ROW = re.compile(
+    r"^  (\S.{21}) (documentation|passed around|replicant) +((?:(?:BADLY|well|\(well\))(?: \(!\))? +)+)", re.MULTILINE
+)
 SQLITE = [
     "saved in the app",
     "saved in the browser",
@@ -22,7 +25,13 @@ SQLITE = [
     "cache: set, then incr",
     "pages read",
 ]
-AS_IT_SHOULD_BE = [("documentation", "BADLY"), ("passed around", "BADLY"), ("replicant", "well")]
+#: Longer than from one request to the next.
+LONG = "0.5,5"
+AS_IT_SHOULD_BE = [
+    ("documentation", ["BADLY", "BADLY"]),
+    ("passed around", ["BADLY", "BADLY"]),
+    ("replicant", ["well", "well"]),
+]
 STRICT = {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"}
 WITHOUT = "import sys; sys.modules[sys.argv[1]] = None; sys.path.insert(0, '.'); "
 
@@ -34,7 +43,7 @@ def tell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -48,33 +57,56 @@ def run_without(module: str, code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def endings(told: subprocess.CompletedProcess[str]) -> dict[str, list[tuple[str, str]]]:
-    """What each part came to with each router."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for part, place, verdict, _ in ROW.findall(told.stdout):
-        found.setdefault(part.strip(), []).append((place, verdict))
+def endings(told: subprocess.CompletedProcess[str]) -> dict[str, list[tuple[str, list[str]]]]:
+    """What each part came to with each router, at each delay."""
+    found: dict[str, list[tuple[str, list[str]]]] = {}
+    for part, place, verdicts in ROW.findall(told.stdout):
+        found.setdefault(part.strip(), []).append((place, re.findall(r"\(?\w+\)?(?: \(!\))?", verdicts)))
     return found
 
 
 def test_every_story_ends_badly_with_the_naive_routers_and_well_with_replicant() -> None:
-    told = tell(**STRICT)
+    told = tell("--delay", LONG, **STRICT)
     assert (told.returncode, told.stderr) == (0, ""), told
     assert endings(told) == dict.fromkeys(SQLITE, AS_IT_SHOULD_BE)
-    assert "(!)" not in told.stdout
     assert not list((PROJECT / "run").glob("story-*"))
 
 
-def test_on_a_server_a_lock_on_a_replica_excludes_nobody_and_the_other_is_refused() -> None:
-    # Without the last story, which is the same on every engine.
+@pytest.mark.parametrize("engine", ["mysql", "mariadb", "postgresql"])
+def test_on_servers_they_do_so_at_half_a_second_and_end_well_with_replicant_before_that_too(engine: str) -> None:
+    # Without the last story, which is the same on every engine and at every delay.
     parts = ["api", "browser", "payment", "coin", "row_lock", "code", "token", "cache"]
-    told = tell("--db", "mariadb", "-v", *(f"--only={part}" for part in parts))
+    told = tell("--db", engine, "--delay", "50ms,500ms", "-v", *(f"--only={part}" for part in parts))
     assert (told.returncode, told.stderr) == (0, ""), told
-    assert endings(told) == dict.fromkeys([*SQLITE[:-1], "raw FOR UPDATE"], AS_IT_SHOULD_BE)
-    assert told.stdout.count("the lock let both in at once") == 2
-    assert len(re.findall(r"replica1 +- +SELECT 1 AS id, GET_LOCK", told.stdout)) >= 1
-    assert re.search(r"default +use_primary +SELECT 1 AS id, GET_LOCK", told.stdout)
+    assert "(!)" not in told.stdout
+    assert list(endings(told)) == [*SQLITE[:4], "raw FOR UPDATE", *SQLITE[4:-1]]
+    for part, ended in endings(told).items():
+        at_half_a_second = [(place, verdicts[1:]) for place, verdicts in ended]
+        assert at_half_a_second == [(place, verdicts[1:]) for place, verdicts in AS_IT_SHOULD_BE], part
+        assert ended[2] == ("replicant", ["well", "well"]), part
+    # A lock on a replica excludes nobody, and the other is refused.
+    assert told.stdout.count("the lock let both in at once") >= 2 * 2
+    lock = "pg_advisory_lock" if engine == "postgresql" else "GET_LOCK"
+    assert re.search(rf"replica1 +- +SELECT 1 AS id, .*{lock}", told.stdout)
+    assert re.search(rf"default +use_primary +SELECT 1 AS id, .*{lock}", told.stdout)
     assert re.search(r"default +transaction +SELECT \* FROM shop_wallet WHERE user_id = %s FOR UPDATE", told.stdout)
     assert re.search(r"replica[12] +- +SELECT \* FROM shop_wallet WHERE user_id = %s FOR UPDATE", told.stdout)
+
+
+def test_where_replicas_are_not_behind_a_naive_router_may_look_fine() -> None:
+    told = tell("--db", "mariadb", "--delay", "0", "--only", "token")
+    assert (told.returncode, told.stderr) == (0, ""), told
+    [ended] = endings(told).values()
+    assert ended[2] == ("replicant", ["well"])
+    if ("documentation", ["(well)"]) in ended or ("passed around", ["(well)"]) in ended:
+        assert "There the story proves nothing." in told.stdout
+
+
+@pytest.mark.parametrize("delay", ["x", "-1", "1,", "5m", "60"])
+def test_a_delay_that_is_none_is_said_to_be_none(delay: str) -> None:
+    told = tell(f"--delay={delay}")
+    assert told.returncode == 2
+    assert f"argument --delay: invalid seconds value: '{delay}'" in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -85,10 +117,9 @@ def test_on_a_server_a_lock_on_a_replica_excludes_nobody_and_the_other_is_refuse
     ],
 )
 def test_a_story_that_does_not_end_as_it_should_fails(place: str, router: str, verdict: str) -> None:
-    told = tell("--only", "payment", "--replace", f"{place}={router}")
+    told = tell("--only", "payment", "--delay", "500ms", "--replace", f"{place}={router}")
     assert (told.returncode, told.stderr) == (1, ""), told
-    assert re.search(rf"{place} .* {verdict} \(!\)$", told.stdout, re.MULTILINE)
-    assert told.stdout.count(" (!)\n") == 1
+    assert (place, [f"{verdict} (!)"]) in endings(told)["buys a set"]
     assert told.stdout.endswith("1 ending is not as it should be: see the mark (!).\n")
 
 

@@ -18,7 +18,7 @@ Read in this order:
 ``planted.py``   bugs to plant in the product; the checker must catch each
 ``soak.py``      both drivers in turn, for as long as you like
 ``share.py``     how much of the reading replicas do under each way to keep the promise
-``lag.py``       replicas that are behind by less than a second, for that
+``lag.py``       replicas that are behind by as much as one likes, less than a second too, for that
 
 ``make soak`` runs ``python -m tests.consistency soak``; ``python -m tests.consistency verify FILE`` judges again what
 was kept.
