@@ -72,6 +72,15 @@ pub struct Settings {
     pub primary_spill: f64,
 }
 
+impl Settings {
+    /// Whether reads outside of every scope do not go to replicas.
+    #[inline]
+    #[must_use]
+    pub fn stays_home(&self) -> bool {
+        self.replicas.is_empty() || self.reads == Home::Primary || self.outside_requests == Home::Primary
+    }
+}
+
 /// Why a cluster's settings cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SettingsError {

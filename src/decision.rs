@@ -184,6 +184,14 @@ where
     if (read.in_transaction)(PRIMARY)? {
         return Ok((PRIMARY, Reason::Transaction));
     }
+    if read.scope.is_none() && read.instance.is_none() && (read.record)()?.is_none() {
+        // Nothing around the read has anything to say, and there is nothing to keep its choice.
+        if cluster.settings().stays_home() {
+            return Ok((PRIMARY, Reason::Default));
+        }
+        let reader = Reader { cluster, view, cell: None, sticky: None, gate: Gate::Open, draw, mode };
+        return reader.rows_8_to_11();
+    }
     let mut around = Around::new(cluster, view, &read, effect);
     let own;
     let record = if around.in_request {
@@ -221,14 +229,7 @@ where
         around.reads_from(cluster, None);
     }
     let Around { cell, sticky, .. } = around;
-    let reader = Reader { cluster, view, cell, sticky, gate, draw, mode };
-    // The pool may hold the primary alone, which is then no choice.
-    let chosen = if view.eligible().is_empty() {
-        None
-    } else {
-        reader.choose(view.pool(), |member| is_eligible(cluster, view, member))
-    };
-    chosen.or_else(|| reader.unavailable()).ok_or(Undecided::NoReplicaAvailable)
+    Reader { cluster, view, cell, sticky, gate, draw, mode }.rows_8_to_11()
 }
 
 /// Whether the pool may hold `member`.
@@ -426,6 +427,18 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    #[inline]
+    fn rows_8_to_11<E>(&self) -> Result<Decision, Undecided<E>> {
+        let (cluster, view) = (self.cluster, self.view);
+        // The pool may hold the primary alone, which is then no choice.
+        let chosen = if view.eligible().is_empty() {
+            None
+        } else {
+            self.choose(view.pool(), |member| is_eligible(cluster, view, member))
+        };
+        chosen.or_else(|| self.unavailable()).ok_or(Undecided::NoReplicaAvailable)
+    }
+
     /// Rows 8 and 9: the scope's member while it is `eligible`, else one from `pool`.
     fn choose(&self, pool: &Pool, eligible: impl Fn(Member) -> bool) -> Option<Decision> {
         let (cluster, turn) = (self.cluster, self.cluster.turn());

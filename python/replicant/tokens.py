@@ -185,7 +185,7 @@ def decode(token: str, max_age: float | None = None) -> tuple[Causality, ...] | 
                 unpublished=bool(unpublished),
                 member=None if member is None else members[member],
                 read=None if read is None else age + read / 1000,
-                known=age,
+                known=0.0 if position is None else age,
             )
         )
     return tuple(required)
