@@ -286,7 +286,7 @@ def never_returned(events: Iterable[Event]) -> list[str]:
 
 def needless_pins(events: Iterable[Event]) -> list[tuple[int, Read]]:
     """Reads that were ``pinned`` although their session had no cause: it had neither published a write nor read from a
-    replica. A transaction that rolled back is no cause; one of unknown outcome is, and so is what failed, which may have
+    replica. A transaction that rolled back is no cause; one of unknown outcome is, and so is what failed: it may have
     been a read."""
     has_cause: defaultdict[str, bool] = defaultdict(bool)
     tokens: dict[int, bool] = {}
