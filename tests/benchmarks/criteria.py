@@ -48,6 +48,7 @@ _EACH: list[tuple[str, Callable[[Results], float], float, bool]] = [
     ),
     ("direct, in a request (sticky), times outside", _ratio(c.STICKY, c.REPLICANT, "direct"), 1.5, True),
     ("direct, in a request (STICKY off), times outside", _ratio(c.IN_REQUEST, c.REPLICANT, "direct"), 1.5, True),
+    ("direct, in a request, with a position, times without", _ratio(c.REQUIRED, c.STICKY, "direct"), 1.5, True),
     ("direct, 1000 replicas, times 1", _ratio(c.THOUSAND, c.ONE_REPLICA, "direct"), 1.1, True),
     ("direct, 1000 replicas, times 2", _ratio(c.THOUSAND, c.REPLICANT, "direct"), 1.1, True),
     (

@@ -50,6 +50,32 @@ class _Written:
         self._scope.__exit__(*error)
 
 
+class _Required:
+    """In a request that must see a position, which the replica it reads from has and another one lacks."""
+
+    def __init__(self) -> None:
+        self._scope = _scope("request_scope")
+
+    def __enter__(self) -> None:
+        import time
+        from unittest import mock
+
+        from replicant import _core, conf
+
+        # SQLite has no positions; here PostgreSQL's serve, told by hand, with nobody to ask.
+        with mock.patch.object(conf, "_has_positions", return_value=True):
+            _core.invalidate()
+            _core.role("default")
+        here, earlier = (_core.Position("postgresql", text) for text in ("1:0/2000000", "1:0/1000000"))
+        told = [("default", here, 1), ("replica1", here, 2), ("replica2", earlier, 3)]
+        _core.observe([(alias, position, time.monotonic_ns(), None, str(server)) for alias, position, server in told])
+        self._scope.__enter__()
+        _core.require("default", here)
+
+    def __exit__(self, *error: Any) -> None:
+        self._scope.__exit__(*error)
+
+
 STATES: dict[str, Callable[[], Any]] = {
     "nothing": lambda: None,
     "replicated": _replicated,
@@ -58,6 +84,7 @@ STATES: dict[str, Callable[[], Any]] = {
     "named": lambda: _scope("use_replica", "replica2"),
     "use_primary": lambda: _scope("use_primary"),
     "transaction": _transaction,
+    "required": _Required,
     "pinned": lambda: _Written(_scope("request_scope")),
     "pinned_by_time": lambda: _Written(nullcontext()),
 }

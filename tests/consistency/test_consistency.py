@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.consistency import machine, planted, site, soak, threads
+from tests.consistency.clients import Tokens
 from tests.consistency.handmade import BUGS, HandMade
 from tests.consistency.history import PRIMARY, History, Read
 from tests.consistency.lag import behind
@@ -45,9 +46,9 @@ def session(registers: Cluster) -> Iterator[Cluster]:
         yield registers
 
 
-def run_until(found: Callable[[History], object], cluster: Cluster, link: Any) -> History:
+def run_until(found: Callable[[History], object], cluster: Cluster, link: Any, *, restarts: bool = False) -> History:
     history = threads.run(
-        cluster, seed=SEED, seconds=FINDS_WITHIN, link=link, think=0.02, returns=0.0, restarts=False, until=found
+        cluster, seed=SEED, seconds=FINDS_WITHIN, link=link, think=0.02, returns=0.0, restarts=restarts, until=found
     )
     assert found(history), summary(history)
     return history
@@ -142,9 +143,31 @@ def test_time_breaks_promises_when_replicas_are_further_behind_than_its_pin(regi
 # Planted bugs
 
 
-def test_a_rollback_that_counts_as_a_write(session: Cluster):
-    with planted.rollback_published():
-        run_until(needless_pins, session, "requests")
+PLANTED = [
+    (planted.one_has_caught_up, violations, "tokens"),
+    # It takes a client that only reads and has to move: from a server that was restarted.
+    (planted.probe_taken_for_what_was_read, violations, "tokens"),
+    (planted.wait_inside_an_open_snapshot, breaks(READ_YOUR_WRITES), "tokens"),
+    # Any token would be a cause.
+    (planted.rollback_published, needless_pins, "requests"),
+]
+
+
+@pytest.mark.parametrize(("bug", "found", "link"), PLANTED, ids=[bug.__name__ for bug, *_ in PLANTED])
+def test_each_planted_bug_is_found(registers: Cluster, bug: Any, found: Callable[[History], object], link: str):
+    # Before there is any connection: what is planted takes effect on new ones.
+    with bug(), site.site(registers, site.settings("session")):
+        run_until(found, registers, link, restarts=bug is planted.probe_taken_for_what_was_read)
+
+
+def test_a_rollback_published_where_nobody_ever_comes(registers: Cluster):
+    with planted.rollback_published_at(registers.engine), site.site(registers, site.settings("session")):
+        run_until(needless_pins, registers, "tokens")
+
+
+@pytest.mark.parametrize("carrier", [planted.token_taken_too_early, planted.token_lost])
+def test_a_token_that_is_not_the_responses_last(session: Cluster, carrier: Any):
+    run_until(violations, session, lambda: carrier(Tokens()))
 
 
 # The checker, on a product that is known to be right, and wrong

@@ -227,6 +227,11 @@ def test_when_all_is_quiet_nothing_is_lacking():
     assert broken(*wrote("bob", 10, "x"), Quiet(), read("ann", x=1)) == ["nothing lost"]
 
 
+def test_a_state_from_before_the_beginning_is_older_than_all():
+    assert broken(read("ann", x=-5)) == []
+    assert broken(read("ann", x=1), read("ann", x=-5)) == ["monotonic reads"]
+
+
 def test_a_number_that_nobody_wrote_is_an_error():
     with pytest.raises(KeyError):
         broken(read("ann", x=99))

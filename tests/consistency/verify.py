@@ -106,9 +106,11 @@ class Log:
         self.known: dict[int, float] = {}
         self.acknowledged: dict[int, float] = {}
         self.register: dict[int, str] = {}
+        begun: Mapping[str, int] = {}
         for number, event in enumerate(events):
             match event:
                 case Initial(values):
+                    begun = values
                     for register, write in values.items():
                         self.register[write], self.sent[write], self.known[write] = register, -1, -1
                 case Wrote(_, write, register):
@@ -120,7 +122,10 @@ class Log:
                         self.acknowledged[write] = number
                         self.known[write] = min(self.known[write], number)
                 case Read(_, values):
-                    for write in values.values():
+                    for register, write in values.items():
+                        if write not in self.sent and write < begun.get(register, 0):
+                            # A replica that was killed may come back older than where this history begins.
+                            self.register[write], self.sent[write], self.known[write] = register, -2, -2
                         # Before its COMMIT it is shown to nobody but its own transaction.
                         if self.sent[write] < number:
                             self.known[write] = min(self.known[write], number)
@@ -281,7 +286,8 @@ def never_returned(events: Iterable[Event]) -> list[str]:
 
 def needless_pins(events: Iterable[Event]) -> list[tuple[int, Read]]:
     """Reads that were ``pinned`` although their session had no cause: it had neither published a write nor read from a
-    replica. A transaction that rolled back is no cause; one of unknown outcome is."""
+    replica. A transaction that rolled back is no cause; one of unknown outcome is, and so is what failed: it may have
+    been a read."""
     has_cause: defaultdict[str, bool] = defaultdict(bool)
     tokens: dict[int, bool] = {}
     found = []
@@ -291,7 +297,7 @@ def needless_pins(events: Iterable[Event]) -> list[tuple[int, Read]]:
                 has_cause[client] = any(tokens[token] for token in after)
             case Token(client, token):
                 tokens[token] = has_cause[client]
-            case Committing(client):
+            case Committing(client) | Failed(client):
                 has_cause[client] = True
             case Read(client):
                 if event.reason == "pinned" and not has_cause[client]:

@@ -18,6 +18,7 @@ ONE_REPLICA = "replicant, nothing set, 1 replica"
 THOUSAND = "replicant, nothing set, 1000 replicas"
 STICKY = "replicant, in a request, sticky"
 IN_REQUEST = "replicant, in a request, STICKY off"
+REQUIRED = "replicant, in a request, sticky, with a position"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ OURS = [
     _replicant("round_robin, 2 replicas", "nothing", "balanced", cluster=_ROUND_ROBIN),
     _replicant("round_robin, 1000 replicas", "nothing", "balanced", cluster=_ROUND_ROBIN, replicas=1000),
     _replicant("in a request, sticky", "request", "sticky"),
+    _replicant("in a request, sticky, with a position", "required", "sticky", cluster={"PROBE_SECONDS": None}),
     _replicant("in a request, STICKY off", "request", "balanced", cluster=_NO_STICKY),
     _replicant("in use_replica, sticky", "use_replica", "sticky"),
     _replicant('in use_replica("replica2")', "named", "use_replica"),
