@@ -44,5 +44,6 @@ def in_words(seconds: float | None) -> str:
     if seconds is None:
         return ""
     number, unit = (seconds * 1000, "ms") if 0 < seconds < 0.9995 else (seconds, "s")
-    # A round trip may take a tenth of a millisecond.
+    if 0 < number < 0.05:
+        return f"< 0.1 {unit}"
     return f"{number:.1f}".removesuffix(".0") + f" {unit}" if number < 9.95 else f"{number:.0f} {unit}"
