@@ -135,14 +135,20 @@ pub struct View {
     number: u64,
     progress: Progress,
     states: Box<[State]>,
+    pools: Arc<Pools>,
+}
+
+/// What follows from the members' states alone. A long cycle takes half a millisecond to lay out, and what is known of
+/// the members' progress changes much more often.
+#[derive(Debug)]
+struct Pools {
     eligible: Box<[Member]>,
     pool: Pool,
     late: Pool,
 }
 
-impl View {
-    fn new(settings: &Settings, states: Box<[State]>, progress: Progress) -> Self {
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+impl Pools {
+    fn new(settings: &Settings, states: &[State]) -> Self {
         let weights = |serves: &dyn Fn(State) -> bool| -> Vec<(Member, f64)> {
             let replicas = (1..).zip(&settings.replicas).map(|(member, &(_, weight))| (member, weight));
             replicas.filter(|&(member, weight)| weight > 0.0 && serves(states[member as usize])).collect()
@@ -154,14 +160,29 @@ impl View {
             pool.push((PRIMARY, settings.primary_weight));
         }
         let late = weights(&|state| state != State::Down);
+        Self { eligible, pool: Pool::new(&pool, settings.balance), late: Pool::new(&late, settings.balance) }
+    }
+}
+
+impl View {
+    fn new(settings: &Settings, states: Box<[State]>, progress: Progress) -> Self {
+        let pools = Arc::new(Pools::new(settings, &states));
+        Self { number: Self::next_number(), progress, states, pools }
+    }
+
+    /// The same members in the same states, and news of how far they are.
+    fn observing(&self, observations: &[Observation]) -> Self {
         Self {
-            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-            progress,
-            eligible,
-            pool: Pool::new(&pool, settings.balance),
-            late: Pool::new(&late, settings.balance),
-            states,
+            number: Self::next_number(),
+            progress: self.progress.observing(observations),
+            states: self.states.clone(),
+            pools: self.pools.clone(),
         }
+    }
+
+    fn next_number() -> u64 {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        NUMBERS.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Tells this view from all others.
@@ -201,19 +222,19 @@ impl View {
     #[inline]
     #[must_use]
     pub fn eligible(&self) -> &[Member] {
-        &self.eligible
+        &self.pools.eligible
     }
 
     /// The eligible replicas, and the primary with its own weight.
     #[must_use]
     pub fn pool(&self) -> &Pool {
-        &self.pool
+        &self.pools.pool
     }
 
     /// The replicas that answer, however late.
     #[must_use]
     pub fn late(&self) -> &Pool {
-        &self.late
+        &self.pools.late
     }
 }
 
@@ -344,8 +365,7 @@ impl Cluster {
     pub fn observe(&self, observations: &[Observation]) {
         let _changing = self.changing.lock();
         let view = self.view.load();
-        let progress = view.progress.observing(observations);
-        self.view.swap(Arc::new(View::new(&self.settings, view.states.clone(), progress)));
+        self.view.swap(Arc::new(view.observing(observations)));
     }
 
     /// The round robin's place in its cycle.

@@ -40,6 +40,8 @@ struct Known {
     position: Option<Position>,
     at: Duration,
     lag: Option<Duration>,
+    /// It lacks the oldest position that is kept: it may be later than `lag` by any time.
+    is_beyond_history: bool,
     latency: Option<Duration>,
     server: Server,
 }
@@ -119,7 +121,9 @@ impl Progress {
             let position = seen.position.as_ref().filter(|_| !server.is_multiplexed);
             let lag = position.and_then(|position| lag(&next.history, position, seen.at));
             let lag = if seen.member == PRIMARY { Some(Duration::ZERO) } else { lag };
-            *known = Some(Known { position: position.cloned(), at: seen.at, lag, latency, server });
+            let lacks = |(_, oldest): &(Duration, Position)| position.is_some_and(|own| !own.contains(oldest));
+            let is_beyond_history = next.history.front().is_some_and(lacks) && lag.is_some() && seen.member != PRIMARY;
+            *known = Some(Known { position: position.cloned(), at: seen.at, lag, is_beyond_history, latency, server });
         }
         next
     }
@@ -155,7 +159,8 @@ impl Progress {
     #[must_use]
     pub fn lag_by(&self, member: Member, now: Duration) -> Option<Duration> {
         let known = self.members[member as usize].as_ref()?;
-        Some(known.lag? + now.saturating_sub(known.at))
+        let lag = known.lag?;
+        Some(if known.is_beyond_history { Duration::MAX } else { lag + now.saturating_sub(known.at) })
     }
 
     /// Whether several servers answer to the alias of `member`.
@@ -295,6 +300,17 @@ mod tests {
             progress = progress.observing(&[seen(PRIMARY, second, second)]);
         }
         assert_eq!(progress.history.len(), HISTORY);
+    }
+
+    #[test]
+    fn a_replica_that_lacks_all_that_is_kept_may_be_late_by_any_time() {
+        let mut progress = Progress::unknown(2);
+        for second in 1..=3 {
+            progress = progress.observing(&[seen(PRIMARY, 10 * second, second), seen(1, 5, second)]);
+        }
+        assert_eq!((progress.lag(1), progress.lag_by(1, seconds(3))), (Some(seconds(2)), Some(Duration::MAX)));
+        progress = progress.observing(&[seen(1, 10, 4)]);
+        assert_eq!(progress.lag_by(1, seconds(4)), Some(seconds(2)));
     }
 
     #[test]
