@@ -277,6 +277,7 @@ def test_an_error_does_not_tell_the_password(probed: Cluster, heard: Heard):
 # A member that does not answer.
 
 
+@pytest.mark.parametrize("cluster", ["mysql"], indirect=True)
 def test_a_suspended_member_delays_nobody_and_is_found_again(probed: Cluster, heard: Heard):
     interval = 0.5
     with override_settings(REPLICANT=watching(interval)):
@@ -323,6 +324,7 @@ def black_hole() -> Iterator[int]:
                 client.close()
 
 
+@pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
 def test_a_thousand_looks_into_a_black_hole_leave_nothing_behind(probed: Cluster, heard: Heard):
     with black_hole() as port, override_settings(REPLICANT=watching(0.01)):
         before = descriptors(), threading.active_count()
@@ -589,6 +591,7 @@ connections.close_all()
 """
 
 
+@pytest.mark.parametrize("cluster", ["mysql"], indirect=True)
 def test_under_gevent_a_member_that_hangs_stops_no_greenlet(environ: dict[str, str], probed: Cluster):
     suspend = SUSPEND.format(pid=probed.replicas[1].pid)
     try:

@@ -189,6 +189,7 @@ def first_heard(report: Report, since: int) -> int:
     return max(min(heard[0] for heard in after(report, since) if heard[1] == alias) for alias in ALIASES)
 
 
+@pytest.mark.parametrize("cluster", ["mysql"], indirect=True)
 def test_one_asks_and_all_know_also_after_it_was_killed(workers: Workers, servers: Cluster):
     limit = 2 * INTERVAL * 1e9
     workers.begin()
@@ -213,6 +214,7 @@ def test_one_asks_and_all_know_also_after_it_was_killed(workers: Workers, server
     wait_until(lambda: [sessions(node) for node in servers.nodes] == [1, 1, 1], SECONDS, "one session each is left")
 
 
+@pytest.mark.parametrize("cluster", ["mysql"], indirect=True)
 def test_they_end_as_ever_and_leave_nothing_that_is_in_the_way(workers: Workers, servers: Cluster):
     workers.begin()
     known = workers.wait(*workers.pids)
