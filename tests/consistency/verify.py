@@ -28,8 +28,8 @@ Which reads bind later ones: those from a replica, and those that the product ba
 of the pool (``PRIMARY_WEIGHT``). A read that went to the primary for another reason (a transaction, ``use_primary``, a
 pin) sets no position: that is the product's contract. ``primary_binds=True`` judges as if it did.
 
-A read on the primary lacks nothing whose commit was not yet acknowledged: MySQL sends a transaction to its replicas
-before it shows it itself, and a reader may come from there.
+A read on the primary lacks nothing whose commit was not yet acknowledged when it was sent: MySQL sends a transaction to
+its replicas before it shows it itself, and a reader may come from there.
 
 Beside them
     *one state*: the registers that one statement reads are of one state. *committed*: a read finds only what was
@@ -205,11 +205,14 @@ def violations(events: Iterable[Event], *, primary_binds: bool = False) -> list[
     written_before: dict[int, Vector] = defaultdict(dict)
     seen_before: dict[int, Vector] = defaultdict(dict)
     quiet: float = -1
+    #: The last event of each client before the present one.
+    before: defaultdict[str, int] = defaultdict(int)
     found: list[Violation] = []
 
     def check(number: int, read: Read, guarantee: str, register: str, owed: Mapping[str, int]) -> None:
         lacking = log.lacks(register, read.values[register], owed)
-        if lacking and not (read.alias == PRIMARY and log.acknowledged.get(lacking[0], NEVER) > number):
+        # The read was sent at some time after the last that is recorded of its client.
+        if lacking and not (read.alias == PRIMARY and log.acknowledged.get(lacking[0], NEVER) > before[read.client]):
             found.append(Violation(guarantee, number, read, register, read.values[register], *lacking))
 
     def judge(number: int, read: Read, session: _Session) -> None:
@@ -238,6 +241,8 @@ def violations(events: Iterable[Event], *, primary_binds: bool = False) -> list[
                 log.demand(session.owed[WRITES_FOLLOW_READS], seen_before[write])
 
     for number, event in enumerate(events):
+        if number:
+            before[getattr(events[number - 1], "client", "")] = number - 1
         match event:
             case Opened(client, after):
                 sessions[client] = _Session()
