@@ -205,6 +205,10 @@ where
     let cells = [around.cell, record.filter(is_other)];
     let gate = if around.is_free(cluster, view, cells) {
         Gate::Open
+    } else if let Some(member) = around.proven(cluster, view, cells)
+        && !(read.in_transaction)(member)?
+    {
+        Gate::Only(member)
     } else if let Some(gate) = row_5(cluster, view, &mut read, &mut around, cells, mode)? {
         gate
     } else {
@@ -298,6 +302,19 @@ impl<'a> Around<'a> {
             || (!self.sticky_is_gone(cluster, view)
                 && !Approach::is_needed(cells, cluster)
                 && self.moves_from(cluster).is_none())
+    }
+
+    /// The member that the scope reads from, if that was found to have what must be seen and nothing has changed since.
+    #[inline]
+    fn proven(&self, cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2]) -> Option<Member> {
+        if self.stale_ok || self.named.is_some() || self.loaded.is_some() || self.moves_from(cluster).is_some() {
+            return None;
+        }
+        let member = self.sticky.and_then(|alias| cluster.member(alias))?;
+        let is_proven = |cell: &Arc<Cell>| {
+            cell.get(cluster.name()).is_none_or(|memory| !memory.has_need() || memory.verdict(view.number(), member))
+        };
+        (is_eligible(cluster, view, member) && cells.into_iter().flatten().all(is_proven)).then_some(member)
     }
 
     /// The member that this read moves away from, which may have shown more than where it goes has. Judged where there are

@@ -88,7 +88,10 @@ impl<'a> Approach<'a> {
     /// Whether `member` is known to have all that must be seen.
     #[must_use]
     pub fn admits(&self, member: Member) -> bool {
-        self.memories().all(|(_, memory)| memory.need(|need| need.admits(self.cluster, self.view, member, self.now)))
+        let (cluster, view) = (self.cluster, self.view);
+        self.memories().all(|(_, memory)| {
+            memory.judged(view.number(), member, |need| need.admits(cluster, view, member, self.now))
+        })
     }
 
     /// The gate for the candidate alone, if it may serve and `is_usable` says that this thread can use it: its connection

@@ -1,12 +1,13 @@
 //! What a scope must remember: the sticky replica, what it must see, the draw for `PRIMARY_SPILL`.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use once_cell::race::OnceBox;
 use parking_lot::Mutex;
 
 use crate::names::Alias;
 use crate::need::Need;
+use crate::pool::Member;
 
 /// What a scope, a thread or a task remembers of each cluster. Read without locks while there is nothing it must see.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub struct Memory {
     /// Whether there is anything in `need`.
     has_need: AtomicBool,
     need: Mutex<Need>,
+    /// The member that was last found to have what must be seen, and in which view: see [`Memory::verdict`].
+    verdict: AtomicU64,
     next: OnceBox<Memory>,
 }
 
@@ -78,6 +81,7 @@ impl Memory {
             spill: AtomicU32::new(0),
             has_need: AtomicBool::new(false),
             need: Mutex::default(),
+            verdict: AtomicU64::new(0),
             next: OnceBox::new(),
         }
     }
@@ -128,6 +132,7 @@ impl Memory {
     /// Reads or changes what must be seen. `work` holds a lock, and so runs no Python.
     pub fn need<T>(&self, work: impl FnOnce(&mut Need) -> T) -> T {
         let mut need = self.need.lock();
+        self.verdict.store(0, Ordering::Release);
         let result = work(&mut need);
         self.has_need.store(!need.is_empty(), Ordering::Release);
         result
@@ -154,10 +159,33 @@ impl Memory {
         self.last.store(number, Ordering::Relaxed);
     }
 
+    /// Whether `member` was found to have what must be seen, in the view of this number, and nothing has been added since.
+    /// Spares the reads of a scope that must see something a lock and a clock for each.
+    #[inline]
+    #[must_use]
+    pub fn verdict(&self, view: u64, member: Member) -> bool {
+        self.verdict.load(Ordering::Acquire) == verdict(view, member)
+    }
+
+    /// Whether `member` has what must be seen, as `judge` finds; kept for [`Memory::verdict`] if time does not matter.
+    pub fn judged(&self, view: u64, member: Member, judge: impl FnOnce(&Need) -> bool) -> bool {
+        let need = self.need.lock();
+        let has = judge(&need);
+        if has && need.written().is_none() {
+            self.verdict.store(verdict(view, member), Ordering::Release);
+        }
+        has
+    }
+
     /// No longer sticks to `from`, if it still does.
     pub fn unstick(&self, from: Alias) {
         let _ = self.sticky.compare_exchange(from.number() + 1, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
+}
+
+/// Never 0, which stands for none. Views are numbered one by one, and a cluster has far fewer than 2^20 members.
+fn verdict(view: u64, member: Member) -> u64 {
+    (view + 1) << 20 | u64::from(member)
 }
 
 #[cfg(test)]
@@ -210,6 +238,19 @@ mod tests {
         assert_eq!(cell.of(ONE).drawn_spill(), None);
         assert!((cell.of(ONE).spill(0.25) - 0.25).abs() < 1e-9);
         assert!((cell.of(ONE).spill(0.75) - 0.25).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_verdict_holds_for_one_view_until_something_is_added() {
+        let cell = Cell::default();
+        let memory = cell.of(ONE);
+        assert!(!memory.verdict(0, 1) && !memory.judged(7, 1, |_| false) && !memory.verdict(7, 1));
+        assert!(memory.judged(7, 1, |_| true) && memory.verdict(7, 1));
+        assert!(!memory.verdict(8, 1) && !memory.verdict(7, 2));
+        memory.need(|need| need.publish(None, Duration::ZERO));
+        assert!(!memory.verdict(7, 1));
+        memory.need(|need| need.publish_by_time(Duration::ZERO));
+        assert!(memory.judged(7, 1, |_| true) && !memory.verdict(7, 1));
     }
 
     #[test]
