@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Callable
+import itertools
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -14,11 +17,12 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from replicant import ReplicaWriteError, explain, request_scope, use_primary, use_replica
+from replicant.checks import check_servers
 from replicant.tracing import Query, record_queries
 from tests.app.models import Account, Item, Tag
 from tests.databases import TWO_REPLICAS
 from tests.naive import NaiveRouter
-from tests.servers import Cluster
+from tests.servers import Cluster, Node
 
 PAIRS = 500
 EXEMPT = {"default": {"REPLICAS": ["replica1", "replica2"], "PRIMARY_ONLY": ["app.Account"]}}
@@ -486,3 +490,44 @@ def test_use_primary_reads_what_replicas_lack(servers: Cluster):
         assert not Item.objects.filter(pk=item.pk).exists()
         with use_primary():
             assert Item.objects.filter(pk=item.pk).exists()
+
+
+@contextlib.contextmanager
+def taking_turns(nodes: Sequence[Node]) -> Iterator[int]:
+    """A port behind which the servers answer in turn, a connection each: a balancer, or a reader endpoint."""
+    sockets = [socket.create_server(("127.0.0.1", 0))]
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_RDWR)
+
+    def listen() -> None:
+        with contextlib.suppress(OSError):
+            for node in itertools.cycle(nodes):
+                client, _ = sockets[0].accept()
+                server = socket.create_connection((node.host, node.port))
+                sockets.extend((client, server))
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        yield sockets[0].getsockname()[1]
+    finally:
+        for one in sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+def test_w015_several_servers_behind_one_alias(servers: Cluster):
+    aliases = ["default", "replica1", "replica2"]
+    assert check_servers(None, databases=aliases) == []
+    with taking_turns(servers.replicas) as port:
+        connections.settings["replica1"] = {**connections.settings["replica1"], "PORT": port}
+        (told,) = check_servers(None, databases=aliases)
+        assert told.id == "replicant.W015"
+        assert "'replica1'" in told.msg
+        assert check_servers(None, databases=["default"]) == []

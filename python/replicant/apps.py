@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.core.checks import register
+from django.core.checks import Tags, register
 
 
 class ReplicantConfig(AppConfig):
@@ -12,4 +12,5 @@ class ReplicantConfig(AppConfig):
         from replicant import checks, hooks
 
         register(checks.check_settings)
+        register(checks.check_servers, Tags.database)
         hooks.install()

@@ -12,12 +12,13 @@ from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Error, Warning
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.utils.module_loading import import_string
 
 from replicant import conf, token_settings
 from replicant._core import ReplicaRouter
 from replicant.conf import Cluster, Problem
+from replicant.engines import engine_of
 from replicant.middleware import ReplicaMiddleware
 from replicant.token_settings import TokenSettings
 
@@ -38,6 +39,41 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         (Error if problem.is_error else Warning)(problem.message, hint=problem.hint, id=f"replicant.{problem.id}")
         for problem in problems
     ]
+
+
+#: So many new connections to an alias: a balancer that takes turns between two servers shows both.
+_LOOKS = 4
+
+
+def check_servers(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Replicas behind whose alias several servers answer; asked with ``manage.py check --database``."""
+    clusters, _ = conf.read()
+    replicas = [alias for cluster in clusters for alias, _ in cluster.replicas if alias in (databases or ())]
+    return [
+        Warning(
+            f"Several servers answer to the alias {alias!r}: no position can tell what the next read sees there.",
+            hint="Give each server an alias of its own. Those who wrote read from this one by PIN_SECONDS alone.",
+            id="replicant.W015",
+        )
+        for alias in replicas
+        if len({server for _ in range(_LOOKS) if (server := _server(alias))}) > 1
+    ]
+
+
+def _server(alias: str) -> str:
+    """Which server a new connection reaches; empty if that cannot be told."""
+    connection = connections.create_connection(alias)
+    try:
+        # Not by connect(), which tells every receiver of connection_created.
+        with connection.wrap_database_errors:
+            connection.connection = connection.get_new_connection(connection.get_connection_params())
+        return engine_of(connection).probe(connection).server
+    except DatabaseError:
+        return ""
+    finally:
+        connection.close()
 
 
 def _warnings(clusters: list[Cluster], token: TokenSettings) -> list[Problem]:
