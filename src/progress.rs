@@ -102,6 +102,10 @@ impl Progress {
                 && self.history.back().is_none_or(|(at, _)| *at < seen.at)
             {
                 let history = Arc::make_mut(&mut next.history);
+                if history.back().is_some_and(|(_, last)| !last.comparable(position)) {
+                    // Another history has begun, at a failover for one: nobody will ever have what is from before.
+                    history.clear();
+                }
                 if history.len() == HISTORY {
                     history.pop_front();
                 }
@@ -257,6 +261,19 @@ mod tests {
         let progress = Progress::unknown(2).observing(&[seen(PRIMARY, 7, 1), elsewhere]);
         assert_eq!(progress.lag(1), None);
         assert_eq!(Progress::unknown(2).lag(1), None);
+    }
+
+    #[test]
+    fn after_a_change_of_history_nobody_lacks_what_is_from_before() {
+        let other = |member, place: u64, at| Observation {
+            position: Some(Position::parse(Kind::PostgreSql, &format!("2:0/{place:X}")).unwrap()),
+            ..seen(member, 0, at)
+        };
+        let mut progress = Progress::unknown(2).observing(&[seen(PRIMARY, 7, 1), seen(1, 7, 1)]);
+        for second in 2..=5 {
+            progress = progress.observing(&[other(PRIMARY, 9, second), other(1, 9, second)]);
+        }
+        assert_eq!((progress.lag(1), progress.lag_by(1, seconds(5))), (Some(Duration::ZERO), Some(Duration::ZERO)));
     }
 
     #[test]
