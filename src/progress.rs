@@ -102,8 +102,8 @@ impl Progress {
                 && self.history.back().is_none_or(|(at, _)| *at < seen.at)
             {
                 let history = Arc::make_mut(&mut next.history);
-                if history.back().is_some_and(|(_, last)| !last.comparable(position)) {
-                    // Another history has begun, at a failover for one: nobody will ever have what is from before.
+                if history.back().is_some_and(|(_, last)| !position.contains(last)) {
+                    // Another history has begun (a failover, a restore, a reset): nobody will ever have what is from before.
                     history.clear();
                 }
                 if history.len() == HISTORY {
