@@ -14,6 +14,10 @@ use crate::pool::Member;
 const SHARDS: usize = 64;
 const COMMON: usize = SHARDS - 1;
 
+/// Unused counters around those of a shard: a cache line is 64 bytes, and processors fetch them in pairs. What lies next to
+/// a shard in memory is read by every decision of other threads.
+const PADDING: usize = 128 / size_of::<AtomicU64>();
+
 /// The shards that have an owner. A word and not a list with a lock, which a fork could leave locked for ever.
 static TAKEN: AtomicU64 = AtomicU64::new(1 << COMMON);
 
@@ -57,14 +61,15 @@ impl Counters {
     }
 
     fn counts(&self, shard: &Shard) -> &[AtomicU64] {
-        self.shards[shard.0 % SHARDS]
-            .get_or_init(|| Box::new((0..self.members * Reason::COUNT).map(|_| AtomicU64::new(0)).collect()))
+        self.shards[shard.0 % SHARDS].get_or_init(|| {
+            Box::new((0..self.members * Reason::COUNT + 2 * PADDING).map(|_| AtomicU64::new(0)).collect())
+        })
     }
 
     /// Reason by reason: a process counts many members for few reasons, and those lie side by side.
     #[inline]
     fn index(&self, member: Member, reason: Reason) -> usize {
-        reason as usize * self.members + member as usize
+        PADDING + reason as usize * self.members + member as usize
     }
 
     /// One more read for `member`, by the thread that owns `shard`.
