@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,29 +12,30 @@ from tests.benchmarks.criteria import Criterion
 from tests.benchmarks.empty_extension import TARGET, find_cargo
 from tests.benchmarks.summary import table
 
+_TURNS = 6
 Measured = dict[str, dict[str, dict[str, float]]]
 
 
 def measure(*, quick: bool) -> Measured:
     """Nanoseconds by group and parameter: ``median``, ``low`` and ``high`` (its 95 % interval), ``best`` sample."""
-    times = ["--warm-up-time", "0.3", "--measurement-time", "1"] if quick else ["--measurement-time", "4"]
-    subprocess.run(
-        [
-            find_cargo(),
-            "bench",
-            "--quiet",
-            "--locked",
-            "--no-default-features",
-            "--bench",
-            "core",
-            "--",
-            "--noplot",
-            *times,
-        ],
-        cwd=TARGET.parent,
-        check=True,
-    )
+    seconds = ["--warm-up-time", "0.3", "--measurement-time", "1"] if quick else ["--measurement-time", "4"]
+    measured = _run(seconds)
+    # A shared machine has slow phases of several seconds, in which a single thread takes half as long again. One thread
+    # and two are compared by their best in turns, so that both meet a fast one.
+    for _ in range(_TURNS):
+        for group, of in _run(["--warm-up-time", "0.2", "--measurement-time", "0.5", "^threads"]).items():
+            for parameter, turn in of.items():
+                found = measured[group][parameter]
+                found["best"] = min(found["best"], turn["best"])
+    return measured
+
+
+def _run(arguments: list[str]) -> Measured:
+    cargo = [find_cargo(), "bench", "--quiet", "--locked", "--no-default-features", "--bench", "core"]
     results = Path(os.environ.get("CARGO_TARGET_DIR", TARGET)) / "criterion"
+    # What an earlier run found would be read as this one's.
+    shutil.rmtree(results, ignore_errors=True)
+    subprocess.run([*cargo, "--", "--noplot", *arguments], cwd=TARGET.parent, check=True)
     measured: Measured = {}
     for path in sorted(results.glob("*/*/new/estimates.json")):
         group, parameter = path.parts[-4:-2]
