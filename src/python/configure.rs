@@ -37,6 +37,9 @@ pub struct Spec {
     wait: f64,
     on_unavailable: String,
     primary_spill: f64,
+    /// Seconds.
+    max_lag: Option<f64>,
+    addresses: Vec<u64>,
 }
 
 impl Spec {
@@ -50,6 +53,7 @@ impl Spec {
             balance: match self.balance.as_str() {
                 "random" => Order::Random,
                 "round_robin" => Order::RoundRobin,
+                "least_latency" => Order::LeastLatency,
                 other => return Err(unknown("BALANCE", other)),
             },
             outside_requests: home(&self.outside_requests)?,
@@ -66,6 +70,8 @@ impl Spec {
                 other => return Err(unknown("ON_UNAVAILABLE", other)),
             },
             primary_spill: self.primary_spill,
+            max_lag: self.max_lag.map(|limit| seconds("MAX_LAG", limit)).transpose()?,
+            addresses: self.addresses.clone(),
         })
     }
 }
@@ -137,7 +143,7 @@ pub fn role(py: Python<'_>, alias: &str) -> PyResult<Option<&'static str>> {
     Ok(place.map(|(_, member)| if member == PRIMARY { "primary" } else { "replica" }))
 }
 
-/// Reports the state of a member; returns the state before.
+/// Sets the state of a member, whatever is found of it; "up" ends that. Returns the state before.
 #[pyfunction]
 pub fn set_state(py: Python<'_>, alias: &str, state: &str) -> PyResult<&'static str> {
     let table = state::table(py)?;

@@ -228,7 +228,11 @@ pub fn read<'table>(
             may_wait,
             now: state::now,
         };
-        let view = views[index].refreshed(entry.cluster.shared_view());
+        let shared = entry.cluster.shared_view();
+        if mode == Mode::Decide && views[index].refreshed(shared).is_waiting() {
+            entry.cluster.settle(state::now(), draw);
+        }
+        let view = views[index].refreshed(shared);
         match decision::decide(&entry.cluster, view, question, draw, mode) {
             Ok(decision) => return Ok(Some((entry, decision))),
             Err(Undecided::NoReplicaAvailable) => {

@@ -179,7 +179,7 @@ pub fn distrust(py: Python<'_>, alias: &str) -> PyResult<()> {
 
 /// A moment of Python's monotonic clock on ours. Both run alike; what lies before our origin is taken for the origin, and
 /// so for later than it was, which is the safe side.
-fn since_origin(py: Python<'_>, monotonic_ns: u64) -> PyResult<Duration> {
+pub fn since_origin(py: Python<'_>, monotonic_ns: u64) -> PyResult<Duration> {
     static ORIGIN: OnceLock<u64> = OnceLock::new();
     let origin = if let Some(&origin) = ORIGIN.get() {
         origin

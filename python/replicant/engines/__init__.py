@@ -103,6 +103,6 @@ class Engine(Protocol):
         """Do what Django does with a new session of our own backends (``initialise``), and ``prepare_capture``."""
 
 
-def engine_of(connection: BaseDatabaseWrapper) -> Engine:
-    """The engine behind a connection; GIS and other derived backends have their base's vendor."""
+def engine_of(connection: BaseDatabaseWrapper | type[BaseDatabaseWrapper]) -> Engine:
+    """The engine behind a connection, or a class of connections; GIS and other derived backends have their base's vendor."""
     return cast(Engine, _ENGINES.get(connection.vendor, other))

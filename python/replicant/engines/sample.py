@@ -32,6 +32,8 @@ class Sample(NamedTuple):
     """How long the answer took, in seconds."""
     error: str | None = None
     """Why there was none."""
+    is_gone: bool = False
+    """It refused, or did not answer in time. An error without that says nothing of the server: a wrong password does not."""
 
 
 class Answer(NamedTuple):

@@ -38,7 +38,7 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
 
 
 def is_gone(error: BaseException) -> bool:
-    return False
+    return "unable to open database file" in str(error)
 
 
 def kind(connection: BaseDatabaseWrapper) -> None:
