@@ -181,6 +181,7 @@ impl Ward {
     /// How the members stand at `now`. Ejects those that failed too often, as far as enough others serve.
     ///
     /// Not to be called by two threads at once: both would find that another one serves, and eject one each.
+    #[must_use]
     pub fn settle(&self, rules: Rules, progress: &Progress, now: Duration, draw: u64) -> Standing {
         let primary_is_silent = self.members[PRIMARY as usize].lock().health.state(now) == State::Down;
         for (member, vitals) in (0..).zip(&self.members) {

@@ -60,9 +60,9 @@ def report(alias: str, outcome: Outcome, seconds: float | None = None) -> None:
     """Tell what became of a read from ``alias``.
 
     ``"gone"``: the server refused the connection, or did not answer in time; it counts as down until a probe finds it
-    again. ``"failed"``: something else that counts against the server. Errors of the statement, of its user's rights and of
-    locks are no failures: do not report them. ``seconds``: how long the server took; None if that says more of the
-    statement than of the server. Takes a microsecond, and raises nothing.
+    again. ``"failed"``: something else that counts against the server. Errors of the statement, of its user's rights
+    and of locks are no failures: do not report them. ``seconds``: how long the server took; None if that says more of
+    the statement than of the server. Takes a microsecond.
     """
     changes = _core.report(alias, seconds, outcome)
     if changes:

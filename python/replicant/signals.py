@@ -1,7 +1,7 @@
 """What a site may want to hear of: alerts, metrics, a line in a chat.
 
-Sent by the thread that found it, the monitor's or one whose read failed, in each process; never with a lock held. What a
-receiver raises is logged and goes no further.
+Sent by the thread that found it, the monitor's or one whose read failed, in each process; never with a lock held. What
+a receiver raises is logged and goes no further.
 """
 
 from __future__ import annotations

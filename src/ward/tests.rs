@@ -13,7 +13,9 @@ fn settle(ward: &Ward, now: Duration) -> Vec<State> {
 
 /// Five reads fail.
 fn fail(ward: &Ward, member: Member, now: Duration) {
-    (0..5).for_each(|_| drop(ward.read(member, Outcome::Failed, None, RULES, now, 1)));
+    for _ in 0..5 {
+        ward.read(member, Outcome::Failed, None, RULES, now, 1);
+    }
 }
 
 fn probe(ward: &Ward, member: Member, outcome: Outcome, now: Duration) {
@@ -110,7 +112,9 @@ proptest! {
             now += Duration::from_millis(pause);
             let before = settle(&ward, now);
             match event {
-                0 => drop(ward.read(member, Outcome::Ok, None, RULES, now, pause)),
+                0 => {
+                    ward.read(member, Outcome::Ok, None, RULES, now, pause);
+                }
                 1 => probe(&ward, member, Outcome::Ok, now),
                 2 => probe(&ward, member, Outcome::Gone, now),
                 _ => fail(&ward, member, now),

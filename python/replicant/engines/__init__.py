@@ -104,5 +104,5 @@ class Engine(Protocol):
 
 
 def engine_of(connection: BaseDatabaseWrapper | type[BaseDatabaseWrapper]) -> Engine:
-    """The engine behind a connection, or a class of connections; GIS and other derived backends have their base's vendor."""
+    """The engine behind a connection, or a class of them; GIS and other derived backends have their base's vendor."""
     return cast(Engine, _ENGINES.get(connection.vendor, other))

@@ -33,7 +33,7 @@ class Sample(NamedTuple):
     error: str | None = None
     """Why there was none."""
     is_gone: bool = False
-    """It refused, or did not answer in time. An error without that says nothing of the server: a wrong password does not."""
+    """It refused, or did not answer in time. Other errors say nothing of the server: a wrong password, for one."""
 
 
 class Answer(NamedTuple):
