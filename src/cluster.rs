@@ -476,6 +476,24 @@ impl Cluster {
         changes
     }
 
+    /// Behind each member is since `now` the server that was behind the member that `sources` has in its place; aliases keep
+    /// their roles, and servers what is known of them. `sources` has each member once.
+    pub fn moved(&self, sources: &[Member], now: Duration) {
+        let _changing = self.changing.lock();
+        let view = self.view.load();
+        self.ward.moved(sources);
+        let mut standing = (*view.standing).clone();
+        standing.states = sources.iter().map(|&source| view.standing.states[source as usize]).collect();
+        standing.ramps = sources.iter().map(|&source| view.standing.ramps[source as usize]).collect();
+        if sources[PRIMARY as usize] != PRIMARY {
+            (standing.states[PRIMARY as usize], standing.ramps[PRIMARY as usize]) = (State::Up, FULL);
+        }
+        // Whoever was to be tried by a read is found again when the next one settles.
+        standing.trials = Box::default();
+        let progress = view.progress.moved(sources, now);
+        self.view.swap(Arc::new(View::new(&self.settings, standing, self.ward.costs(), progress)));
+    }
+
     /// How long `member` takes to answer.
     #[must_use]
     pub fn latency(&self, member: Member) -> Option<f64> {
@@ -569,6 +587,20 @@ pub(crate) mod tests {
         let after = Cluster::try_new(Settings { replicas, ..settings(&[]) }).unwrap().inheriting(&before);
         assert_eq!((after.view().state(1), after.view().state(2)), (State::Down, State::Up));
         assert_eq!(after.counters.get(1, crate::decision::Reason::Balanced), 1);
+    }
+
+    #[test]
+    fn servers_take_their_states_along_when_they_move() {
+        let cluster = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
+        let gone = Probe { member: 0, outcome: Outcome::Gone, sent: Duration::from_secs(1), took: None };
+        cluster.probed(&[gone], Duration::from_secs(1), 0);
+        assert_eq!(cluster.view().state(0), State::Down);
+        cluster.moved(&[1, 0, 2], Duration::from_secs(2));
+        assert_eq!([0, 1, 2].map(|member| cluster.view().state(member)), [State::Up, State::Down, State::Up]);
+        assert_eq!(cluster.view().eligible(), [2]);
+        // And so it stays when the next probe is judged.
+        cluster.settle(Duration::from_secs(3), 0);
+        assert_eq!(cluster.view().eligible(), [2]);
     }
 
     #[test]

@@ -154,6 +154,29 @@ impl Progress {
         Self { members, history: self.history.clone() }
     }
 
+    /// The same knowledge after a promotion: behind each member is since `now` the server that was behind the member that
+    /// `sources` has in its place. How far those that moved are is to be asked anew: what a replica lacked a moment ago,
+    /// a primary must not be said to have lost.
+    #[must_use]
+    pub fn moved(&self, sources: &[Member], now: Duration) -> Self {
+        let taken_over = |(member, &source): (Member, &Member)| {
+            let known = self.members[source as usize].clone();
+            if member == source {
+                return known;
+            }
+            known.map(|known| Known {
+                position: None,
+                at: now,
+                lag: (member == PRIMARY).then_some(Duration::ZERO),
+                is_beyond_history: false,
+                latency: known.latency,
+                // That it was elsewhere before does not make several of it.
+                server: Server { number: known.server.number, since: now, ..Server::default() },
+            })
+        };
+        Self { members: (0..).zip(sources).map(taken_over).collect(), history: self.history.clone() }
+    }
+
     /// How far `member` is known to have come.
     #[inline]
     #[must_use]
@@ -302,6 +325,24 @@ pub(crate) mod tests {
             progress = progress.observing(&[other(PRIMARY, 9, second), other(1, 9, second)]);
         }
         assert_eq!((progress.lag(1), progress.lag_by(1, seconds(5))), (Some(Duration::ZERO), Some(Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_server_that_moves_takes_its_number_along_and_is_asked_anew() {
+        let numbered = |member, server, at| Observation { server: Some(server), ..seen(member, 9, at) };
+        let mut progress = Progress::unknown(3).observing(&[numbered(0, 7, 1), numbered(1, 8, 1), numbered(2, 9, 1)]);
+        for second in [2, 4, 6] {
+            progress = progress.moved(&[1, 0, 2], seconds(second));
+            assert_eq!((progress.position(PRIMARY), progress.position(1)), (None, None));
+            assert_eq!((progress.lag(PRIMARY), progress.lag(1)), (Some(Duration::ZERO), None));
+            assert!(!progress.is_same_since(1, seconds(1)) && progress.is_same_since(2, seconds(1)));
+            let (primary, replica) = if second == 4 { (7, 8) } else { (8, 7) };
+            let places = [numbered(PRIMARY, primary, second + 1), numbered(1, replica, second + 1)];
+            progress = progress.observing(&places);
+            assert!(progress.is_same_since(1, seconds(second)));
+            assert!(!progress.is_multiplexed(PRIMARY) && !progress.is_multiplexed(1));
+        }
+        assert_eq!(progress.position(2), Some(&lsn(9)));
     }
 
     #[test]

@@ -119,6 +119,22 @@ impl Ward {
         self.publish_costs();
     }
 
+    /// Behind each member is now the server that was behind the member that `sources` has in its place.
+    ///
+    /// Not to be called by two threads at once.
+    pub fn moved(&self, sources: &[Member]) {
+        let before: Vec<Vitals> = self.members.iter().map(|vitals| vitals.lock().clone()).collect();
+        for (vitals, &source) in self.members.iter().zip(sources) {
+            *vitals.lock() = before[source as usize].clone();
+        }
+        if sources[PRIMARY as usize] != PRIMARY {
+            // What it failed in as a replica is no reason to keep writes from it, nor is it late any more.
+            let mut primary = self.members[PRIMARY as usize].lock();
+            *primary = Vitals { latency: primary.latency.clone(), ..Vitals::default() };
+        }
+        self.publish_costs();
+    }
+
     /// What it costs to ask each member.
     #[must_use]
     pub fn costs(&self) -> &Arc<Costs> {

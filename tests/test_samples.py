@@ -58,7 +58,7 @@ def test_what_one_publishes_others_read(prober: Samples, reader: Samples):
     assert reader.read() is None
     before = time.monotonic_ns()
     prober.publish(FOUND)
-    published_at, found = reader.read() or pytest.fail("nothing to read")
+    published_at, found, _ = reader.read() or pytest.fail("nothing to read")
     assert found == FOUND
     assert before <= published_at <= time.monotonic_ns()
     prober.publish(FOUND[:1])

@@ -1,6 +1,6 @@
 """The routing core, written in Rust."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Literal, Protocol, final
 
@@ -33,6 +33,7 @@ __all__ = [
     "in_transaction",
     "invalidate",
     "load_mysql_client",
+    "moved",
     "mysql_session_state",
     "observe",
     "opened_beside_a_loop",
@@ -52,6 +53,7 @@ __all__ = [
     "unasked",
     "unwatch",
     "verb",
+    "watch",
 ]
 __version__: str
 optimised: bool
@@ -227,6 +229,13 @@ def report(alias: str, seconds: float | None, outcome: str) -> list[tuple[str, s
 def probed(found: Iterable[tuple[str, str, int, float]]) -> list[tuple[str, str, str, str]]:
     """Tell what became of probes: alias, outcome as for :func:`report`, ``time.monotonic_ns()`` when asked, seconds it
     took. Returns what :func:`report` does."""
+
+def moved(primary: str, sources: Mapping[str, str]) -> None:
+    """Say that the server behind each of these aliases of the cluster of ``primary`` is now the one that was behind the
+    alias it is mapped to. What is known of a server goes with it. Raises ``ValueError`` unless each has one of its own."""
+
+def watch() -> None:
+    """Start the monitor if nothing watches the present configuration, as the first read that is routed does."""
 
 def unwatch() -> None:
     """The next read that is routed starts the monitor: nothing watches this configuration, or this process, yet."""

@@ -28,10 +28,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections
 
-from replicant import _core, conf, health
+from replicant import _core, conf, health, placement
 from replicant.engines import Sample
 from replicant.prober import Bell, Prober, allocate_lock, import_driver, start_thread
-from replicant.samples import CannotShare, Samples, name_of
+from replicant.promotion import Judge, Placement
+from replicant.samples import CannotShare, Published, Samples, name_of
 
 logger = logging.getLogger("replicant")
 
@@ -52,6 +53,8 @@ _LOOKS_PER_INTERVAL = 2
 _STUCK_INTERVALS = 4
 #: No cycle follows another in less than this part of the interval, however often it is asked for.
 _LEAST_PAUSE = 0.1
+#: A prober that was killed so long ago says nothing of who the primary is now.
+_RECENT_NS = 60 * 10**9
 #: The longest time a fork, a change of settings or an exit waits for threads and connections to end, in seconds.
 _STOP_SECONDS = 0.1
 _EXIT_SECONDS = 0.05
@@ -62,7 +65,10 @@ class _Watch:
 
     def __init__(self, cluster: conf.Cluster, interval: float) -> None:
         self.name = cluster.primary
-        self.latest: dict[str, Sample] = {}
+        #: By server, not by member.
+        self._latest: dict[str, Sample] = {}
+        self._placement = placement.begin(cluster)
+        self._judge = Judge(cluster.primary)
         self.ended = False
         self._interval = interval
         self._timeout = min(max(interval * _TIMEOUT_INTERVALS, _TIMEOUT[0]), _TIMEOUT[1])
@@ -73,7 +79,7 @@ class _Watch:
         self._file_name = self._name_of_file()
         self._probers: list[Prober] = []
         self._samples: Samples | None = None
-        self._published: tuple[int, list[Sample]] | None = None
+        self._published: Published | None = None
         self._reading_since: int | None = None
         self._stopping = False
         self._has_complained = False
@@ -81,6 +87,11 @@ class _Watch:
         self._answered = Bell()
         self._end = Bell()
         start_thread(self._run, f"replicant-monitor-{cluster.primary}")
+
+    @property
+    def latest(self) -> list[Sample]:
+        """The last sample of each member."""
+        return self._placement.labelled(list(self._latest.values()))
 
     @property
     def is_probing(self) -> bool:
@@ -135,15 +146,39 @@ class _Watch:
         """Find out what is new, and pass it on; returns the time from the beginning of this cycle to the next."""
         if self._is_to_probe():
             found = self._probe()
-            pause = self._interval
+            after = self._judge.judge(self._placement, found)
+            pause = self._interval * (_LEAST_PAUSE if self._judge.is_undecided else 1)
         else:
             found = self._read()
+            after = self._published_placement()
             pause = self._interval / _LOOKS_PER_INTERVAL
-        self.latest.update((sample.alias, sample) for sample in found)
+        self._latest.update((sample.alias, sample) for sample in found)
+        if not self._stopping:
+            self._place(after)
         self._publish()
         if found and not self._stopping:
-            consumer(found)
+            consumer(self._placement.labelled(found))
         return pause
+
+    def _place(self, after: Placement) -> None:
+        primary = self._placement.servers[self.name]
+        if after != self._placement:
+            self._placement = after
+            placement.put(self.name, after, gone=self._is_gone(primary))
+        if primary in self._latest and not self._judge.is_undecided:
+            placement.found(self.name)
+
+    def _is_gone(self, server: str) -> bool:
+        return server in self._latest and self._latest[server].is_gone
+
+    def _published_placement(self) -> Placement:
+        """What the prober decided, unless it is not about these members."""
+        published = self._published and self._published.placement
+        if published is None or any(
+            set(aliases) != self._members.keys() for aliases in (published.servers, published.servers.values())
+        ):
+            return self._placement
+        return published
 
     def _rest(self, until: float) -> None:
         earliest = time.monotonic() + self._interval * _LEAST_PAUSE
@@ -171,7 +206,7 @@ class _Watch:
         assert self._samples is not None
         self._published = self._samples.read()
         # It lives, or its lock would be free; but it was stopped by a signal, or somebody has it in a debugger.
-        heard_at = max(self._reading_since, self._published[0] if self._published else 0)
+        heard_at = max(self._reading_since, self._published.at if self._published else 0)
         return time.monotonic_ns() - heard_at > _STUCK_INTERVALS * self._interval * 1e9
 
     def _elect(self) -> bool | None:
@@ -183,17 +218,28 @@ class _Watch:
             try:
                 if self._samples is None:
                     self._samples = Samples(self._file_name)
-                return self._samples.elect()
+                was_prober = self._samples.is_prober
+                is_prober = self._samples.elect()
+                if is_prober and not was_prober:
+                    self._take_over()
+                return is_prober
             except CannotShare as error:
                 self._let_go()
                 if attempt:
                     self._complain(error)
         return None
 
+    def _take_over(self) -> None:
+        """Begin with what the prober before found, if it was killed and this process has not read it."""
+        assert self._samples is not None
+        self._published = self._samples.read()
+        if self._published and time.monotonic_ns() - self._published.at < _RECENT_NS:
+            self._place(self._published_placement())
+
     def _publish(self) -> None:
         if self._samples is not None and self._samples.is_prober:
             try:
-                self._samples.publish(list(self.latest.values()))
+                self._samples.publish(list(self._latest.values()), self._placement)
             except CannotShare as error:
                 self._let_go()
                 self._complain(error)
@@ -212,10 +258,10 @@ class _Watch:
 
     def _read(self) -> list[Sample]:
         self._dismiss(0.0)
-        return [sample for sample in self._published[1] if self._is_new(sample)] if self._published else []
+        return [sample for sample in self._published.samples if self._is_new(sample)] if self._published else []
 
     def _is_new(self, sample: Sample) -> bool:
-        known = self.latest.get(sample.alias)
+        known = self._latest.get(sample.alias)
         return known is None or (sample.asked_at >= known.asked_at and sample != known)
 
     # Asking the members.
@@ -223,7 +269,8 @@ class _Watch:
     def _probe(self) -> list[Sample]:
         if not self._probers:
             self._probers = [
-                Prober(alias, member, self._timeout, self._answered) for alias, member in self._members.items()
+                Prober(alias, member, self._timeout, self._answered, self._doubts)
+                for alias, member in self._members.items()
             ]
         for prober in self._probers:
             prober.ask()
@@ -231,6 +278,9 @@ class _Watch:
         punctual = [prober for prober in self._probers if not prober.is_late]
         self._wait(lambda: not any(prober.is_busy for prober in punctual), self._patience)
         return [sample for prober in self._probers if (sample := prober.take()) is not None]
+
+    def _doubts(self, sample: Sample) -> bool:
+        return self._judge.doubts(self._placement, sample)
 
     def _dismiss(self, seconds: float) -> None:
         """Have the probers end, and wait up to so many seconds for them to close their connections."""
@@ -273,9 +323,10 @@ def start() -> None:
         return
     try:
         _end_all()
-        for cluster in conf.in_force():
-            if cluster.probe is not None and cluster.replicas:
-                _watches.append(_Watch(cluster, cluster.probe))
+        clusters = [cluster for cluster in conf.in_force() if cluster.probe is not None and cluster.replicas]
+        placement.keep({cluster.primary for cluster in clusters})
+        for cluster in clusters:
+            _watches.append(_Watch(cluster, cluster.probe or 0.0))
     except Exception:
         # No thread can be had, at the end of the interpreter for one; reads go on without.
         logger.exception("The monitor could not be started.")
@@ -305,7 +356,7 @@ def wake() -> None:
 
 def latest() -> dict[str, Sample]:
     """The last sample of each member that this process has seen, by alias."""
-    return {alias: sample for watch in list(_watches) for alias, sample in list(watch.latest.items())}
+    return {sample.alias: sample for watch in list(_watches) for sample in watch.latest}
 
 
 def probing() -> list[str]:

@@ -76,10 +76,16 @@ def import_driver(engine: str) -> None:
         importlib.import_module("MySQLdb.connections")
 
 
+#: Whether a server is to be asked if it replicates, which takes one more question.
+Doubts = Callable[[Sample], bool]
+
+
 class Prober:
     """Asks one member, on a thread and a connection of its own."""
 
-    def __init__(self, alias: str, settings: Mapping[str, Any], timeout: float, answered: Bell) -> None:
+    def __init__(
+        self, alias: str, settings: Mapping[str, Any], timeout: float, answered: Bell, doubts: Doubts | None = None
+    ) -> None:
         self.alias = alias
         self.is_late = False
         """Whether it was still silent when a cycle had waited long enough."""
@@ -87,6 +93,7 @@ class Prober:
         self._settings = settings
         self._timeout = timeout
         self._answered = answered
+        self._doubts = doubts
         self._asked = Bell()
         self._asked_at = 0
         self._is_busy = False
@@ -185,13 +192,19 @@ class Prober:
             self._disconnect()
         if self._connection is not None:
             try:
-                return engine_of(self._connection).probe(self._connection)
+                return self._probe(self._connection)
             except Exception:
                 if self._given_up or self._stopping:
                     raise
                 self._disconnect()
-        connection = self._connect()
-        return engine_of(connection).probe(connection)
+        return self._probe(self._connect())
+
+    def _probe(self, connection: BaseDatabaseWrapper) -> Sample:
+        engine = engine_of(connection)
+        sample = engine.probe(connection)
+        if self._doubts is not None and self._doubts(sample):
+            sample = sample._replace(replicates=engine.replicates(connection))
+        return sample
 
     def _connect(self) -> BaseDatabaseWrapper:
         """Open a connection that is nobody else's: not Django's for this thread, not tracked, not guarded, not pooled.

@@ -19,10 +19,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from replicant._core import Position
 from replicant.engines.sample import Sample
+from replicant.promotion import Placement
 
 try:
     import fcntl
@@ -30,7 +31,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 #: To be raised with every change of what is written: processes of different versions do not meet.
-FORMAT = 2
+FORMAT = 3
 _MAGIC = b"replicnt"
 #: The magic, the format, the length of the body, and the SHA-256 of these three and the body.
 _HEADER = struct.Struct("<8sII")
@@ -43,6 +44,17 @@ _TORN_READS = 5
 #: Clocks that were set to the same boot differ by less. The monotonic clock begins anew with each boot, while a file
 #: outside of memory outlives it: samples from another boot would seem to come from the future.
 _SAME_BOOT_NS = 10 * 10**9
+
+
+class Published(NamedTuple):
+    """What the prober found."""
+
+    at: int
+    """``time.monotonic_ns()`` when it was written."""
+    samples: list[Sample]
+    """By server: the alias of each is the one whose settings it was asked with."""
+    placement: Placement | None
+    """Behind which aliases the servers are."""
 
 
 class CannotShare(Exception):
@@ -101,18 +113,19 @@ class Samples:
                 self.is_prober = True
             return True
 
-    def publish(self, samples: Sequence[Sample]) -> None:
+    def publish(self, samples: Sequence[Sample], placement: Placement | None = None) -> None:
         """Replace what is in the file. For the prober alone. Raises :class:`CannotShare`, for want of room, say."""
         now = time.monotonic_ns()
-        body = json.dumps([now, time.time_ns() - now, [_packed(sample) for sample in samples]]).encode()
+        placed = placement and [dict(placement.servers), sorted(placement.outsiders)]
+        body = json.dumps([now, time.time_ns() - now, placed, [_packed(sample) for sample in samples]]).encode()
         head = _HEADER.pack(_MAGIC, FORMAT, len(body))
         content = head + hashlib.sha256(head + body).digest() + body
         with _sharing():
             if os.pwrite(self._file, content, 0) != len(content):
                 raise CannotShare("no room")
 
-    def read(self) -> tuple[int, list[Sample]] | None:
-        """What the prober published last, and when (``time.monotonic_ns()``).
+    def read(self) -> Published | None:
+        """What the prober published last.
 
         None if there is nothing that can be used: nothing yet, damaged, of another version, or from before a restart of
         the machine.
@@ -168,13 +181,13 @@ def _packed(sample: Sample) -> list[Any]:
     return [*sample._replace(position=None), position and [position.kind, str(position)]]
 
 
-def _unpacked(content: bytes) -> tuple[int, list[Sample]]:
+def _unpacked(content: bytes) -> Published:
     """Raises ``ValueError`` or ``TypeError`` unless it is whole and of this version and boot."""
     magic, version, length = _HEADER.unpack_from(content)
     head, digest, body = content[: _HEADER.size], content[_HEADER.size :][:_DIGEST], content[_HEADER.size + _DIGEST :]
     if (magic, version, length) != (_MAGIC, FORMAT, len(body)) or hashlib.sha256(head + body).digest() != digest:
         raise ValueError("torn, damaged or of another version")
-    published_at, boot, packed = json.loads(body)
+    published_at, boot, placed, packed = json.loads(body)
     now = time.monotonic_ns()
     if published_at > now or abs(time.time_ns() - now - boot) > _SAME_BOOT_NS:
         raise ValueError("from before the machine was started")
@@ -182,7 +195,8 @@ def _unpacked(content: bytes) -> tuple[int, list[Sample]]:
     for *fields, position in packed:
         sample = Sample(*fields)
         samples.append(sample._replace(position=position and Position(*position)))
-    return published_at, samples
+    placement = placed and Placement(placed[0], frozenset(placed[1]))
+    return Published(published_at, samples, placement)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Callable, Set
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from replicant import _core, causality, conf, guard
@@ -130,6 +131,8 @@ class Tracker:
         if self._read_only:
             execute = functools.partial(guard.explained, execute)
         effects = self._effects(connection, sql) if self._is_primary else 0
+        if self._is_primary:
+            execute = functools.partial(_watched, execute)
         if not effects & _MATTERS:
             return execute(sql, params, many, context)
         try:
@@ -257,6 +260,17 @@ class Tracker:
             for record in self._pending:
                 record.wrote(connection.alias, _position(captured))
         self._pending.clear()
+
+
+def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    """Execute a statement on a primary, and have the servers looked at if it fails because that may be it no longer."""
+    try:
+        return execute(sql, params, many, context)
+    except DatabaseError as error:
+        failed = getattr(context["connection"], "replicant_failed", None)
+        if failed is not None:
+            failed(error)
+        raise
 
 
 def _position(captured: Captured) -> _core.Position | None:

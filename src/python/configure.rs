@@ -156,6 +156,12 @@ pub fn set_state(py: Python<'_>, alias: &str, state: &str) -> PyResult<&'static 
     Ok(table.entries[index].cluster.set_state(member, state).name())
 }
 
+/// Starts the monitor if nothing watches the present configuration.
+#[pyfunction]
+pub fn watch(py: Python<'_>) -> PyResult<()> {
+    state::watch(py)
+}
+
 /// The next read that is routed starts the monitor.
 #[pyfunction]
 pub fn unwatch() {

@@ -1,5 +1,6 @@
 //! What became of reads and probes, as Python tells.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
@@ -7,6 +8,8 @@ use pyo3::prelude::*;
 
 use crate::cluster::Change;
 use crate::health::Outcome;
+use crate::names::Alias;
+use crate::pool::Member;
 use crate::ward::Probe;
 
 use super::session::since_origin;
@@ -71,4 +74,25 @@ pub fn probed(py: Python<'_>, found: Vec<(String, String, u64, f64)>) -> PyResul
         changed.extend(named(&table, entry, entry.cluster.probed(probes, state::now(), draw())));
     }
     Ok(changed)
+}
+
+/// Behind each of these aliases of one cluster is now the server that was behind the alias it is mapped to; the other
+/// members keep theirs.
+#[pyfunction]
+pub fn moved(py: Python<'_>, primary: &str, sources: HashMap<String, String>) -> PyResult<()> {
+    let table = state::table(py)?;
+    let Some(&(index, _)) = table.places.get(primary) else { return Ok(()) };
+    let cluster = &table.entries[index].cluster;
+    let member = |alias: &str| table.places.get(alias).filter(|place| place.0 == index).map(|&(_, member)| member);
+    let source = |(own, &alias): (Member, &Alias)| {
+        sources.get(table.name(alias)).and_then(|name| member(name)).unwrap_or(own)
+    };
+    let places: Vec<Member> = (0..).zip(cluster.members()).map(source).collect();
+    let mut sorted = places.clone();
+    sorted.sort_unstable();
+    if (0..).zip(&sorted).any(|(place, &member)| place != member) {
+        return Err(PyValueError::new_err("two aliases cannot have one server"));
+    }
+    cluster.moved(&places, state::now());
+    Ok(())
 }

@@ -22,13 +22,13 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state, unwatch};
+    use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state, unwatch, watch};
     #[pymodule_export]
     use super::driver::{load_mysql_client, mysql_session_state};
     #[pymodule_export]
     use super::explain::{explain, snapshot, take_decision};
     #[pymodule_export]
-    use super::health::{probed, report};
+    use super::health::{moved, probed, report};
     #[pymodule_export]
     use super::position::Position;
     #[pymodule_export]

@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
 
-from replicant import _core
+from replicant import _core, monitor, placement
 from replicant.engines import engine_of
 
 if TYPE_CHECKING:
@@ -27,16 +28,64 @@ class ReplicantMixin(_Base):
 
     On MySQL and MariaDB a session with a primary has the server report what it commits, switched on in a statement
     that Django sends anyway, so that what was written is known without asking.
+
+    Connects with the server that is behind its alias now, which after a promotion is another one than its settings say.
     """
+
+    replicant_server: str
+    """The alias whose settings lead to the server that this connects with."""
+    replicant_placement: int
+    """The number of the placement it was last compared with."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.replicant_server = self.alias
+        self.replicant_placement = 0
         engine_of(self).adopt(self)
 
     def get_connection_params(self) -> dict[str, Any]:
         parameters: dict[str, Any] = super().get_connection_params()
         engine_of(self).connection_parameters(parameters, getattr(self, "Database", None))
         return parameters
+
+    def connect(self) -> None:
+        placement.prepare(self)
+        try:
+            super().connect()
+        except Exception:
+            self._wake()
+            raise
+        if not placement.opened(self):
+            # It was moved meanwhile. The next time it is as good as certain, and else found out when it is used.
+            self.close()
+            placement.prepare(self)
+            super().connect()
+            placement.opened(self)
+
+    def ensure_connection(self) -> None:
+        if self.replicant_placement != placement.number:
+            placement.follow(self)
+        super().ensure_connection()
+
+    def _commit(self) -> None:
+        if self.replicant_placement != placement.number:
+            # What a former primary would commit, nobody would ever see.
+            placement.follow(self)
+        try:
+            super()._commit()  # type: ignore[misc]
+        except DatabaseError as error:
+            self.replicant_failed(error)
+            raise
+
+    def replicant_failed(self, error: DatabaseError) -> None:
+        """Have the servers looked at if an error says that this may no longer be the primary."""
+        engine = engine_of(self)
+        if engine.is_gone(error) or engine.refused_as_read_only(error):
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._is_primary():
+            monitor.wake()
 
     def init_connection_state(self) -> None:
         initialise = super().init_connection_state

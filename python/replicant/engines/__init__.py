@@ -90,6 +90,13 @@ class Engine(Protocol):
     def probe(self, connection: BaseDatabaseWrapper) -> Sample:
         """Look at a member: one round trip that any database user may make. Raises ``django.db.DatabaseError``."""
 
+    def replicates(self, connection: BaseDatabaseWrapper) -> bool | None:
+        """Whether this server follows another one, in one round trip; None where that takes privileges this user lacks.
+
+        Not asked with every probe: of a server that takes writes though it is not known to be the primary, and of one
+        that was the primary. Raises ``django.db.DatabaseError`` if the connection is lost.
+        """
+
     def socket_of(self, connection: BaseDatabaseWrapper) -> int | None:
         """The file descriptor of an open connection's socket; None where there is none, or the driver hides it."""
 

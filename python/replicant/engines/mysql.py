@@ -282,6 +282,25 @@ def _is_refusal(error: Exception) -> bool:
     return bool(error.args) and error.args[0] in _REFUSALS
 
 
+def replicates(connection: BaseDatabaseWrapper) -> bool | None:
+    try:
+        with connection.wrap_database_errors:
+            cursor = connection.connection.cursor()
+            try:
+                cursor.execute("SHOW REPLICA STATUS")
+                names, rows = [str(column[0]) for column in cursor.description or ()], cursor.fetchall()
+            finally:
+                cursor.close()
+    except DatabaseError as error:
+        if is_gone(error):
+            raise
+        # Takes REPLICATION CLIENT, on MariaDB SLAVE MONITOR; and MySQL before 8.0.22 knows no replicas.
+        return None
+    # Replica_IO_Running or Slave_IO_Running, and the same of SQL: "Yes", "Connecting", "No".
+    threads = [place for place, name in enumerate(names) if name.endswith(("_IO_Running", "_SQL_Running"))]
+    return any(row[place] != "No" for row in rows for place in threads)
+
+
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     driver = connection.connection
     # PyMySQL has its socket, mysqlclient the socket's number.

@@ -76,6 +76,10 @@ def probe(connection: BaseDatabaseWrapper) -> Sample:
     return Sample(connection.alias, "", True, None, asked_at, (time.monotonic_ns() - asked_at) / 1e9)
 
 
+def replicates(connection: BaseDatabaseWrapper) -> bool | None:
+    return None
+
+
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     return None
 

@@ -250,6 +250,10 @@ def probe(connection: BaseDatabaseWrapper) -> Sample:
     return Sample(connection.alias, " ".join(server), is_writable, position, answer.asked_at, answer.latency)
 
 
+def replicates(connection: BaseDatabaseWrapper) -> bool | None:
+    return bool(ask(connection, "SELECT pg_is_in_recovery()")[0])
+
+
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     return int(connection.connection.fileno())
 

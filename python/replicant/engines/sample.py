@@ -34,6 +34,8 @@ class Sample(NamedTuple):
     """Why there was none."""
     is_gone: bool = False
     """It refused, or did not answer in time. Other errors say nothing of the server: a wrong password, for one."""
+    replicates: bool | None = None
+    """Whether it follows another server; None if it was not asked, or would not say. Asked only where it matters."""
 
 
 class Answer(NamedTuple):

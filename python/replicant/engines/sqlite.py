@@ -100,6 +100,10 @@ def probe(connection: BaseDatabaseWrapper) -> Sample:
     return Sample(connection.alias, file, is_writable, None, answer.asked_at, answer.latency)
 
 
+def replicates(connection: BaseDatabaseWrapper) -> bool | None:
+    return None
+
+
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     return None
 

@@ -1,0 +1,164 @@
+"""Who is the primary: judged by what the members say of themselves.
+
+Aliases keep their roles for ever; what changes is the server behind them. An alias names a server, too: the one that its
+settings lead to. So a placement maps each alias to the alias whose settings it connects with.
+
+The obvious alternative, to take whoever is writable for the primary, gives writes to an old primary that was restarted by
+an init system, and to any replica whose ``read_only`` nobody ever set. So the present one stays unless it says itself
+that it takes no writes, or is gone; and the other must be known not to replicate, or to have been read-only before.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from replicant._core import Position
+    from replicant.engines import Sample
+
+logger = logging.getLogger("replicant")
+
+#: So many looks in a row must find a primary gone and another one promoted. Where the old primary answers, and says that
+#: it takes no writes, both sides agree, and one is enough.
+_LOOKS = 2
+#: Two that take writes are a matter for a human: it is said again after so many seconds.
+_SECONDS_PER_COMPLAINT = 60.0
+
+
+class Placement(NamedTuple):
+    """Which server is behind which alias of a cluster."""
+
+    servers: Mapping[str, str]
+    """Each alias, and the alias whose settings lead to its server."""
+    outsiders: frozenset[str] = frozenset()
+    """The servers that were the primary and are not known to replicate from the present one: they do not serve."""
+
+    @classmethod
+    def of_settings(cls, members: Iterable[str]) -> Placement:
+        return cls({alias: alias for alias in members})
+
+    def alias_of(self, server: str) -> str:
+        return next(alias for alias, other in self.servers.items() if other == server)
+
+    def promoting(self, primary: str, server: str) -> Placement:
+        """``server`` behind the alias of the primary, and the server that was there behind the other's."""
+        before = self.servers[primary]
+        servers = {**self.servers, primary: server, self.alias_of(server): before}
+        return Placement(servers, self.outsiders - {server} | {before})
+
+    def labelled(self, samples: Iterable[Sample]) -> list[Sample]:
+        """The samples of servers as samples of the members behind whose aliases they are."""
+        aliases = {server: alias for alias, server in self.servers.items()}
+        found = []
+        for sample in samples:
+            seen = sample._replace(alias=aliases[sample.alias])
+            if sample.alias in self.outsiders and sample.error is None:
+                error = "was the primary, and does not replicate from the present one"
+                seen = seen._replace(server="", position=None, is_writable=False, error=error, is_gone=True)
+            found.append(seen)
+        return found
+
+
+class Judge:
+    """Judges one cluster, cycle by cycle. Does no I/O, and reads no clock but to keep its complaints apart."""
+
+    def __init__(self, primary: str) -> None:
+        self.is_undecided = False
+        """Whether another look is wanted soon."""
+        self._primary = primary
+        self._were_read_only: set[str] = set()
+        self._suspected: tuple[str, int] | None = None
+        #: Of each outsider: what it must have, and what it had when it was last asked.
+        self._marks: dict[str, Position] = {}
+        self._heard: dict[str, Sample] = {}
+        self._complained_at: float | None = None
+
+    def doubts(self, placement: Placement, sample: Sample) -> bool:
+        """Whether a server is to be asked if it replicates."""
+        is_primary = sample.alias == placement.servers[self._primary]
+        return sample.alias in placement.outsiders or (sample.is_writable and not is_primary)
+
+    def judge(self, placement: Placement, samples: Sequence[Sample]) -> Placement:
+        """The placement after ``samples``, which name servers, and were all made since this was last called."""
+        found = {sample.alias: sample for sample in samples}
+        self._were_read_only |= {each.alias for each in samples if each.error is None and not each.is_writable}
+        placement = self._judge_primary(placement, found)
+        for server in placement.outsiders:
+            if server in found and self._has_rejoined(found[server], found.get(placement.servers[self._primary])):
+                placement = placement._replace(outsiders=placement.outsiders - {server})
+                self._marks.pop(server, None)
+                self._heard.pop(server, None)
+                alias = placement.alias_of(server)
+                logger.info("The former primary replicates again, and may serve as %r.", alias)
+        return placement
+
+    def _judge_primary(self, placement: Placement, found: Mapping[str, Sample]) -> Placement:
+        present = found.get(placement.servers[self._primary])
+        suspected, self._suspected, self.is_undecided = self._suspected, None, False
+        if present is None:
+            # It still has time to answer.
+            self._suspected = suspected
+            return placement
+        answers = present.error is None
+        writable = [each.alias for each in found.values() if each.is_writable and each is not present]
+        claimants = [server for server in writable if self._is_credible(found[server])]
+        if not answers:
+            # One that was replaced and comes back lacks what was written since, whatever it says of itself.
+            claimants = [server for server in claimants if server not in placement.outsiders]
+        if (answers and present.is_writable) or not (answers or present.is_gone):
+            if answers and claimants:
+                self._complain(placement, claimants)
+            return placement
+        if len(claimants) != 1:
+            if claimants:
+                self._complain(placement, claimants)
+            return placement
+        (promoted,) = claimants
+        looks = suspected[1] + 1 if suspected is not None and suspected[0] == promoted else 1
+        if answers or looks >= _LOOKS:
+            return placement.promoting(self._primary, promoted)
+        self._suspected, self.is_undecided = (promoted, looks), True
+        return placement
+
+    def _is_credible(self, sample: Sample) -> bool:
+        """Whether a server that takes writes was promoted: many replicas take them, for want of ``read_only``."""
+        if sample.replicates is None:
+            return sample.alias in self._were_read_only
+        return not sample.replicates
+
+    def _has_rejoined(self, sample: Sample, primary: Sample | None) -> bool:
+        """Whether an outsider replicates: it has what the new primary had since, and nothing that one lacks."""
+        if sample.error is not None or sample.is_writable or sample.replicates is False:
+            self._heard.pop(sample.alias, None)
+            return False
+        if primary is None or primary.error is not None or not primary.is_writable:
+            return False
+        if primary.position is None:
+            # Nothing can be compared: what it says of itself is all there is.
+            return True
+        mark = self._marks.setdefault(sample.alias, primary.position)
+        before = self._heard.get(sample.alias)
+        self._heard[sample.alias] = sample
+        return (
+            sample.position is not None
+            and sample.position.contains(mark)
+            and before is not None
+            and before.position is not None
+            and primary.asked_at >= before.asked_at + before.latency * 1e9
+            and primary.position.contains(before.position)
+        )
+
+    def _complain(self, placement: Placement, claimants: Sequence[str]) -> None:
+        now = time.monotonic()
+        if self._complained_at is None or now - self._complained_at > _SECONDS_PER_COMPLAINT:
+            self._complained_at = now
+            logger.error(
+                "Several members of %r take writes: the server of %r, which stays the primary, and of %s. "
+                "What is written on more than one of them is lost on the others.",
+                self._primary,
+                placement.servers[self._primary],
+                ", ".join(repr(server) for server in sorted(claimants)),
+            )
