@@ -85,7 +85,10 @@ class Judge:
         """The placement after ``samples``, which name servers, and were all made since this was last called."""
         found = {sample.alias: sample for sample in samples}
         self._were_read_only |= {each.alias for each in samples if each.error is None and not each.is_writable}
-        placement = self._judge_primary(placement, found)
+        before, placement = placement, self._judge_primary(placement, found)
+        if placement != before:
+            # Whoever was just replaced has yet to be asked if it replicates.
+            return placement
         for server in placement.outsiders:
             if server in found and self._has_rejoined(found[server], found.get(placement.servers[self._primary])):
                 placement = placement._replace(outsiders=placement.outsiders - {server})

@@ -9,10 +9,11 @@ one of Django's, put the mixin first::
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError
+from django.db import DatabaseError, Error
 
 from replicant import _core, monitor, placement
 from replicant.engines import engine_of
@@ -65,7 +66,27 @@ class ReplicantMixin(_Base):
     def ensure_connection(self) -> None:
         if self.replicant_placement != placement.number:
             placement.follow(self)
+        if self.connection is None and self.in_atomic_block and not self.atomic_blocks:
+            # A transaction with autocommit off, whose connection was closed: Django leaves its last block and stays in it.
+            self.in_atomic_block = False
         super().ensure_connection()
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        if self.replicant_placement != placement.number and not self.in_atomic_block:
+            # Or Django, about to look whether it is in order, would open another one to a server that may be dead.
+            with contextlib.suppress(Error):
+                placement.follow(self)
+        super().close_if_unusable_or_obsolete()
+
+    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().set_autocommit(autocommit, *args, **kwargs)
+        except Error:
+            if autocommit and not self.in_atomic_block:
+                # Lost between the end of a transaction and this: what comes next would be taken for part of another one.
+                with contextlib.suppress(Error):
+                    self.close()
+            raise
 
     def _commit(self) -> None:
         if self.replicant_placement != placement.number:
