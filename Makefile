@@ -27,7 +27,7 @@ demo: $(VENV)/demo.done ## Run the example project (DB=sqlite, mysql, mariadb or
 .PHONY: test
 test: $(VENV)/test.done test-core ## Install the database servers and run every test
 	$(BIN)/python -m tests.servers install
-	$(BIN)/python -X dev -W error -m pytest $(ARGS)
+	$(BIN)/python -X dev -W error -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/python tests/packaging.py
 
 .PHONY: soak
