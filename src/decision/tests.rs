@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::*;
 use crate::cluster::tests::settings;
-use crate::cluster::{Settings, State};
+use crate::cluster::{Home, Settings, State};
 use crate::names::Alias;
 use crate::pool::Order;
 use crate::scope::Kind;
