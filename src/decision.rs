@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, OnUnavailable, PRIMARY, View};
 use crate::gate::Gate;
-use crate::memory::{Cell, Last, Memory};
+use crate::memory::{Cell, Last};
 use crate::names::Alias;
 use crate::pool::{Member, Pool};
 use crate::position::Position;
@@ -147,12 +147,10 @@ pub struct Read<'a, InTransaction, Record, Now> {
     pub now: Now,
 }
 
-/// Whether a question leaves traces.
+/// Whether the pool gives away a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// A read will follow: the scope sticks to the choice.
+enum Mode {
     Decide,
-    /// `explain`: nothing is changed.
     Explain,
 }
 
@@ -164,9 +162,50 @@ pub enum Mode {
 /// # Errors
 /// [`Undecided::NoReplicaAvailable`] if no replica may serve and `ON_UNAVAILABLE` or `PRIMARY_SPILL` forbid the primary;
 /// [`Undecided::Failed`] with the error of what the question asks; [`Undecided::Ask`], [`Undecided::Learn`] and
-/// [`Undecided::Wait`] with what to do before it is put again, unless it `may_wait` no more or in [`Mode::Explain`].
+/// [`Undecided::Wait`] with what to do before it is put again, unless it `may_wait` no more.
 #[inline]
 pub fn decide<I, L, N, E>(
+    cluster: &Cluster,
+    view: &View,
+    read: Read<'_, I, L, N>,
+    draw: u64,
+) -> Result<Decision, Undecided<E>>
+where
+    I: FnMut(Member) -> Result<bool, E>,
+    L: Fn() -> Result<Option<Arc<Cell>>, E>,
+    N: Fn() -> Duration,
+{
+    answer(cluster, view, read, draw, Mode::Decide)
+}
+
+/// What [`decide`] would answer to the same question, without a trace: it is put to copies of all that is remembered.
+/// `pinned` also where a server would have to be asked or waited for first.
+///
+/// # Errors
+/// [`Undecided::NoReplicaAvailable`] and [`Undecided::Failed`], as there.
+pub fn explain<I, L, N, E>(
+    cluster: &Cluster,
+    view: &View,
+    read: Read<'_, I, L, N>,
+    draw: u64,
+) -> Result<Decision, Undecided<E>>
+where
+    I: FnMut(Member) -> Result<bool, E>,
+    L: Fn() -> Result<Option<Arc<Cell>>, E>,
+    N: Fn() -> Duration,
+{
+    let Read { exempt, scope, instance, in_transaction, record, may_wait, now } = read;
+    let scope = scope.map(|scope| scope.copied(cluster.name()));
+    let record = || Ok(record()?.map(|cell| Arc::new(cell.copied(cluster.name()))));
+    let read = Read { exempt, scope: scope.as_ref(), instance, in_transaction, record, may_wait, now };
+    match answer(cluster, view, read, draw, Mode::Explain) {
+        Err(Undecided::Ask(_) | Undecided::Learn { .. } | Undecided::Wait { .. }) => Ok((PRIMARY, Reason::Pinned)),
+        answer => answer,
+    }
+}
+
+#[inline]
+fn answer<I, L, N, E>(
     cluster: &Cluster,
     view: &View,
     mut read: Read<'_, I, L, N>,
@@ -213,15 +252,13 @@ where
         && !(read.in_transaction)(member)?
     {
         Gate::Only(member)
-    } else if let Some(gate) = row_5(cluster, view, &mut read, &mut around, cells, mode)? {
+    } else if let Some(gate) = row_5(cluster, view, &mut read, &mut around, cells)? {
         gate
     } else {
         return Ok((PRIMARY, Reason::Pinned));
     };
-    if let Some(member) = around.named.filter(|&member| !around.migrating && gate.admits(member)) {
-        if mode == Mode::Decide {
-            around.reads_from(cluster, Some(member));
-        }
+    if let Some(member) = around.named.filter(|&member| gate.admits(member)) {
+        around.reads_from(cluster, Some(member));
         return Ok((member, Reason::UseReplica));
     }
     if around.follows_primary {
@@ -233,7 +270,7 @@ where
     if let Some(from) = around.loaded.filter(|from| view.eligible().contains(from) && gate.admits(*from)) {
         return Ok((from, Reason::Instance));
     }
-    if mode == Mode::Decide && around.last != Last::Sticky {
+    if around.last != Last::Sticky {
         around.reads_from(cluster, None);
     }
     let Around { cell, sticky, .. } = around;
@@ -289,10 +326,10 @@ impl Reader<'_> {
                 &among
             }
         };
-        if self.mode == Mode::Explain {
-            return Some((pool.preview(turn, self.draw)?, Reason::Balanced));
-        }
-        let chosen = pool.choose(turn, self.draw)?;
+        let chosen = match self.mode {
+            Mode::Decide => pool.choose(turn, self.draw)?,
+            Mode::Explain => pool.preview(turn, self.draw)?,
+        };
         let Some(cell) = self.cell.filter(|_| cluster.settings().sticky) else {
             return Some((chosen, Reason::Balanced));
         };
@@ -334,11 +371,7 @@ impl Reader<'_> {
     /// This scope's draw from 0 to 1, so that either all of its reads are let through or none.
     fn spill(&self) -> f64 {
         let draw = unit(self.draw);
-        match (self.cell, self.mode) {
-            (None, _) => draw,
-            (Some(cell), Mode::Decide) => cell.of(self.cluster.name()).spill(draw),
-            (Some(cell), Mode::Explain) => cell.get(self.cluster.name()).and_then(Memory::drawn_spill).unwrap_or(draw),
-        }
+        self.cell.map_or(draw, |cell| cell.of(self.cluster.name()).spill(draw))
     }
 }
 

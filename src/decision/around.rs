@@ -10,16 +10,15 @@ use crate::names::Alias;
 use crate::pool::Member;
 use crate::scope::{Effect, Scope};
 
-use super::{Mode, Read, Undecided, is_eligible};
+use super::{Read, Undecided, is_eligible};
 
 /// What the code around a read, and the instance at hand, say about it.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
 pub(super) struct Around<'a> {
-    pub(super) migrating: bool,
     pub(super) in_request: bool,
     /// Positions and pins are set aside.
     pub(super) stale_ok: bool,
-    /// The replica asked for by name, if it serves.
+    /// The replica asked for by name, while it may serve.
     pub(super) named: Option<Member>,
     /// The instance at hand leads to the primary.
     pub(super) follows_primary: bool,
@@ -54,10 +53,9 @@ impl<'a> Around<'a> {
             if in_request || settings.reads == Home::Primary { settings.reads } else { settings.outside_requests };
         let cell = read.scope.map(Scope::cell);
         Self {
-            migrating,
             in_request,
             stale_ok,
-            named: named.and_then(|alias| cluster.member(alias)).filter(|&member| view.serves(member)),
+            named: named.and_then(|alias| cluster.member(alias)).filter(|&member| !migrating && view.serves(member)),
             follows_primary: effect.is_none()
                 && read.instance.is_some_and(|instance| instance.from == PRIMARY && !instance.exempt),
             loaded: read.instance.filter(|_| read.scope.is_none()).map(|instance| instance.from),
@@ -153,24 +151,32 @@ pub(super) fn row_5<I, L, N, E>(
     read: &mut Read<'_, I, L, N>,
     around: &mut Around<'_>,
     cells: [Option<&Arc<Cell>>; 2],
-    mode: Mode,
 ) -> Result<Option<Gate>, Undecided<E>>
 where
     I: FnMut(Member) -> Result<bool, E>,
     N: Fn() -> Duration,
 {
+    let now = (read.now)();
     if around.sticky_is_gone(cluster, view) {
-        match mode {
-            Mode::Decide => around.leave_sticky(cluster, view, (read.now)()),
-            Mode::Explain if around.stale_ok => {}
-            Mode::Explain => return Ok(None),
-        }
+        around.leave_sticky(cluster, view, now);
     }
     if around.stale_ok {
         return Ok(Some(Gate::Open));
     }
-    if mode == Mode::Decide
-        && let Some(last) = around.moves_from(cluster)
+    let approach = Approach { cluster, view, cells, now };
+    approach.forget_what_all_have();
+    // A transaction that is open there has a snapshot, which stays as old as it is.
+    let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
+    let wanted = around.named;
+    if let Some(named) = wanted {
+        // One that is known to lack something already is not asked about the rest: the scope stays where it is.
+        let may_learn = read.may_wait && around.moves_from(cluster).is_some();
+        let may_serve = approach.admits(named) || (may_learn && approach.may_admit(named));
+        if !may_serve || !is_usable(named)? {
+            around.named = None;
+        }
+    }
+    if let Some(last) = around.moves_from(cluster)
         && let Some(cell) = around.cell
     {
         if read.may_wait {
@@ -178,28 +184,28 @@ where
             return Err(Undecided::Learn { cell: cell.clone(), last, target });
         }
         let memory = cell.of(cluster.name());
-        memory.need(|need| need.require_read(Some(last), (read.now)()));
+        memory.need(|need| need.require_read(Some(last), now));
         memory.reads_from(Last::Learned);
         around.last = Last::Learned;
     }
+    around.named = around.named.filter(|&named| approach.admits(named));
+    if let Some(named) = around.named {
+        return Ok(Some(Gate::Only(named)));
+    }
     let before = || cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| need.read())?.0);
     let last = || around.sticky.or_else(before).and_then(|alias| cluster.member(alias));
-    let candidate =
-        around.named.or_else(|| around.loaded.or_else(last).filter(|&member| is_eligible(cluster, view, member)));
-    let approach = Approach { cluster, view, cells, candidate, now: (read.now)() };
-    let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
-    if let Some(gate) = approach.for_candidate(&mut is_usable)? {
-        return Ok(Some(gate));
+    let candidate = around.loaded.or_else(last).filter(|&member| is_eligible(cluster, view, member));
+    if let Some(member) = candidate.filter(|&member| approach.admits(member))
+        && is_usable(member)?
+    {
+        return Ok(Some(Gate::Only(member)));
     }
     if around.sticky.is_some_and(|alias| alias != cluster.name()) {
-        if mode == Mode::Explain {
-            return Ok(None);
-        }
-        around.leave_sticky(cluster, view, approach.now);
+        around.leave_sticky(cluster, view, now);
     }
     // It is of no use to wait for a replica if the read then stays at home.
-    let may_wait = read.may_wait && mode == Mode::Decide && !around.stays_home && !around.follows_primary;
-    match approach.for_others(may_wait, is_usable)? {
+    let may_wait = read.may_wait && !around.stays_home && !around.follows_primary;
+    match approach.for_others(may_wait, wanted.or(candidate), is_usable)? {
         Ok(gate) => Ok(Some(gate)),
         Err(Shut::Pinned) => Ok(None),
         Err(Shut::Ask { cell }) => Err(Undecided::Ask(cell)),

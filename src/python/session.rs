@@ -86,24 +86,27 @@ pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Op
         return Ok(false);
     }
     let (cluster, at) = (&entry.cluster, state::now());
-    let causality = py.import("replicant.causality")?;
-    let position: Option<Position> = match cluster.member(last) {
+    let position_of = |member: Member| -> PyResult<Option<Position>> {
+        let causality = py.import("replicant.causality")?;
+        Ok(causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?)
+    };
+    let position = match cluster.member(last) {
         Some(PRIMARY) => ask_primary(py, entry)?,
-        Some(member) => causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?,
+        Some(member) => position_of(member)?,
         None => None,
     };
     let memory = cell.of(cluster.name());
     if let (Some(Position(position)), Some(member)) = (position, cluster.member(last)) {
-        let observe = |member, position| {
+        let observe = |member, position, at| {
             cluster.observe(&[Observation { member, position: Some(position), at, latency: None, server: None }]);
         };
         memory.need(|need| need.require(&position, at));
-        observe(member, position.clone());
+        observe(member, position.clone(), at);
         if let Some(target) = target.filter(|&target| !cluster.view().progress().has(target, &position)) {
-            let arguments = (&entry.strings[target as usize], Position(position), 0.0);
-            let reached: Option<Position> = causality.call_method1("wait", arguments)?.extract()?;
-            if let Some(Position(position)) = reached {
-                observe(target, position);
+            // Taken in also if it lacks something: it is not asked again before there is news of it.
+            let at = state::now();
+            if let Some(Position(position)) = position_of(target)? {
+                observe(target, position, at);
             }
         }
     } else {
@@ -113,7 +116,8 @@ pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Op
     Ok(true)
 }
 
-fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
+/// Whether this thread runs an event loop, which must not be kept waiting.
+pub fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
     Ok(!py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))?.is_none())
 }
 
@@ -214,7 +218,7 @@ pub fn eligible(py: Python<'_>, table: &Table, entry: &Entry) -> PyResult<Vec<Me
     if stale_ok || !cluster.settings().consistent || !Approach::is_needed(cells, cluster) {
         return Ok(view.eligible().to_vec());
     }
-    let approach = Approach { cluster, view: &view, cells, candidate: None, now: state::now() };
+    let approach = Approach { cluster, view: &view, cells, now: state::now() };
     let is_usable = |member| Ok(!table.lookup.in_transaction(entry.strings[member as usize].bind(py))?);
     approach.admitted(is_usable)
 }
@@ -265,7 +269,7 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
     }
     let view = cluster.view();
     let mut both = cells.iter();
-    let approach = Approach { cluster, view: &view, cells: [both.next(), both.next()], candidate: None, now };
+    let approach = Approach { cluster, view: &view, cells: [both.next(), both.next()], now };
     approach.forget_what_all_have();
     let (mut position, mut written, mut read) = (None::<crate::position::Position>, None, Need::default());
     for memory in cells.iter().filter_map(|cell| cell.get(cluster.name())) {
