@@ -1,4 +1,8 @@
 //! What a scope must remember: the sticky replica, what it must see, the draw for `PRIMARY_SPILL`.
+//!
+//! From the outside in: a [`Cell`] belongs to a request, to an outermost scope, or to a thread or task, and holds one
+//! [`Memory`] for each cluster, in which there is a [`Need`]: what must be seen. Where a write belongs (the request's cell,
+//! else the thread's or task's) is called the *record*: it is a cell like any other, looked for in another place.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 

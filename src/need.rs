@@ -7,6 +7,10 @@
 //!   whatever the replica may be behind,
 //! - a *read* from another member: nobody knows what that showed, but no more than the primary's next position, so the
 //!   replica must have that.
+//!
+//! A write begins as *pending* where its position is not known yet, and becomes the one or the other when the primary was
+//! asked. What can no longer be judged by position is handed to time ([`Need::settle`], [`Need::confirm`]), and all of it
+//! [ends](Need::end) when every replica has it. The other fields keep the books of asking and waiting.
 
 use std::time::Duration;
 

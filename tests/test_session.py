@@ -176,6 +176,7 @@ def test_a_replica_asked_for_by_name_that_lacks_the_position_moves_nobody(paused
     with request_scope():
         looked()
         pk = write()
+        assert read(pk) == ("default", True)
         catch_up(paused, paused.replicas[1])
         until(lambda: reason() != "pinned", "replica2 is known to have it")
         with use_replica("replica1"):

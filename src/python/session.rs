@@ -7,6 +7,7 @@ use std::time::Duration;
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use crate::clock;
 use crate::cluster::{Cluster, PRIMARY};
 use crate::gate::Approach;
 use crate::memory::{Cell, Last};
@@ -181,18 +182,18 @@ pub fn distrust(py: Python<'_>, alias: &str) -> PyResult<()> {
     Ok(())
 }
 
-/// A moment of Python's monotonic clock on ours. Both run alike; what lies before our origin is taken for the origin, and
-/// so for later than it was, which is the safe side.
+/// A moment of Python's monotonic clock on ours, and never a later one. What lies before our origin (other processes look
+/// at the servers, too) is taken for the origin, before which nothing was read or written here.
 fn since_origin(py: Python<'_>, monotonic_ns: u64) -> PyResult<Duration> {
-    static ORIGIN: OnceLock<u64> = OnceLock::new();
-    let origin = if let Some(&origin) = ORIGIN.get() {
-        origin
+    static AHEAD: OnceLock<u64> = OnceLock::new();
+    let ahead = if let Some(&ahead) = AHEAD.get() {
+        ahead
     } else {
-        let python: u64 = py.import("time")?.call_method0("monotonic_ns")?.extract()?;
-        let ours = u64::try_from(state::now().as_nanos()).unwrap_or(u64::MAX);
-        *ORIGIN.get_or_init(|| python.saturating_sub(ours))
+        let monotonic = py.import("time")?.getattr("monotonic_ns")?;
+        let ahead = clock::ahead(state::now, || monotonic.call0()?.extract::<u64>())?;
+        *AHEAD.get_or_init(|| ahead)
     };
-    Ok(Duration::from_nanos(monotonic_ns.saturating_sub(origin)))
+    Ok(Duration::from_nanos(monotonic_ns.saturating_sub(ahead)))
 }
 
 /// The cells in force here: of the outermost scope and of the thread or task, which in a request are one.
