@@ -179,6 +179,8 @@ def test_a_replica_asked_for_by_name_that_lacks_the_position_moves_nobody(paused
         assert read(pk) == ("default", True)
         catch_up(paused, paused.replicas[1])
         until(lambda: reason() != "pinned", "replica2 is known to have it")
+        # And of the other one it is known that it lacks it: otherwise it is asked, once.
+        looked()
         with use_replica("replica1"):
             assert read(pk) == ("replica2", True)
             for _ in range(5):
