@@ -323,6 +323,13 @@ impl Cluster {
         self.settings.has_positions && !(self.settings.watched && view.progress().has_history())
     }
 
+    /// Whether somebody can tell how late `member` is, if not now then another time: it is looked at, and not alone in a
+    /// cluster whose engine or servers never say how far they are.
+    #[must_use]
+    pub fn tells_lag(&self, view: &View, member: Member) -> bool {
+        self.settings.watched && view.progress().tells_lag() && !view.progress().is_multiplexed(member)
+    }
+
     /// The place of `alias` among the members.
     #[inline]
     #[must_use]

@@ -7,10 +7,12 @@
 //! must see ([`need`]); [`decision`] goes through the contract's table, with row 5 in [`gate`]; [`cluster`] knows who may
 //! serve and [`progress`] how far each member is known to be; [`pool`] chooses, and [`counters`] remember. [`statement`]
 //! tells reads from writes, so that a write is known when it happens, and a [`position`] says how far a server must have
-//! come to have it. What is replaced while it is read is [`shared`].
+//! come to have it. What is replaced while it is read is [`shared`], and [`clock`] puts the moments of Python's clock on
+//! ours.
 
 #![cfg_attr(not(feature = "python"), forbid(unsafe_code))]
 
+pub mod clock;
 pub mod cluster;
 pub mod counters;
 pub mod decision;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -312,3 +314,41 @@ def test_settings_read_before_a_change_are_not_put_in_force_after_it(site, monke
         changed.set()
         slow.join()
         assert [cluster.replicas for cluster in conf.in_force()] == [[("replica2", 1.0)]]
+
+
+ENDING = """
+import os
+
+import django
+import django.db
+from django.test import override_settings
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+django.setup()
+
+from replicant import _core, explain
+from tests.app.models import Item
+
+
+class Ending(django.db.utils.ConnectionHandler):
+    def __del__(self):
+        _core.invalidate()
+        print("has changed the settings in its turn")
+
+
+own = django.db.connections
+with override_settings(REPLICANT={"default": {"REPLICAS": []}}):
+    django.db.connections = Ending(own.settings)
+    explain(Item)
+    django.db.connections = own
+    for _ in range(2):
+        _core.invalidate()
+        explain(Item)
+"""
+
+
+def test_what_ends_with_a_configuration_may_change_the_settings():
+    """In a process of its own, which would stand still for ever."""
+    command = [sys.executable, "-c", ENDING]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout) == (0, "has changed the settings in its turn\n"), result.stderr
