@@ -85,7 +85,7 @@ impl Table {
 }
 
 static TABLE: LazyLock<Shared<Option<Table>>> = LazyLock::new(|| Shared::new(Arc::new(None)));
-/// The configuration before, kept while settings change so that the next one can inherit what it knew.
+/// The configuration before, kept from a change of settings until the next one is in force, which inherits what it knew.
 static BEFORE: Mutex<Option<TableRef>> = Mutex::new(None);
 /// Held while the table in force is replaced, and never while Python runs.
 static CHANGING: Mutex<()> = Mutex::new(());
@@ -148,21 +148,28 @@ fn build(py: Python<'_>) -> PyResult<TableRef> {
 /// Puts a table in force that was built of the settings read under the number `generation`. If they have changed since,
 /// it is of no use, and the next question builds another.
 pub fn install(table: Table, generation: u64) {
-    let _changing = CHANGING.lock();
+    let changing = CHANGING.lock();
     if configured() == generation {
-        TABLE.swap(Arc::new(Some(table)));
+        let replaced = TABLE.swap(Arc::new(Some(table)));
+        let before = BEFORE.lock().take();
         CONFIGURED.fetch_add(1, Ordering::Relaxed);
         unwatch();
+        // What they hold (strings, classes of models) may run Python when it goes.
+        drop(changing);
+        drop((replaced, before));
     }
 }
 
 /// The settings have changed: the next question builds a new table.
 pub fn drop_table() {
-    let _changing = CHANGING.lock();
+    let changing = CHANGING.lock();
+    let mut replaced = None;
     if let Some(table) = TableRef::new(TABLE.swap(Arc::new(None))) {
-        *BEFORE.lock() = Some(table);
+        replaced = BEFORE.lock().replace(table);
     }
     CONFIGURED.fetch_add(1, Ordering::Relaxed);
+    drop(changing);
+    drop(replaced);
 }
 
 /// The number of the configuration in force.
