@@ -41,7 +41,7 @@ story: $(VENV)/test.done ## Five stories, each with naive routers and with repli
 
 .PHONY: bench
 bench: $(VENV)/bench.done ## What a decision costs, beside every peer, into target/bench (ARGS=--quick)
-	$(BIN)/python -m tests.servers install mysql
+	$(BIN)/python -m tests.servers install mysql mariadb
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 	$(BIN)/python -m tests.consistency share
 

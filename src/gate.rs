@@ -145,6 +145,9 @@ impl<'a> Approach<'a> {
                     need.settle(cluster, view);
                     if replicas().all(|(member, _)| need.admits(cluster, view, member, self.now)) {
                         need.end();
+                    } else if replicas().all(|(member, _)| need.has_what_was_written(cluster, view, member, self.now)) {
+                        // Whoever reads often, and stays on one replica, always has read there just now.
+                        need.end_writes();
                     }
                 }
             });

@@ -192,6 +192,11 @@ impl Need {
         *self = Self { wrote: self.wrote, ..Self::default() };
     }
 
+    /// What was written must be seen no more; what was read still must.
+    pub fn end_writes(&mut self) {
+        *self = Self { wrote: self.wrote, read: self.read, judged: self.judged, ..Self::default() };
+    }
+
     /// The primary was asked, after the position became known, and is at `primary`.
     pub fn confirm(&mut self, primary: &Position) {
         self.is_doubtful = false;
@@ -234,13 +239,20 @@ impl Need {
     #[must_use]
     pub fn admits(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         member == PRIMARY
-            || (self.pending.is_none()
-                && self.position.as_ref().is_none_or(|position| {
-                    view.progress().has(member, position)
-                        || (view.progress().is_multiplexed(member)
-                            && now.saturating_sub(self.position_at) >= cluster.settings().pin)
-                })
-                && self.admits_but_for_position(cluster, view, member, now))
+            || (self.has_what_was_written(cluster, view, member, now)
+                && self.has_what_was_read(cluster, view, member, now))
+    }
+
+    /// Whether `member` is known to have what was written: the position, and what only time can judge.
+    #[must_use]
+    pub fn has_what_was_written(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
+        self.pending.is_none()
+            && self.position.as_ref().is_none_or(|position| {
+                view.progress().has(member, position)
+                    || (view.progress().is_multiplexed(member)
+                        && now.saturating_sub(self.position_at) >= cluster.settings().pin)
+            })
+            && self.is_old_enough(cluster, view, member, now)
     }
 
     /// Whether `member` may be found to have all that must be seen if it is asked: nobody has asked it since the position
@@ -260,14 +272,17 @@ impl Need {
     /// Whether `member` may serve as soon as it has the position.
     #[must_use]
     pub fn admits_but_for_position(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
-        let (progress, pin) = (view.progress(), cluster.settings().pin);
-        let is_old = |written| {
+        self.is_old_enough(cluster, view, member, now) && self.has_what_was_read(cluster, view, member, now)
+    }
+
+    fn is_old_enough(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
+        self.written.is_none_or(|written| {
             let since = now.saturating_sub(written);
             // An unknown lag is never 0; where nobody can ever tell it, `PIN_SECONDS` must do.
             let has_caught_up = |lag| lag < since;
-            since >= pin && progress.lag_by(member, now).map_or(!cluster.tells_lag(view, member), has_caught_up)
-        };
-        self.written.is_none_or(is_old) && self.has_what_was_read(cluster, view, member, now)
+            let lag = view.progress().lag_by(member, now);
+            since >= cluster.settings().pin && lag.map_or(!cluster.tells_lag(view, member), has_caught_up)
+        })
     }
 
     fn has_what_was_read(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
@@ -342,6 +357,20 @@ mod tests {
         need.publish(Some(&lsn(21)), SECOND);
         assert_eq!(admitted(&need, &cluster, 1), [0]);
         assert!(need.wrote());
+    }
+
+    #[test]
+    fn what_was_written_ends_before_what_was_read() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.publish(Some(&lsn(20)), SECOND);
+        need.require_read(Some(cluster.members()[1]), SECOND * 9);
+        look(&cluster, 2, [25, 20, 20]);
+        let has_writes = |need: &Need| need.has_what_was_written(&cluster, &cluster.view(), 2, SECOND * 9);
+        assert_eq!((has_writes(&need), admitted(&need, &cluster, 9)), (true, vec![0, 1]));
+        need.end_writes();
+        assert_eq!((need.position(), need.wrote(), admitted(&need, &cluster, 9)), (None, true, vec![0, 1]));
+        need.publish(Some(&lsn(21)), SECOND * 9);
+        assert!(!has_writes(&need));
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -291,6 +293,23 @@ def test_every_check_is_in_the_readme():
     assert ids == tested
     readme = README.read_text()
     assert [id for id in sorted(ids) if f"`replicant.{id}`" not in readme] == []
+
+
+def test_a_configuration_that_is_over_is_let_go(site):
+    class Gone:
+        _meta = Item._meta
+
+    router.db_for_read(Gone)
+    gone = weakref.ref(Gone)
+    del Gone
+    gc.collect()
+    assert gone() is not None
+    with override_settings(REPLICANT={"default": {"REPLICAS": ["replica2"]}}):
+        router.db_for_read(Item)
+        # What a decision lets go of goes with the next call that is none.
+        explain(Item)
+        gc.collect()
+        assert gone() is None
 
 
 def test_settings_read_before_a_change_are_not_put_in_force_after_it(site, monkeypatch: pytest.MonkeyPatch):

@@ -304,7 +304,9 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
         return None;
     }
     let ago = |at: Duration| now.saturating_sub(at).as_secs_f64();
-    let member = read.and_then(|(member, _)| member).map(|member: Alias| table.name(member).to_owned());
+    // Nobody is to go back to one that serves no more.
+    let serves = |alias: &Alias| cluster.member(*alias).is_some_and(|member| view.serves(member));
+    let member = read.and_then(|(member, _)| member).filter(serves).map(|member| table.name(member).to_owned());
     let name = table.name(cluster.name()).to_owned();
     Some((name, position.map(Position), written.map(ago), member, read.map(|(_, at)| ago(at))))
 }
@@ -332,6 +334,7 @@ pub fn require(
     let table = state::table(py)?;
     let Some(&(index, PRIMARY)) = table.places.get(primary) else { return Ok(()) };
     let (cluster, now) = (&table.entries[index].cluster, state::now());
+    let view = cluster.view();
     let at = |age: f64| now.saturating_sub(Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX));
     let member = member.and_then(|alias| table.places.get(alias)).filter(|place| place.0 == index);
     let member = member.map(|&(_, member)| cluster.members()[member as usize]);
@@ -348,7 +351,14 @@ pub fn require(
         if member != Some(cluster.name())
             && let Some(read) = read
         {
-            need.require_read(member, at(read));
+            // Its client may have read there until now, with a token that is not moved on while it says the same; another
+            // server there may lack what was shown.
+            let place = member.and_then(|alias| cluster.member(alias));
+            if place.is_some_and(|place| !view.progress().is_same_since(place, at(read))) {
+                need.require_read(None, now);
+            } else {
+                need.require_read(member, at(read));
+            }
         }
     });
     if let Some(member) = member.filter(|_| cluster.settings().sticky)

@@ -85,7 +85,7 @@ impl Table {
 }
 
 static TABLE: LazyLock<Shared<Option<Table>>> = LazyLock::new(|| Shared::new(Arc::new(None)));
-/// The configuration before, kept while settings change so that the next one can inherit what it knew.
+/// The configuration before, kept from a change of settings until the next one is in force, which inherits what it knew.
 static BEFORE: Mutex<Option<TableRef>> = Mutex::new(None);
 /// Held while the table in force is replaced, and never while Python runs.
 static CHANGING: Mutex<()> = Mutex::new(());
@@ -149,16 +149,18 @@ fn build(py: Python<'_>) -> PyResult<TableRef> {
 /// it is of no use, and the next question builds another.
 pub fn install(table: Table, generation: u64) {
     let mut table = Arc::new(Some(table));
+    let mut before = None;
     {
         let _changing = CHANGING.lock();
         if configured() == generation {
             table = TABLE.swap(table);
+            before = BEFORE.lock().take();
             CONFIGURED.fetch_add(1, Ordering::Relaxed);
             unwatch();
         }
     }
-    // The one that is not in force. It holds Python objects, whose end may run Python: not before the lock is free.
-    drop(table);
+    // What is not in force. It holds Python objects, whose end may run Python: not before the lock is free.
+    drop((table, before));
 }
 
 /// The settings have changed: the next question builds a new table.
