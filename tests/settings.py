@@ -1,12 +1,15 @@
 """Django's settings for the suite. Databases are chosen by the tests; see ``tests.databases``."""
 
 INSTALLED_APPS = [
+    "django.contrib.admin",
     "django.contrib.contenttypes",
     "django.contrib.auth",
     "django.contrib.sessions",
+    "django.contrib.messages",
     "replicant",
     "tests.app",
     "tests.consistency",
+    "tests.features",
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 DATABASE_ROUTERS = ["replicant.ReplicaRouter"]
