@@ -10,6 +10,7 @@ class Chapters(admin.TabularInline):
 
 @admin.register(Author)
 class AuthorAdmin(admin.ModelAdmin):
+    ordering = ("name",)
     search_fields = ("name",)
 
 

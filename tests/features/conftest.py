@@ -73,7 +73,7 @@ _numbers = itertools.count(1)
 
 def new() -> str:
     """A name that no row has."""
-    return f"new {next(_numbers)}"
+    return f"new-{next(_numbers)}"
 
 
 def new_book(**values: Any) -> Book:
@@ -85,7 +85,8 @@ def _fill() -> None:
     call_command("migrate", verbosity=0)
     call_command("createcachetable", verbosity=0)
     User.objects.create_superuser("admin", password=PASSWORD)
-    User.objects.create_user("reader", "reader@example.com", PASSWORD)
+    for name in ("reader", "forgetful"):
+        User.objects.create_user(name, f"{name}@example.com", PASSWORD)
     author = Author.objects.create(name="old author")
     tag = Tag.objects.create(name="old tag")
     for number in range(OLD_BOOKS):

@@ -40,6 +40,9 @@ class Chapter(models.Model):
     class Meta:
         ordering = ("title",)
 
+    def __str__(self) -> str:
+        return self.title
+
 
 class Review(models.Model):
     book = models.ForeignKey(Book, on_delete=models.SET_NULL, null=True, related_name="reviews")
