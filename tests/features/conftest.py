@@ -159,3 +159,13 @@ def sent(servers: Cluster) -> Iterator[Sent]:
 def scope(request: pytest.FixtureRequest) -> Any:
     """What a test runs in: a script, a request, or a view that asks for replicas."""
     return request.param
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Scopes are the router's business, which no engine changes: all of them on one engine, requests on every one."""
+
+    def is_repetition(item: pytest.Item) -> bool:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        return parameters.get("cluster", "mysql") != "mysql" and parameters.get("scope") in (nullcontext, use_replica)
+
+    items[:] = [item for item in items if not is_repetition(item)]

@@ -6,6 +6,7 @@ Every claim of the README's section "What must be exempt" is tested here, and th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.core import mail
 from django.core.management import call_command
-from django.db import DatabaseError
+from django.db import DatabaseError, IntegrityError
 from django.test import Client, RequestFactory, override_settings
 from rest_framework.exceptions import AuthenticationFailed
 
@@ -153,6 +154,20 @@ def test_but_without_it_they_are_lost_and_so_they_are_exempt():
             assert browser.me() == expected
 
 
+def test_who_is_locked_out_is_out_at_once_if_users_are_exempt():
+    browser = Browser()
+    browser.log_in("reader")
+    # By then replicas have the login.
+    del browser.client.cookies["replicant_token"]
+    elsewhere(lambda: User.objects.filter(username="reader").update(is_active=False))
+    try:
+        assert browser.me() == "reader"
+        with configured("sessions", "django_cache", "auth"):
+            assert browser.me() == ""
+    finally:
+        elsewhere(lambda: User.objects.filter(username="reader").update(is_active=True))
+
+
 # Where no token comes back, users must be exempt, as a check says.
 
 NO_TOKEN = {"REPLICANT_TOKEN": {"STORE": None}}
@@ -254,28 +269,38 @@ def test_a_password_that_was_set_is_known(scope):
 # Content types.
 
 
-def forget(model: str) -> ContentType:
-    """A content type that the primary has and no replica."""
-    ContentType.objects.clear_cache()
-    return elsewhere(lambda: ContentType.objects.create(app_label="features", model=model))
+@pytest.fixture
+def fresh() -> Iterator[type[Book]]:
+    """A model whose content type the primary has and no replica."""
 
-
-def test_a_content_type_that_replicas_lack_is_found_on_the_primary(scope):
     class Fresh(Book):
         class Meta:
             app_label = "features"
             proxy = True
 
-    try:
-        kind = forget("fresh")
-        with scope():
-            assert ContentType.objects.get_for_model(Fresh, for_concrete_model=False) == kind
-            assert ContentType.objects.get_for_id(kind.pk) == kind
-    finally:
-        elsewhere(lambda: ContentType.objects.filter(model="fresh").delete())
-        ContentType.objects.clear_cache()
-        del apps.all_models["features"]["fresh"]
-        apps.clear_cache()
+    elsewhere(lambda: ContentType.objects.create(app_label="features", model="fresh"))
+    ContentType.objects.clear_cache()
+    yield Fresh
+    elsewhere(lambda: ContentType.objects.filter(model="fresh").delete())
+    ContentType.objects.clear_cache()
+    del apps.all_models["features"]["fresh"]
+    apps.clear_cache()
+
+
+def test_a_content_type_that_replicas_lack_is_found_on_the_primary(fresh: type[Book], scope):
+    with scope():
+        kind = ContentType.objects.get_for_model(fresh, for_concrete_model=False)
+        assert kind == ContentType.objects.using("default").get(model="fresh")
+
+
+def test_many_content_types_at_once_are_found_if_they_are_exempt(fresh: type[Book]):
+    """Django makes the missing ones without another look."""
+    with configured("sessions", "django_cache", "contenttypes"), request_scope():
+        (kind,) = ContentType.objects.get_for_models(fresh, for_concrete_models=False).values()
+        assert kind.model == "fresh"
+    ContentType.objects.clear_cache()
+    with request_scope(), pytest.raises(IntegrityError):
+        ContentType.objects.get_for_models(fresh, for_concrete_models=False)
 
 
 def test_a_content_type_that_was_made_is_found(scope):
