@@ -12,7 +12,7 @@ from django.db.backends.signals import connection_created
 from django.db.models import Model
 from django.db.models.signals import pre_save
 
-from replicant import _core
+from replicant import _core, conf
 from replicant.tracking import track
 
 _UID = "replicant.hooks"
@@ -52,7 +52,7 @@ def _complete(*, instance: Model, using: str, raw: bool = False, update_fields: 
     alias = instance._state.db
     if alias is None or alias == using or raw or update_fields is not None:
         return
-    if (deferred := instance.get_deferred_fields()) and _core.role(alias) == "replica":
+    if (deferred := instance.get_deferred_fields()) and conf.is_replica_of(alias, using):
         instance.refresh_from_db(using=using, fields=deferred)
 
 
