@@ -430,6 +430,14 @@ def is_judged_by_position(replica: str) -> bool:
     return any(cluster.has_positions and replica in dict(cluster.replicas) for cluster in _clusters)
 
 
+def is_replica_of(alias: str, primary: str) -> bool:
+    """Whether the two are members of one cluster, in these roles."""
+    # Which has the settings in force read, if nobody has asked before.
+    return _core.role(alias) == "replica" and any(
+        cluster.primary == primary and alias in dict(cluster.replicas) for cluster in _clusters
+    )
+
+
 def is_guarded(alias: str) -> bool:
     """Whether ``alias`` is a replica whose sessions are to be read-only."""
     return _core.role(alias) == "replica" and alias in _guarded

@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from replicant import _core, causality, conf, guard
 from replicant.cursors import tell_of_bypasses
 from replicant.engines import NOTHING, UNKNOWN, Captured, engine_of
+from replicant.engines.asking import found_as_wanted
 from replicant.tracing import recorded, recording
 
 #: Where a connection keeps its tracker; the core looks there for transactions sent as text.
@@ -44,6 +45,8 @@ class Tracker:
         self._autocommit_off = False
         #: The records of those who wrote in the open transaction.
         self._pending: set[_core.Record] = set()
+        #: Somebody in it was told that rows are as wanted, which others had made so.
+        self._found_as_wanted = False
         #: A statement may have ended the transaction without saying so: what is written next counts at once.
         self._is_uncertain = False
         #: The configuration this connection is prepared for.
@@ -144,10 +147,15 @@ class Tracker:
     def _captured(self, connection: BaseDatabaseWrapper, sql: Any, many: bool, cursor: Any, effects: int) -> Captured:
         """What the statement just executed has published, or will when the transaction commits."""
         engine = engine_of(connection)
-        if self._has_positions and not self._transaction_is_open(connection):
-            captured = engine.captured(connection, many=many)
-            if captured is not UNKNOWN:
-                return captured
+        if self._has_positions:
+            if self._transaction_is_open(connection):
+                self._found_as_wanted = self._found_as_wanted or found_as_wanted(cursor, sql, connection.vendor)
+            else:
+                captured = engine.captured(connection, many=many)
+                if captured is NOTHING and found_as_wanted(cursor, sql, connection.vendor):
+                    return UNKNOWN
+                if captured is not UNKNOWN:
+                    return captured
         if (
             isinstance(sql, str)
             and effects & _MATTERS == _core.WRITES
@@ -207,9 +215,11 @@ class Tracker:
         elif not is_open and not rolls_back:
             commits = True
         if at_once or (commits and (begins or not is_open)):
-            self._publish(connection, captured)
+            self._publish(connection, UNKNOWN if self._found_as_wanted and captured is NOTHING else captured)
         if rolls_back:
             self._pending.clear()
+        if not is_open:
+            self._found_as_wanted = False
         if effects & (_core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON):
             self._autocommit_off = bool(effects & _core.AUTOCOMMIT_OFF)
         self._is_uncertain = at_once
@@ -230,12 +240,15 @@ class Tracker:
         if self._pending and self._has_positions and not failed:
             # At once: the next statement takes the server's report away.
             captured = engine_of(connection).captured(connection)
+            if captured is NOTHING and self._found_as_wanted:
+                captured = UNKNOWN
         self._publish(connection, captured)
         self._after_end(connection)
 
     def _after_end(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
         """Whatever was open is rolled back."""
         self._pending.clear()
+        self._found_as_wanted = False
         self._is_uncertain = False
         self._set_text_transaction(self._autocommit_off)
 
