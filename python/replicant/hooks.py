@@ -10,7 +10,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from replicant import _core
+from replicant import _core, trials
 from replicant.tracking import track
 
 _UID = "replicant.hooks"
@@ -30,6 +30,7 @@ def install() -> None:
     for connection in connections.all(initialized_only=True):
         track(connection)
     _scope_migrate()
+    trials.install()
 
 
 def _opened(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:

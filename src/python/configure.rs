@@ -37,6 +37,8 @@ pub struct Spec {
     wait: f64,
     on_unavailable: String,
     primary_spill: f64,
+    forbidden: Vec<String>,
+    are_mirrors: bool,
 }
 
 impl Spec {
@@ -66,6 +68,8 @@ impl Spec {
                 other => return Err(unknown("ON_UNAVAILABLE", other)),
             },
             primary_spill: self.primary_spill,
+            forbidden: self.forbidden.iter().map(|alias| names.intern(alias)).collect(),
+            are_mirrors: self.are_mirrors,
         })
     }
 }
