@@ -20,8 +20,8 @@ else:
 
 #: What a mirror has for itself. What else a connection object is made with is its state, the primary's.
 _OWN = frozenset(
-    ("settings_dict", "alias", "queries_log", "force_debug_cursor", "execute_wrappers")
-    + ("client", "creation", "introspection", "ops", "validation")
+    "settings_dict alias queries_log force_debug_cursor execute_wrappers "
+    "client creation introspection ops validation".split()
 )
 _PRIMARY = "_replicant_primary"
 _OWN_WORK = "_replicant_own_work"
@@ -87,10 +87,6 @@ class _Mirror(_Base):
         finally:
             del vars(self)[_OWN_WORK]
 
-    def copy(self, alias: Any = None) -> Any:
-        """A connection object on its own, as Django makes it."""
-        return self._replicant_primary.copy(self.alias if alias is None else alias)
-
 
 def _of_primary(name: str) -> property:
     def get(self: _Mirror) -> Any:
@@ -110,7 +106,7 @@ def _class_of_mirrors(base: type[_Base]) -> type[_Base]:
         members: dict[str, Any] = {
             "__module__": base.__module__,
             "__qualname__": base.__qualname__,
-            # What is made of a mirror's class is none: Django connects to the server's own database that way.
+            # What is made of a mirror's class is none: copies, and Django's connections to the server's own database.
             "__new__": lambda cls, *args, **kwargs: base(*args, **kwargs),
         }
         # State that begins as an attribute of the class (PostgreSQL numbers a session's named cursors), and what was

@@ -1,0 +1,92 @@
+"""Tests of the package's users run unchanged: Django's test cases and pytest-django, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from tests.databases import sqlite
+from tests.servers import Cluster
+
+REPOSITORY = Path(__file__).parent.parent
+SECONDS = 120
+
+
+def run(databases: dict[str, Any], *arguments: str) -> str:
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.mirrors.settings",
+        "PYTHONPATH": str(REPOSITORY),
+        "REPLICANT_TEST_DATABASES": json.dumps(databases),
+    }
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-m", *arguments],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def run_django(databases: dict[str, Any], *arguments: str) -> None:
+    output = run(databases, "django", "test", "tests.mirrors.cases", "--noinput", *arguments)
+    ran = re.search(r"^Ran (\d+) tests", output, re.MULTILINE)
+    assert ran is not None, output
+    assert int(ran[1]) >= 25, output
+
+
+def on_files(folder: Path) -> dict[str, Any]:
+    """The replicas stand before the primary, and all have our own engine."""
+    databases = {
+        alias: {**settings, "ENGINE": "replicant.backends.sqlite3"}
+        for alias, settings in sqlite(folder, "replica1", "replica2", "default").items()
+    }
+    databases["default"]["TEST"] = {"NAME": str(folder / "test.sqlite3")}
+    # A mirror of a mirror.
+    databases["replica2"]["TEST"] = {"MIRROR": "replica1"}
+    return databases
+
+
+def test_test_cases_on_sqlite_in_memory(tmp_path: Path):
+    run_django(sqlite(tmp_path, "default", "replica1", "replica2"))
+
+
+def test_test_cases_in_parallel(tmp_path: Path):
+    run_django(on_files(tmp_path), "--parallel", "2")
+
+
+def test_test_cases_on_servers(servers: Cluster):
+    run_django(dict(connections.settings))
+
+
+def test_functions_of_pytest_django_on_workers_of_xdist(tmp_path: Path):
+    output = run(
+        on_files(tmp_path),
+        *("pytest", "-c", "tests/mirrors/pytest.ini", "--noconftest", "-n", "2", "-v"),
+        *("tests/mirrors/functions.py", "tests/mirrors/cases.py"),
+    )
+    assert int(re.search(r"(\d+) passed", output)[1]) >= 32, output
+
+
+def test_our_engines_in_parallel_on_postgresql(servers: Cluster):
+    if servers.engine != "postgresql":
+        # Django clones its databases with programs that the other servers' packages may lack.
+        pytest.skip("the same code on every engine")
+    databases = {
+        alias: {**settings, "ENGINE": settings["ENGINE"].replace("django.db", "replicant")}
+        for alias, settings in connections.settings.items()
+    }
+    run_django(databases, "--parallel", "2")
