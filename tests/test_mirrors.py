@@ -42,10 +42,10 @@ def run(databases: dict[str, Any], *arguments: str) -> str:
 
 
 def run_django(databases: dict[str, Any], *arguments: str) -> None:
-    output = run(databases, "django", "test", "tests.mirrors.cases", "--noinput", *arguments)
+    output = run(databases, "django", "test", "--noinput", *arguments, "tests.mirrors.cases")
     ran = re.search(r"^Ran (\d+) tests", output, re.MULTILINE)
     assert ran is not None, output
-    assert int(ran[1]) >= 25, output
+    assert int(ran[1]) >= 26, output
 
 
 def on_files(folder: Path) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def on_files(folder: Path) -> dict[str, Any]:
 
 
 def test_test_cases_on_sqlite_in_memory(tmp_path: Path):
-    run_django(sqlite(tmp_path, "default", "replica1", "replica2"))
+    run_django(sqlite(tmp_path, "default", "replica1", "replica2"), "tests.mirrors.serialized")
 
 
 def test_test_cases_in_parallel(tmp_path: Path):
@@ -69,7 +69,7 @@ def test_test_cases_in_parallel(tmp_path: Path):
 
 
 def test_test_cases_on_servers(servers: Cluster):
-    run_django(dict(connections.settings))
+    run_django(dict(connections.settings), "tests.mirrors.serialized")
 
 
 def test_functions_of_pytest_django_on_workers_of_xdist(tmp_path: Path):

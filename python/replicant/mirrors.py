@@ -19,10 +19,10 @@ else:
     _Base = object
 
 #: What a mirror has for itself. What else a connection object is made with is its state, the primary's.
-_OWN = frozenset(
-    "settings_dict alias queries_log force_debug_cursor execute_wrappers "
-    "client creation introspection ops validation".split()
-)
+_OWN = {
+    *("settings_dict", "alias", "queries_log", "force_debug_cursor", "execute_wrappers"),
+    *("client", "creation", "introspection", "ops", "validation"),
+}
 _PRIMARY = "_replicant_primary"
 _OWN_WORK = "_replicant_own_work"
 
