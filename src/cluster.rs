@@ -459,6 +459,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn in_a_test_only_what_it_lists_serves_and_what_is_known_is_kept() {
+        let before = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
+        before.set_state(1, State::Down);
+        let test = Settings { forbidden: vec![Alias::from_number(2)], are_mirrors: true, ..settings(&[1.0, 1.0]) };
+        let during = Cluster::try_new(test).unwrap().inheriting(&before);
+        assert_eq!(during.view().eligible(), [1]);
+        assert!(!during.view().serves(2));
+        assert_eq!(during.set_state(2, State::Lagging), State::Up);
+        let after = Cluster::try_new(settings(&[1.0, 1.0])).unwrap().inheriting(&during);
+        assert_eq!((after.view().state(1), after.view().state(2)), (State::Down, State::Lagging));
+    }
+
+    #[test]
     fn a_rebuild_keeps_what_is_known_of_the_members() {
         let before = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
         before.set_state(2, State::Down);

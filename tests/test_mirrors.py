@@ -48,12 +48,16 @@ def run_django(databases: dict[str, Any], *arguments: str) -> None:
     assert int(ran[1]) >= 26, output
 
 
+def with_our_engines(databases: dict[str, Any]) -> dict[str, Any]:
+    return {
+        alias: {**settings, "ENGINE": settings["ENGINE"].replace("django.db", "replicant")}
+        for alias, settings in databases.items()
+    }
+
+
 def on_files(folder: Path) -> dict[str, Any]:
     """The replicas stand before the primary, and all have our own engine."""
-    databases = {
-        alias: {**settings, "ENGINE": "replicant.backends.sqlite3"}
-        for alias, settings in sqlite(folder, "replica1", "replica2", "default").items()
-    }
+    databases = with_our_engines(sqlite(folder, "replica1", "replica2", "default"))
     databases["default"]["TEST"] = {"NAME": str(folder / "test.sqlite3")}
     # A mirror of a mirror.
     databases["replica2"]["TEST"] = {"MIRROR": "replica1"}
@@ -70,6 +74,9 @@ def test_test_cases_in_parallel(tmp_path: Path):
 
 def test_test_cases_on_servers(servers: Cluster):
     run_django(dict(connections.settings), "tests.mirrors.serialized")
+    if servers.engine == "postgresql":
+        # Elsewhere Django clones databases with programs that the servers' packages may lack.
+        run_django(with_our_engines(connections.settings), "--parallel", "2")
 
 
 def test_functions_of_pytest_django_on_workers_of_xdist(tmp_path: Path):
@@ -79,14 +86,3 @@ def test_functions_of_pytest_django_on_workers_of_xdist(tmp_path: Path):
         *("tests/mirrors/functions.py", "tests/mirrors/cases.py"),
     )
     assert int(re.search(r"(\d+) passed", output)[1]) >= 32, output
-
-
-def test_our_engines_in_parallel_on_postgresql(servers: Cluster):
-    if servers.engine != "postgresql":
-        # Django clones its databases with programs that the other servers' packages may lack.
-        pytest.skip("the same code on every engine")
-    databases = {
-        alias: {**settings, "ENGINE": settings["ENGINE"].replace("django.db", "replicant")}
-        for alias, settings in connections.settings.items()
-    }
-    run_django(databases, "--parallel", "2")
