@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from django.db import connections
 
 from tests.databases import sqlite

@@ -57,6 +57,15 @@ def adapted(cluster: Cluster) -> Cluster:
     return dataclasses.replace(cluster, forbidden=forbidden)
 
 
+def mirror_of(alias: str) -> str:
+    """The alias at the end of a chain of mirrors."""
+    seen = set()
+    while alias not in seen and (mirror := connections.settings[alias]["TEST"]["MIRROR"]) in connections.settings:
+        seen.add(alias)
+        alias = mirror
+    return alias
+
+
 def _begin() -> None:
     """Test databases are about to take the place of the real ones."""
     global _running
@@ -79,7 +88,7 @@ def _mirror() -> None:
         alias: cluster.primary
         for cluster in clusters
         for alias, _ in cluster.replicas
-        if _mirror_of(alias) == cluster.primary
+        if mirror_of(alias) == cluster.primary
     }
     for alias, primary in _mirrored.items():
         connection = connections[alias]
@@ -96,15 +105,6 @@ def _shared(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
     # No signal tells of its opening.
     track(mirror)
     return mirror
-
-
-def _mirror_of(alias: str) -> str:
-    """The alias at the end of a chain of mirrors."""
-    seen = set()
-    while alias not in seen and (mirror := connections.settings[alias]["TEST"]["MIRROR"]) in connections.settings:
-        seen.add(alias)
-        alias = mirror
-    return alias
 
 
 # What of Django is wrapped.
