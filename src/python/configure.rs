@@ -16,6 +16,7 @@ use super::state::{self, Entry, Table};
 use super::transactions::Lookup;
 
 /// A cluster as `replicant.conf` hands it over, its values checked there.
+#[expect(clippy::struct_excessive_bools, reason = "as many as the contract has")]
 #[derive(Debug, FromPyObject)]
 pub struct Spec {
     primary: String,
