@@ -21,7 +21,8 @@ SECONDS = 120
 
 def run(databases: dict[str, Any], *arguments: str) -> str:
     environment = {
-        **os.environ,
+        # Those of pytest are about the run around this one.
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST")},
         "DJANGO_SETTINGS_MODULE": "tests.mirrors.settings",
         "PYTHONPATH": str(REPOSITORY),
         "REPLICANT_TEST_DATABASES": json.dumps(databases),
