@@ -70,6 +70,10 @@ pub struct Settings {
     pub on_unavailable: OnUnavailable,
     /// `PRIMARY_SPILL`, from 0 to 1.
     pub primary_spill: f64,
+    /// The members that must not be used at all, whatever is known of them: a test does not list them.
+    pub forbidden: Vec<Alias>,
+    /// In a test: the replicas share the primary's connection, so whatever is known of the servers is of no account.
+    pub are_mirrors: bool,
 }
 
 impl Settings {
@@ -134,6 +138,9 @@ pub struct View {
     /// Another number, another view.
     number: u64,
     progress: Progress,
+    /// What is known of the members.
+    known: Box<[State]>,
+    /// The states that count: those that are known, but for what the settings say.
     states: Box<[State]>,
     pools: Arc<Pools>,
 }
@@ -165,9 +172,16 @@ impl Pools {
 }
 
 impl View {
-    fn new(settings: &Settings, states: Box<[State]>, progress: Progress) -> Self {
+    fn new(settings: &Settings, known: Box<[State]>, progress: Progress) -> Self {
+        let members = [settings.primary].into_iter().chain(settings.replicas.iter().map(|&(alias, _)| alias));
+        let counts = |(alias, &known)| match known {
+            _ if settings.forbidden.contains(&alias) => State::Down,
+            _ if settings.are_mirrors => State::Up,
+            known => known,
+        };
+        let states: Box<[State]> = members.zip(&known).map(counts).collect();
         let pools = Arc::new(Pools::new(settings, &states));
-        Self { number: Self::next_number(), progress, states, pools }
+        Self { number: Self::next_number(), progress, known, states, pools }
     }
 
     /// The same members in the same states, and news of how far they are.
@@ -175,6 +189,7 @@ impl View {
         Self {
             number: Self::next_number(),
             progress: self.progress.observing(observations),
+            known: self.known.clone(),
             states: self.states.clone(),
             pools: self.pools.clone(),
         }
@@ -288,7 +303,7 @@ impl Cluster {
         let mut states = vec![State::Up; self.members.len()];
         for (member, &alias) in (0..).zip(&self.members) {
             if let Some(old) = before.member(alias) {
-                states[member as usize] = view.state(old);
+                states[member as usize] = view.known[old as usize];
                 self.counters.inherit(member, &before.counters, old);
             }
         }
@@ -359,9 +374,9 @@ impl Cluster {
     pub fn set_state(&self, member: Member, state: State) -> State {
         let _changing = self.changing.lock();
         let view = self.view.load();
-        let before = view.state(member);
+        let before = view.known[member as usize];
         if before != state {
-            let mut states = view.states.clone();
+            let mut states = view.known.clone();
             states[member as usize] = state;
             self.view.swap(Arc::new(View::new(&self.settings, states, view.progress.clone())));
         }
@@ -415,6 +430,8 @@ pub(crate) mod tests {
             wait: Duration::ZERO,
             on_unavailable: OnUnavailable::Primary,
             primary_spill: 1.0,
+            forbidden: Vec::new(),
+            are_mirrors: false,
         }
     }
 
@@ -439,6 +456,19 @@ pub(crate) mod tests {
         assert_eq!(cluster.view().eligible(), [2]);
         assert_eq!(cluster.set_state(1, State::Up), State::Lagging);
         assert_eq!(cluster.view().eligible(), [1, 2]);
+    }
+
+    #[test]
+    fn in_a_test_only_what_it_lists_serves_and_what_is_known_is_kept() {
+        let before = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
+        before.set_state(1, State::Down);
+        let test = Settings { forbidden: vec![Alias::from_number(2)], are_mirrors: true, ..settings(&[1.0, 1.0]) };
+        let during = Cluster::try_new(test).unwrap().inheriting(&before);
+        assert_eq!(during.view().eligible(), [1]);
+        assert!(!during.view().serves(2));
+        assert_eq!(during.set_state(2, State::Lagging), State::Up);
+        let after = Cluster::try_new(settings(&[1.0, 1.0])).unwrap().inheriting(&during);
+        assert_eq!((after.view().state(1), after.view().state(2)), (State::Down, State::Lagging));
     }
 
     #[test]

@@ -15,7 +15,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import DatabaseError, connections
 from django.utils.module_loading import import_string
 
-from replicant import conf, exemptions, token_settings
+from replicant import conf, exemptions, token_settings, trials
 from replicant._core import ReplicaRouter
 from replicant.conf import Cluster, Problem
 from replicant.engines import engine_of
@@ -123,7 +123,7 @@ def _cluster_warnings(cluster: Cluster) -> list[Problem]:
                 )
             )
     for alias in members[1:]:
-        if connections.settings[alias]["TEST"]["MIRROR"] != cluster.primary:
+        if trials.mirror_of(alias) != cluster.primary:
             found.append(
                 Problem(
                     "W002",

@@ -69,6 +69,10 @@ class Cluster:
     consistency: str = field(default="session")
     #: The interval of the probe; None for no probe.
     probe: float | None = field(default=None)
+    #: The members that the test at hand may not use.
+    forbidden: list[str] = field(default_factory=list)
+    #: The other replicas share the primary's connection: what is known of the servers is of no account.
+    are_mirrors: bool = field(default=False)
 
 
 #: The largest weight, and the longest time in seconds: thirty years.
@@ -402,7 +406,7 @@ def in_force() -> tuple[Cluster, ...]:
 def load() -> None:
     """Put the settings in force. Raises ``ImproperlyConfigured`` with the text of ``manage.py check``."""
     global _guarded, _clusters, _read_under
-    from replicant import hooks
+    from replicant import hooks, trials
 
     generation = _core.generation()
     clusters, problems = read()
@@ -415,6 +419,7 @@ def load() -> None:
         # Another thread has read them since, after a change: what is in force is newer than this.
         return
     _read_under = generation
+    clusters = [trials.adapted(cluster) for cluster in clusters]
     _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}
     _clusters = tuple(clusters)
     _core.configure(clusters, generation)
@@ -423,6 +428,11 @@ def load() -> None:
 def has_positions(primary: str) -> bool:
     """Whether what is written on ``primary`` is to be judged by position."""
     return any(cluster.primary == primary and cluster.has_positions for cluster in _clusters)
+
+
+def is_consistent(primary: str) -> bool:
+    """Whether it matters to anybody what was written on ``primary``."""
+    return any(cluster.primary == primary and cluster.consistent for cluster in _clusters)
 
 
 def is_judged_by_position(replica: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import _core, conf
+from replicant import _core, conf, mirrors
 from replicant.engines import engine_of
 from replicant.errors import ReplicaWriteError
 
@@ -52,10 +52,27 @@ def explained(
     except DatabaseError as error:
         if not engine_of(connection).refused_as_read_only(error):
             raise
-        verb = _core.verb(sql, connection.vendor) if isinstance(sql, str) else ""
-        message = (
-            f"{connection.alias!r} is a replica and takes no writes and no locks: {verb or 'a statement'} was refused. "
-            f"Send it to the primary: .using({conf.primary_of(connection.alias)!r}), or the alias of db_for_write()."
-        )
-        logger.error(message)
-        raise ReplicaWriteError(message) from error
+        raise _refusal(connection, sql) from error
+
+
+def judge(connection: BaseDatabaseWrapper, sql: Any) -> None:
+    """Refuse a statement on a replica's alias that is not surely a read, where the session is not the replica's own.
+
+    Raises ``ReplicaWriteError``.
+    """
+    if mirrors.does_own_work(connection):
+        return
+    if isinstance(sql, bytes):
+        sql = sql.decode(errors="replace")
+    if not isinstance(sql, str) or _core.analyse(sql, connection.vendor) & (_core.WRITES | _core.LOCKS):
+        raise _refusal(connection, sql)
+
+
+def _refusal(connection: BaseDatabaseWrapper, sql: Any) -> ReplicaWriteError:
+    verb = _core.verb(sql, connection.vendor) if isinstance(sql, str) else ""
+    message = (
+        f"{connection.alias!r} is a replica and takes no writes and no locks: {verb or 'a statement'} was refused. "
+        f"Send it to the primary: .using({conf.primary_of(connection.alias)!r}), or the alias of db_for_write()."
+    )
+    logger.error(message)
+    return ReplicaWriteError(message)

@@ -12,7 +12,7 @@ from django.db.backends.signals import connection_created
 from django.db.models import Model
 from django.db.models.signals import pre_save
 
-from replicant import _core, conf
+from replicant import _core, conf, trials
 from replicant.tracking import track
 
 _UID = "replicant.hooks"
@@ -33,6 +33,7 @@ def install() -> None:
     for connection in connections.all(initialized_only=True):
         track(connection)
     _scope_migrate()
+    trials.install()
 
 
 def _opened(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:

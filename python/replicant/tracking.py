@@ -15,7 +15,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import _core, causality, conf, guard
+from replicant import _core, causality, conf, guard, mirrors
 from replicant.cursors import tell_of_bypasses
 from replicant.engines import NOTHING, UNKNOWN, Captured, engine_of
 from replicant.engines.asking import found_as_wanted
@@ -54,6 +54,9 @@ class Tracker:
         self._is_primary = False
         self._has_positions = False
         self._read_only = False
+        #: The session is not the replica's alone, so that each statement has to be judged.
+        self._is_judged = False
+        self._is_recorded = False
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
@@ -106,12 +109,15 @@ class Tracker:
             # The router says so to whoever asks it, and ``manage.py check`` must be able to say it.
             return
         self._is_primary = role == "primary"
+        self._is_recorded = self._is_primary and conf.is_consistent(connection.alias)
         if self._is_primary and conf.has_positions(connection.alias) and not self._has_positions:
             if self._transaction_is_open(connection) and not is_new:
                 return
             engine_of(connection).prepare_capture(connection)
         self._has_positions = self._is_primary and conf.has_positions(connection.alias)
         read_only = conf.is_guarded(connection.alias)
+        if mirrors.is_shared(connection):
+            self._is_judged, read_only = read_only, False
         if read_only != self._read_only:
             if self._transaction_is_open(connection) and not is_new:
                 # The setting would be lost with a rollback; the statement after the transaction comes here again.
@@ -132,6 +138,8 @@ class Tracker:
             execute = functools.partial(recorded, queries, execute)
         if self._read_only:
             execute = functools.partial(guard.explained, execute)
+        if self._is_judged:
+            guard.judge(connection, sql)
         effects = self._effects(connection, sql) if self._is_primary else 0
         if not effects & _MATTERS:
             return execute(sql, params, many, context)
@@ -186,6 +194,8 @@ class Tracker:
 
     def _wrote(self, connection: BaseDatabaseWrapper, captured: Captured) -> None:
         """A write was sent. It counts now, or when the open transaction commits, or if that is not sure, twice."""
+        if not self._is_recorded:
+            return
         record = _core.record()
         is_open = self._transaction_is_open(connection)
         if is_open:
