@@ -25,6 +25,9 @@ _ATTRIBUTE = "_replicant_tracker"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
 _MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE
 
+#: Told whenever what was written on a connection has become visible to others; for :mod:`replicant.testing`.
+published: Callable[[BaseDatabaseWrapper], None] | None = None
+
 
 def track(connection: BaseDatabaseWrapper) -> Tracker:
     """The connection's tracker, hung on it if it has none."""
@@ -193,6 +196,8 @@ class Tracker:
         if is_open:
             self._pending.add(record)
         if self._is_uncertain or not is_open:
+            if published is not None:
+                published(connection)
             record.wrote(connection.alias, _position(captured))
 
     @property
@@ -263,6 +268,8 @@ class Tracker:
     def _publish(self, connection: BaseDatabaseWrapper, captured: Captured) -> None:
         """What was written is visible now: for those who wrote it, and for the one who commits."""
         if self._pending and captured is not NOTHING:
+            if published is not None:
+                published(connection)
             self._pending.add(_core.record())
             for record in self._pending:
                 record.wrote(connection.alias, _position(captured))

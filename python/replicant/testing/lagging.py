@@ -1,0 +1,161 @@
+"""Replicas that are behind, with no replica at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, cast
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+
+from replicant import _core, conf, engines, monitor, tracking
+from replicant.engines import Engine, engine_of
+from replicant.testing.history import History, StandIn
+
+#: Makes real replicas late: takes their aliases, and ``commits`` and ``seconds`` as ``lag()`` was given them.
+RealLag = Callable[..., AbstractContextManager[Any]]
+
+_real_lag: RealLag | None = None
+#: The clusters whose replicas are behind, by the aliases of their primaries.
+_histories: dict[str, History] = {}
+_plain_cursor = BaseDatabaseWrapper._cursor  # type: ignore[attr-defined]
+
+
+@contextmanager
+def use_real_lag(delay: RealLag) -> Iterator[None]:
+    """Let ``lag()`` make real replicas late by ``delay(aliases, commits=..., seconds=...)``, a context manager.
+
+    For a run of the same tests on servers that replicate. Without it ``lag()`` leaves real replicas as late as they
+    are.
+    """
+    global _real_lag
+    before, _real_lag = _real_lag, delay
+    try:
+        yield
+    finally:
+        _real_lag = before
+
+
+@contextmanager
+def lag(*replicas: str, commits: int | None = None, seconds: float | None = None) -> Iterator[None]:
+    """Make replicas behave as if they were behind: a context manager, and a decorator of functions that are not async.
+
+    ``replicas``: their aliases; all of them if none is given. ``commits``: how many commits of the primary they lack.
+    ``seconds``: how late they are. With neither they stand still until the end of the block. They begin with all that
+    the primary has, and at the end they have it again.
+
+    Reads on such a replica show the rows of then, in every thread, and the router knows how far it is: a scope that
+    wrote reads from the primary until the replica has the write, and ``replicant.status()`` shows the lag.
+
+    What it is for are replicas that have no server of their own, as a ``MIRROR`` in tests; real ones are left as late
+    as they are, or as :func:`use_real_lag` makes them. On MySQL, MariaDB and PostgreSQL the test must commit
+    (``TransactionTestCase``, pytest-django's ``transactional_db``): it raises ``RuntimeError`` in a ``TestCase``, whose
+    rows no other session ever sees. On SQLite it works in both, and there the router goes by commits, too, and not by
+    time.
+
+    Raises ``ImproperlyConfigured`` for an alias that is no replica, ``ValueError`` for a number that makes no sense,
+    ``RuntimeError`` if the replicas of that cluster are behind already.
+    """
+    if commits is not None and seconds is not None:
+        raise ValueError("replicas are behind by commits or by seconds, not by both")
+    if (commits is not None and commits < 1) or (seconds is not None and seconds <= 0):
+        raise ValueError("replicas cannot be behind by less than nothing, or by nothing")
+    late = _replicas_by_primary(replicas)
+    real = [alias for primary, aliases in late.items() for alias in aliases if not _is_mirror(alias, primary)]
+    with ExitStack() as stack:
+        if real and _real_lag is not None:
+            stack.enter_context(_real_lag(real, commits=commits, seconds=seconds))
+        for primary, aliases in late.items():
+            if mirrors := [alias for alias in aliases if alias not in real]:
+                stack.enter_context(_behind(primary, mirrors, commits, seconds))
+        yield
+
+
+def _replicas_by_primary(replicas: tuple[str, ...]) -> dict[str, list[str]]:
+    for alias in replicas:
+        if _core.role(alias) != "replica":
+            raise ImproperlyConfigured(f"{alias!r} is not a replica of any cluster in REPLICANT")
+    _core.role("")  # reads the settings, if nobody has yet
+    found: dict[str, list[str]] = {}
+    for cluster in conf.in_force():
+        if aliases := [alias for alias, _ in cluster.replicas if not replicas or alias in replicas]:
+            found[cluster.primary] = aliases
+    return found
+
+
+def _is_mirror(alias: str, primary: str) -> bool:
+    """Whether a replica's alias leads to the primary's own database."""
+
+    def place(name: str) -> list[Any]:
+        settings = connections[name].settings_dict
+        return [settings.get(key) for key in ("ENGINE", "HOST", "PORT", "NAME")]
+
+    return place(alias) == place(primary)
+
+
+@contextmanager
+def _behind(primary: str, replicas: list[str], commits: int | None, seconds: float | None) -> Iterator[None]:
+    if primary in _histories:
+        raise RuntimeError(f"the replicas of {primary!r} are behind already: lag() does not nest")
+    connection = connections[primary]
+    connection.ensure_connection()
+    _refuse_in_test_case(connection)
+    monitor.stop()
+    members = [alias for cluster in conf.in_force() if cluster.primary == primary for alias, _ in cluster.replicas]
+    others = set(members).difference(replicas)
+    history = History(connection, replicas, others, commits, seconds)
+    for alias in (primary, *members):
+        engine = engine_of(connections[alias])
+        engines.stand_ins[alias] = cast(Engine, StandIn(alias, engine, history))
+    _histories[primary] = history
+    _install()
+    _core.invalidate()
+    try:
+        history.tell(primary=True)
+        history.start()
+        yield
+    finally:
+        del _histories[primary]
+        for alias in (primary, *members):
+            del engines.stand_ins[alias]
+        _install()
+        history.close()
+        _core.invalidate()
+
+
+def _refuse_in_test_case(connection: BaseDatabaseWrapper) -> None:
+    if connection.vendor != "sqlite" and any(
+        getattr(block, "_from_testcase", False) for block in connection.atomic_blocks
+    ):
+        raise RuntimeError(
+            f"lag() cannot tell apart the commits of a TestCase on {connection.display_name}: its rows are in a "
+            "transaction that never ends. Use TransactionTestCase (with pytest-django the fixture transactional_db, or "
+            "django_db(transaction=True))."
+        )
+
+
+# What is hung on Django and on the tracker while anything is behind.
+
+
+def _install() -> None:
+    tracking.published = _published if _histories else None
+    BaseDatabaseWrapper._cursor = _cursor if _histories else _plain_cursor  # type: ignore[attr-defined]
+
+
+def _published(connection: BaseDatabaseWrapper) -> None:
+    if (history := _histories.get(connection.alias)) is not None:
+        history.advance(connection)
+
+
+def _cursor(connection: Any, name: str | None = None) -> CursorWrapper:
+    """Django's ``BaseDatabaseWrapper._cursor``: for a replica that is behind, on what it shows."""
+    for history in list(_histories.values()):
+        if connection.alias in history.replicas:
+            connection.close_if_health_check_failed()
+            connection.ensure_connection()
+            tracking.track(connection)
+            return cast(CursorWrapper, connection._prepare_cursor(history.shown().snapshot.cursor(name)))
+    return cast(CursorWrapper, _plain_cursor(connection, name))
