@@ -18,7 +18,7 @@ import replicant
 from replicant import monitor, request_scope, use_primary, use_replica
 from replicant.testing import assert_reads, count_queries, lag, use_real_lag
 from tests.app.models import Item
-from tests.databases import migrate, use_databases
+from tests.databases import use_databases
 from tests.monitoring import watching
 from tests.servers import Cluster
 from tests.servers.machine import wait_until
@@ -120,6 +120,8 @@ class Late:
     def test_the_status_shows_how_late_the_replicas_are(self) -> None:
         with lag():
             rename("new")
+            # The monitor begins with the first read.
+            reads_from()
             until(lambda: all((lags()[alias] or 0) > 0.2 for alias in ("replica1", "replica2")), "both are late")
             assert lags()["default"] == 0
 
@@ -155,6 +157,7 @@ class TestOnDelayedServers(Late):
         with use_databases(cluster.databases(database), REPLICANT=SETTINGS), use_real_lag(delayed(cluster)):
             add_the_item()
             cluster.wait_until_caught_up()
+            look()
             yield
             monitor.stop()
 
@@ -184,6 +187,12 @@ def add_the_item() -> None:
 
     # In a context of its own: the tests' thread must not remember it.
     contextvars.Context().run(add)
+
+
+def look() -> None:
+    """Have the monitor see which servers are there: in the test before, others answered to the same aliases."""
+    contextvars.Context().run(name)
+    until(lambda: monitor.latest().keys() >= {"default", "replica1", "replica2"}, "the monitor has seen all")
 
 
 class Virtual(Late):
@@ -224,6 +233,7 @@ class TestWithNoReplica(Virtual):
         one = {alias: {**connections.settings["default"]} for alias in ("default", "replica1", "replica2")}
         with use_databases(one, REPLICANT=SETTINGS):
             add_the_item()
+            look()
             yield
             monitor.stop()
 
@@ -237,5 +247,6 @@ class TestOnServersWithNoReplica(Virtual):
         one = {alias: {**primary} for alias in ("default", "replica1", "replica2")}
         with use_databases(one, REPLICANT=SETTINGS):
             add_the_item()
+            look()
             yield
             monitor.stop()

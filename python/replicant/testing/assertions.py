@@ -17,7 +17,6 @@ from replicant.tracing import CONTROL_VERBS, Query, recording
 
 if TYPE_CHECKING:
     from django.db.models import Model
-
     from typing_extensions import Self
 
 _F = TypeVar("_F", bound=Callable[..., Any])

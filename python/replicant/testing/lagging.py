@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
+from django.db.transaction import Atomic, get_connection
 
 from replicant import _core, conf, engines, monitor, tracking
 from replicant.engines import Engine, engine_of
@@ -21,7 +22,6 @@ RealLag = Callable[..., AbstractContextManager[Any]]
 _real_lag: RealLag | None = None
 #: The clusters whose replicas are behind, by the aliases of their primaries.
 _histories: dict[str, History] = {}
-_plain_cursor = BaseDatabaseWrapper._cursor  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -127,9 +127,7 @@ def _behind(primary: str, replicas: list[str], commits: int | None, seconds: flo
 
 
 def _refuse_in_test_case(connection: BaseDatabaseWrapper) -> None:
-    if connection.vendor != "sqlite" and any(
-        getattr(block, "_from_testcase", False) for block in connection.atomic_blocks
-    ):
+    if connection.vendor != "sqlite" and _is_held(connection):
         raise RuntimeError(
             f"lag() cannot tell apart the commits of a TestCase on {connection.display_name}: its rows are in a "
             "transaction that never ends. Use TransactionTestCase (with pytest-django the fixture transactional_db, or "
@@ -137,17 +135,34 @@ def _refuse_in_test_case(connection: BaseDatabaseWrapper) -> None:
         )
 
 
+def _is_held(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a test case keeps a transaction open on the connection."""
+    return any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+
+
 # What is hung on Django and on the tracker while anything is behind.
+
+_plain_cursor = BaseDatabaseWrapper._cursor  # type: ignore[attr-defined]
+_plain_exit = Atomic.__exit__
+
+
+class _Observer:
+    def published(self, connection: BaseDatabaseWrapper) -> None:
+        if (history := _histories.get(connection.alias)) is not None:
+            history.advance(connection)
+
+    def is_tests_own(self, connection: BaseDatabaseWrapper) -> bool:
+        blocks = connection.atomic_blocks
+        return bool(blocks) and all(getattr(block, "_from_testcase", False) for block in blocks)
+
+
+_observer = _Observer()
 
 
 def _install() -> None:
-    tracking.published = _published if _histories else None
+    tracking.observer = _observer if _histories else None
     BaseDatabaseWrapper._cursor = _cursor if _histories else _plain_cursor  # type: ignore[attr-defined]
-
-
-def _published(connection: BaseDatabaseWrapper) -> None:
-    if (history := _histories.get(connection.alias)) is not None:
-        history.advance(connection)
+    Atomic.__exit__ = _exit if _histories else _plain_exit  # type: ignore[method-assign]
 
 
 def _cursor(connection: Any, name: str | None = None) -> CursorWrapper:
@@ -159,3 +174,14 @@ def _cursor(connection: Any, name: str | None = None) -> CursorWrapper:
             tracking.track(connection)
             return cast(CursorWrapper, connection._prepare_cursor(history.shown().snapshot.cursor(name)))
     return cast(CursorWrapper, _plain_cursor(connection, name))
+
+
+def _exit(self: Atomic, kind: Any, error: Any, trace: Any) -> None:
+    """Django's ``Atomic.__exit__``: inside of a test case's transaction it commits, as far as the replicas can tell."""
+    try:
+        _plain_exit(self, kind, error, trace)
+    finally:
+        connection = get_connection(self.using)
+        if _observer.is_tests_own(connection):
+            failed = kind is not None or connection.needs_rollback
+            tracking.track(connection).left_block(connection, failed=failed)
