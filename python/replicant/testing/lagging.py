@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.transaction import Atomic, get_connection
 
-from replicant import _core, conf, engines, monitor, tracking
+from replicant import _core, conf, engines, mirrors, monitor, tracking
 from replicant.engines import Engine, engine_of
 from replicant.testing.history import History, StandIn
 
@@ -88,6 +88,8 @@ def _replicas_by_primary(replicas: tuple[str, ...]) -> dict[str, list[str]]:
 
 def _is_mirror(alias: str, primary: str) -> bool:
     """Whether a replica's alias leads to the primary's own database."""
+    if mirrors.is_shared(connections[alias]):
+        return True
 
     def place(name: str) -> list[Any]:
         settings = connections[name].settings_dict
