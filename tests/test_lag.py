@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections
+from asgiref.sync import async_to_sync
+from django.db import DatabaseError, connections
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
 from django.urls import path
@@ -17,6 +19,7 @@ from django.urls import path
 import replicant
 from replicant import monitor, request_scope, use_primary, use_replica
 from replicant.testing import assert_reads, count_queries, lag, use_real_lag
+from replicant.testing.lagging import _histories
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.monitoring import watching
@@ -25,7 +28,7 @@ from tests.servers.machine import wait_until
 
 #: Seconds that anything may take.
 AMPLE = 15.0
-SETTINGS = watching(0.05, WAIT_SECONDS=0)
+SETTINGS = watching(0.05, WAIT_SECONDS=0, PIN_SECONDS=0.5)
 
 
 def until(condition: Callable[[], Any], what: str) -> None:
@@ -215,6 +218,60 @@ class Virtual(Late):
             assert reads_from() in ("replica1", "replica2")
             with assert_reads("replica"):
                 assert name() == "new"
+
+    def test_many_commits_do_not_take_many_sessions(self) -> None:
+        for late in (lag(), lag(seconds=60)):
+            with late:
+                for number in range(5):
+                    rename(f"name {number}")
+                assert len(_histories["default"]._versions) == 2
+                rename("old")
+
+    def test_async_code_can_be_late_too(self) -> None:
+        @lag(commits=1)
+        async def check() -> None:
+            await Item.objects.using("default").aupdate(name="new")
+            assert (await Item.objects.using("replica1").aget()).name == "old"
+            async with request_scope(), assert_reads("replica"):
+                assert (await Item.objects.aget()).name == "old"
+
+        async_to_sync(check)()
+
+    def test_a_thread_reads_the_same(self) -> None:
+        def check() -> str:
+            try:
+                return Item.objects.using("replica1").get().name
+            finally:
+                connections.close_all()
+
+        with lag(commits=1), ThreadPoolExecutor(1) as pool:
+            rename("new")
+            assert pool.submit(check).result() == "old"
+
+    def test_a_read_that_fails_does_not_take_the_others_with_it(self) -> None:
+        with lag(commits=1):
+            rename("new")
+            with pytest.raises(DatabaseError):
+                list(Item.objects.using("replica1").extra(select={"wrong": "nowhere"}))
+            assert Item.objects.using("replica1").get().name == "old"
+
+    def test_rows_that_are_still_read_stay_there_while_others_commit(self) -> None:
+        with lag(commits=1):
+            Item.objects.using("default").bulk_create([Item(name=f"{number}") for number in range(300)])
+            rows = iter(Item.objects.using("replica1").order_by("pk").iterator(chunk_size=10))
+            assert next(rows).name == "old"
+            for _ in range(3):
+                Item.objects.using("default").create(name="more")
+            assert len(list(rows)) == 0
+            rows = iter(Item.objects.using("replica1").order_by("pk").iterator(chunk_size=10))
+            next(rows)
+            for _ in range(3):
+                Item.objects.using("default").create(name="more")
+            assert len(list(rows)) == 302
+
+    def test_a_cluster_cannot_be_behind_twice(self) -> None:
+        with lag(commits=1), pytest.raises(RuntimeError, match="does not nest"), lag(commits=2):
+            pass
 
     def test_only_the_replicas_named_are_late(self) -> None:
         with lag("replica2", commits=1), request_scope():

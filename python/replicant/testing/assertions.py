@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING
 
 from django.apps import apps
 from django.db import connections
 
 from replicant import _core
+from replicant.testing.blocks import Block
 from replicant.tracing import CONTROL_VERBS, Query, recording
 
 if TYPE_CHECKING:
     from django.db.models import Model
     from typing_extensions import Self
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-
 #: Longer statements are cut in messages.
 _SQL_LENGTH = 200
 
 
-class _Block:
-    """Collects the statements of a block: a context manager, sync and async, and a decorator of functions of both."""
+class _Recorded(Block):
+    """Collects the statements of a block."""
 
     def __init__(self) -> None:
         self._queries: list[Query] = []
         self._outer: list[Query] | None = None
-
-    def _again(self) -> Self:
-        """Another one like this, for each call of a function."""
-        raise NotImplementedError
 
     def _check(self) -> None:
         """Raise ``AssertionError`` if the statements are not as they should be."""
@@ -60,33 +53,8 @@ class _Block:
         if kind is None:
             self._check()
 
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
-
-    def __call__(self, function: _F) -> _F:
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def awaited(*args: Any, **kwargs: Any) -> Any:
-                with self._again():
-                    return await function(*args, **kwargs)
-
-            return cast(_F, awaited)
-
-        @functools.wraps(function)
-        def called(*args: Any, **kwargs: Any) -> Any:
-            with self._again():
-                return function(*args, **kwargs)
-
-        return cast(_F, called)
-
-
-class assert_reads(_Block):
+class assert_reads(_Recorded):
     """Every read made inside went to ``alias``: a context manager, and a decorator.
 
     ``alias``: a database alias, or ``"replica"`` for any replica of any cluster. ``count``: how many reads there are;
@@ -104,7 +72,7 @@ class assert_reads(_Block):
         self._count = count
         self._model = apps.get_model(model) if isinstance(model, str) else model
 
-    def _again(self) -> Self:
+    def again(self) -> Self:
         return type(self)(self._alias, count=self._count, model=self._model)
 
     def _check(self) -> None:
@@ -126,7 +94,7 @@ class assert_reads(_Block):
         return connections[query.alias].ops.quote_name(self._model._meta.db_table) in query.sql
 
 
-class assert_routes(_Block):
+class assert_routes(_Recorded):
     """The statements sent inside are these, in this order: a context manager, and a decorator.
 
     ``routes``: for each statement ``("read", alias)`` or ``("write", alias)``, where ``"replica"`` is any replica of
@@ -143,7 +111,7 @@ class assert_routes(_Block):
             if kind not in ("read", "write"):
                 raise ValueError(f"a statement is a 'read' or a 'write', not {kind!r}")
 
-    def _again(self) -> Self:
+    def again(self) -> Self:
         return type(self)(self._routes)
 
     def _check(self) -> None:
@@ -157,7 +125,7 @@ class assert_routes(_Block):
             raise AssertionError(f"Expected:\n{expected}\nSent:\n{_listed(sent)}")
 
 
-class count_queries(_Block):
+class count_queries(_Recorded):
     """Counts the statements sent inside, alias by alias: a context manager.
 
     ``by_alias["replica1"]`` is a number, 0 if there were none; ``queries`` are the statements
@@ -168,7 +136,7 @@ class count_queries(_Block):
     def by_alias(self) -> Counter[str]:
         return Counter(query.alias for query in self.queries)
 
-    def _again(self) -> Self:
+    def again(self) -> Self:
         return type(self)()
 
 

@@ -21,6 +21,8 @@ from replicant.testing.snapshots import Snapshot
 #: How often the router is told how far the replicas are, and the primary, in seconds.
 _REPLICAS_EVERY = 0.05
 _PRIMARY_EVERY = 1.0
+#: Replicas that are late by seconds go through about so many versions in that time, however many commits there are.
+_VERSIONS = 20
 #: How often a wait for a position looks whether it is there, in seconds.
 _LOOKS_EVERY = 0.002
 
@@ -75,8 +77,19 @@ class History:
             now = time.monotonic_ns()
             snapshot = Snapshot(connection)
             position = snapshot.position or Position("postgresql", f"1:0/{next(_numbers):X}")
+            if self._latest_is_spare():
+                self._retired.append(self._versions.pop().snapshot)
             self._versions.append(Version(now, position, snapshot))
             self.tell(primary=True)
+
+    def _latest_is_spare(self) -> bool:
+        """Whether the replicas need never show the latest version, now that there is another."""
+        if self._commits is not None or len(self._versions) < 2:
+            return False
+        if self._seconds is None:
+            return True
+        # Each version is a session with the server, and it has only so many.
+        return self._versions[-1].made_at - self._versions[-2].made_at < self._seconds / _VERSIONS * 1e9
 
     @property
     def latest(self) -> Version:

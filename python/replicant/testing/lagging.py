@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, cast
 
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -14,7 +16,11 @@ from django.db.transaction import Atomic, get_connection
 
 from replicant import _core, conf, engines, mirrors, monitor, tracking
 from replicant.engines import Engine, engine_of
+from replicant.testing.blocks import Block
 from replicant.testing.history import History, StandIn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Makes real replicas late: takes their aliases, and ``commits`` and ``seconds`` as ``lag()`` was given them.
 RealLag = Callable[..., AbstractContextManager[Any]]
@@ -39,9 +45,8 @@ def use_real_lag(delay: RealLag) -> Iterator[None]:
         _real_lag = before
 
 
-@contextmanager
-def lag(*replicas: str, commits: int | None = None, seconds: float | None = None) -> Iterator[None]:
-    """Make replicas behave as if they were behind: a context manager, and a decorator of functions that are not async.
+class lag(Block):
+    """Make replicas behave as if they were behind: a context manager, sync and async, and a decorator.
 
     ``replicas``: their aliases; all of them if none is given. ``commits``: how many commits of the primary they lack.
     ``seconds``: how late they are. With neither they stand still until the end of the block. They begin with all that
@@ -56,22 +61,49 @@ def lag(*replicas: str, commits: int | None = None, seconds: float | None = None
     rows no other session ever sees. On SQLite it works in both, and there the router goes by commits, too, and not by
     time.
 
-    Raises ``ImproperlyConfigured`` for an alias that is no replica, ``ValueError`` for a number that makes no sense,
-    ``RuntimeError`` if the replicas of that cluster are behind already.
+    Raises ``ValueError`` for a number that makes no sense; when it is entered, ``ImproperlyConfigured`` for an alias
+    that is no replica, and ``RuntimeError`` if the replicas of that cluster are behind already.
     """
-    if commits is not None and seconds is not None:
-        raise ValueError("replicas are behind by commits or by seconds, not by both")
-    if (commits is not None and commits < 1) or (seconds is not None and seconds <= 0):
-        raise ValueError("replicas cannot be behind by less than nothing, or by nothing")
-    late = _replicas_by_primary(replicas)
-    real = [alias for primary, aliases in late.items() for alias in aliases if not _is_mirror(alias, primary)]
-    with ExitStack() as stack:
-        if real and _real_lag is not None:
-            stack.enter_context(_real_lag(real, commits=commits, seconds=seconds))
-        for primary, aliases in late.items():
-            if mirrors := [alias for alias in aliases if alias not in real]:
-                stack.enter_context(_behind(primary, mirrors, commits, seconds))
-        yield
+
+    def __init__(self, *replicas: str, commits: int | None = None, seconds: float | None = None) -> None:
+        if commits is not None and seconds is not None:
+            raise ValueError("replicas are behind by commits or by seconds, not by both")
+        if (commits is not None and commits < 1) or (seconds is not None and seconds <= 0):
+            raise ValueError("replicas cannot be behind by less than nothing, or by nothing")
+        self._replicas = replicas
+        self._commits = commits
+        self._seconds = seconds
+        self._stack = ExitStack()
+
+    def again(self) -> Self:
+        return type(self)(*self._replicas, commits=self._commits, seconds=self._seconds)
+
+    def __enter__(self) -> Self:
+        late = _replicas_by_primary(self._replicas)
+        real = [alias for primary, aliases in late.items() for alias in aliases if not _is_mirror(alias, primary)]
+        with ExitStack() as stack:
+            if real and _real_lag is not None:
+                stack.enter_context(_real_lag(real, commits=self._commits, seconds=self._seconds))
+            for primary, aliases in late.items():
+                if mirrors := [alias for alias in aliases if alias not in real]:
+                    stack.enter_context(_behind(primary, mirrors, self._commits, self._seconds))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    # On the thread whose connections async code uses.
+
+    async def __aenter__(self) -> Self:
+        return await sync_to_async(self.__enter__)()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await sync_to_async(self.__exit__)(kind, error, trace)
 
 
 def _replicas_by_primary(replicas: tuple[str, ...]) -> dict[str, list[str]]:
@@ -109,20 +141,20 @@ def _behind(primary: str, replicas: list[str], commits: int | None, seconds: flo
     members = [alias for cluster in conf.in_force() if cluster.primary == primary for alias, _ in cluster.replicas]
     others = set(members).difference(replicas)
     history = History(connection, replicas, others, commits, seconds)
-    for alias in (primary, *members):
-        engine = engine_of(connections[alias])
-        engines.stand_ins[alias] = cast(Engine, StandIn(alias, engine, history))
-    _histories[primary] = history
-    _install()
-    _core.invalidate()
     try:
+        for alias in (primary, *members):
+            engine = engine_of(connections[alias])
+            engines.stand_ins[alias] = cast(Engine, StandIn(alias, engine, history))
+        _histories[primary] = history
+        _install()
+        _core.invalidate()
         history.tell(primary=True)
         history.start()
         yield
     finally:
-        del _histories[primary]
+        _histories.pop(primary, None)
         for alias in (primary, *members):
-            del engines.stand_ins[alias]
+            engines.stand_ins.pop(alias, None)
         _install()
         history.close()
         _core.invalidate()
