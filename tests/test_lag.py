@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import replicant
 from replicant import monitor, request_scope, use_primary, use_replica
 from replicant.testing import assert_reads, count_queries, lag, use_real_lag
 from replicant.testing.lagging import _histories
+from replicant.testing.snapshots import _copy
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.monitoring import watching
@@ -307,3 +309,28 @@ class TestOnServersWithNoReplica(Virtual):
             look()
             yield
             monitor.stop()
+
+
+@pytest.mark.parametrize("serializes", [True, False], ids=["serialize", "iterdump"])
+def test_a_copy_has_the_uncommitted_rows_of_its_connection_and_nothing_later(serializes: bool) -> None:
+    class Old:
+        """What Python 3.10 has."""
+
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self.execute, self.iterdump = connection.execute, connection.iterdump
+
+    with (
+        closing(sqlite3.connect("file:source?mode=memory&cache=shared", uri=True, isolation_level=None)) as source,
+        closing(sqlite3.connect(":memory:", isolation_level=None)) as copy,
+    ):
+        source.execute("CREATE TABLE child (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parent (id))")
+        source.execute("CREATE TABLE parent (id INTEGER PRIMARY KEY)")
+        source.execute("BEGIN")
+        source.execute("INSERT INTO parent VALUES (1)")
+        source.execute("INSERT INTO child VALUES (1, 1)")
+        with closing(source.execute("INSERT INTO parent VALUES (2) RETURNING id")) as pending:
+            _copy(source if serializes else Old(source), copy)
+            assert pending.fetchall() == [(2,)]
+        source.execute("INSERT INTO parent VALUES (3)")
+        assert copy.execute("SELECT id FROM parent ORDER BY id").fetchall() == [(1,), (2,)]
+        assert copy.execute("SELECT * FROM child").fetchall() == [(1, 1)]

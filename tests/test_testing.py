@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ from replicant import request_scope, use_primary, use_replica
 from replicant.testing import assert_reads, assert_routes, count_queries, lag
 from replicant.tracing import record_queries
 from tests.app.models import Account, Item
+
+#: Seconds that a run of pytest may take.
+SECONDS = 120
 
 pytestmark = pytest.mark.usefixtures("site")
 
@@ -177,76 +181,91 @@ def test_without_replicas_there_is_nothing_to_be_late() -> None:
 
 # The plugin, in projects of their own.
 
-_PROJECT = """
-    import django
-    from django.conf import settings
-
+SETTINGS = """
+    INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "replicant"]
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": "file:plugin?mode=memory&cache=shared"}
-    settings.configure(
-        INSTALLED_APPS=["django.contrib.contenttypes", "replicant"],
-        DATABASES={"default": database, "replica1": {**database, "TEST": {"MIRROR": "default"}}},
-        DATABASE_ROUTERS=["replicant.ReplicaRouter"],
-        REPLICANT={"default": {"REPLICAS": ["replica1"], "PROBE_SECONDS": None}},
-        SECRET_KEY="-",
-    )
-    django.setup()
+    DATABASES = {"default": database, "replica1": {**database, "TEST": {"MIRROR": "default"}}}
+    DATABASE_ROUTERS = ["replicant.ReplicaRouter"]
+    REPLICANT = {"default": {"REPLICAS": ["replica1"], "PROBE_SECONDS": None}}
+    SECRET_KEY = "for tests alone"
+    USE_TZ = True
+"""
 
+FIXTURES = """
     import pytest
+    from django.contrib.auth.models import Group
+
+    def test_reads(assert_reads, assert_routes, count_queries):
+        with assert_reads("replica"), assert_routes([("read", "replica1")]), count_queries() as sent:
+            Group.objects.count()
+        assert sent.by_alias["replica1"] == 1
+        with pytest.raises(AssertionError), assert_reads("default"):
+            Group.objects.count()
+
+    def test_counts(queries_by_alias):
+        before = queries_by_alias["replica1"], queries_by_alias["default"]
+        Group.objects.count()
+        Group.objects.using("default").count()
+        Group.objects.using("default").count()
+        assert (queries_by_alias["replica1"], queries_by_alias["default"]) == (before[0] + 1, before[1] + 2)
+
+    def test_late(lag):
+        with lag(commits=1):
+            Group.objects.create(name="new")
+            assert Group.objects.using("default").count() == 1
+            assert Group.objects.using("replica1").count() == 0
+"""
+
+#: Without pytest-django.
+ALONE = """
+    import contextvars
+    import django
+    import pytest
+
+    django.setup()
 
     @pytest.fixture(scope="session", autouse=True)
     def tables():
-        import contextvars
         from django.core.management import call_command
         # The tests must not remember that their thread wrote.
         contextvars.Context().run(call_command, "migrate", verbosity=0)
 """
 
 
-def run_pytest(folder: Path, **files: str) -> subprocess.CompletedProcess[str]:
+def run_pytest(folder: Path, *arguments: str, settings: str = "", **files: str) -> str:
+    """Run tests in a project of their own; returns what pytest says."""
     for name, text in files.items():
         (folder / f"{name}.py").write_text(dedent(text))
-    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+    if settings:
+        environment["DJANGO_SETTINGS_MODULE"] = settings
+    environment["PYTHONPATH"] = str(folder)
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, str(folder)]
+    run = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS
+    )
+    return run.stdout + run.stderr
 
 
 def test_the_plugin_offers_fixtures(tmp_path: Path) -> None:
-    run = run_pytest(
-        tmp_path,
-        conftest=_PROJECT,
-        test_it="""
-            import pytest
+    files = {"plain_settings": SETTINGS, "conftest": ALONE, "test_it": FIXTURES}
+    said = run_pytest(tmp_path, "-p", "no:django", settings="plain_settings", **files)
+    assert "3 passed" in said, said
 
-            def test_reads(assert_reads, assert_routes, count_queries):
-                from django.contrib.contenttypes.models import ContentType
-                with assert_reads("replica"), assert_routes([("read", "replica1")]), count_queries() as sent:
-                    ContentType.objects.count()
-                assert sent.by_alias["replica1"] == 1
-                with pytest.raises(AssertionError), assert_reads("default"):
-                    ContentType.objects.count()
 
-            def test_counts(queries_by_alias):
-                from django.contrib.contenttypes.models import ContentType
-                assert queries_by_alias["replica1"] == 0
-                ContentType.objects.count()
-                ContentType.objects.using("default").count()
-                ContentType.objects.using("default").count()
-                assert (queries_by_alias["replica1"], queries_by_alias["default"]) == (1, 2)
-
-            def test_late(lag):
-                from django.contrib.contenttypes.models import ContentType
-                before = ContentType.objects.using("default").count()
-                with lag(commits=1):
-                    ContentType.objects.create(app_label="a", model="b")
-                    assert ContentType.objects.using("default").count() == before + 1
-                    assert ContentType.objects.using("replica1").count() == before
-        """,
-    )
-    assert "3 passed" in run.stdout, run.stdout + run.stderr
+@pytest.mark.parametrize("transaction", [True, False])
+def test_the_plugin_works_with_pytest_django(tmp_path: Path, transaction: bool) -> None:
+    mark = f"""
+    pytestmark = pytest.mark.django_db(transaction={transaction}, databases=["default", "replica1"])
+    """
+    said = run_pytest(tmp_path, settings="plain_settings", plain_settings=SETTINGS, test_it=FIXTURES + mark)
+    assert "3 passed" in said, said
 
 
 def test_a_project_without_django_does_not_notice_the_plugin(tmp_path: Path) -> None:
-    run = run_pytest(
+    said = run_pytest(
         tmp_path,
+        *("-p", "no:django"),
         test_it="""
             import sys
 
@@ -255,4 +274,4 @@ def test_a_project_without_django_does_not_notice_the_plugin(tmp_path: Path) -> 
                 assert not {"replicant", "django"} & sys.modules.keys()
         """,
     )
-    assert "1 passed" in run.stdout, run.stdout + run.stderr
+    assert "1 passed" in said, said
