@@ -17,10 +17,14 @@ from tests.servers import Cluster
 REPOSITORY = Path(__file__).parent.parent
 
 TESTS = """
+    from urllib.request import urlopen
+
     from django.contrib.auth.models import Group
     from django.contrib.contenttypes.models import ContentType
     from django.db import transaction
+    from django.http import HttpResponse
     from django.test import LiveServerTestCase, TestCase, TransactionTestCase
+    from django.urls import path
 
     import replicant
     from replicant import request_scope, use_replica
@@ -31,6 +35,8 @@ TESTS = """
 
     def rename(to):
         Group.objects.using("default").update(name=to)
+
+    urlpatterns = [path("", lambda request: HttpResponse(name() if request.method == "GET" else rename("new")))]
 
     class Checks:
         databases = ["default", "replica1"]
@@ -127,6 +133,21 @@ COMMITTED = """
     class InTransactionTestCase(Checks, TransactionTestCase):
         pass
 
+    class OverHTTP(LiveServerTestCase):
+        databases = ["default", "replica1"]
+
+        def show(self):
+            with urlopen(self.live_server_url) as response:
+                return response.read().decode()
+
+        def test_the_servers_threads_see_the_late_replica(self):
+            Group.objects.create(name="old")
+            with lag(commits=1):
+                with urlopen(self.live_server_url, data=b""):
+                    self.assertEqual(name(), "old")
+                self.assertEqual(self.show(), "old")
+            self.assertEqual(self.show(), "new")
+
     class AfterTransactionTestCase(Afterwards, TransactionTestCase):
         pass
 """
@@ -152,6 +173,8 @@ def run_tests(folder: Path, databases: dict[str, Any], *tests: str) -> None:
         DATABASES = {json.dumps(databases)}
         DATABASE_ROUTERS = ["replicant.ReplicaRouter"]
         REPLICANT = {{"default": {{"REPLICAS": ["replica1"]}}}}
+        ROOT_URLCONF = "test_it"
+        STATIC_URL = "static/"
         SECRET_KEY = "for tests alone"
         USE_TZ = True
     """

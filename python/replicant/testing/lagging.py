@@ -149,6 +149,10 @@ def _behind(primary: str, replicas: list[str], commits: int | None, seconds: flo
         _install()
         _core.invalidate()
         history.tell(primary=True)
+        # What was written before they have. Asked for later, it would be taken for what others write in the meantime.
+        for asked, asked_at in _core.unasked():
+            if asked == primary:
+                _core.asked(primary, history.latest.position, asked_at)
         history.start()
         yield
     finally:
