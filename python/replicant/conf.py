@@ -20,6 +20,7 @@ from django.db import connections
 from django.db.utils import load_backend
 
 from replicant import _core
+from replicant.engines import stand_ins
 
 #: App labels that no app need have: Django's database cache asks for a stand-in of a model, and the default of
 #: PRIMARY_ONLY names the sessions whether or not they are installed.
@@ -184,6 +185,8 @@ def _aliases() -> dict[str, Any]:
 
 def _has_positions(alias: str) -> bool:
     """Whether servers of this engine say how far they are."""
+    if alias in stand_ins:
+        return True
     settings = _aliases().get(alias, {})
     try:
         vendor: str = load_backend(settings["ENGINE"]).DatabaseWrapper.vendor

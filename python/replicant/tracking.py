@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Set
-from typing import Any
+from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -25,6 +25,19 @@ from replicant.tracing import recorded, recording
 _ATTRIBUTE = "_replicant_tracker"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
 _MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE
+
+
+class Observer(Protocol):
+    """Watches commits for :mod:`replicant.testing`."""
+
+    def published(self, connection: BaseDatabaseWrapper) -> None:
+        """What was written on a connection has become visible to others; its writers do not know yet."""
+
+    def is_tests_own(self, connection: BaseDatabaseWrapper) -> bool:
+        """Whether the transaction that is open on a connection is a test case's, and counts as none."""
+
+
+observer: Observer | None = None
 
 
 def track(connection: BaseDatabaseWrapper) -> Tracker:
@@ -201,7 +214,15 @@ class Tracker:
         if is_open:
             self._pending.add(record)
         if self._is_uncertain or not is_open:
+            if observer is not None:
+                observer.published(connection)
             record.wrote(connection.alias, _position(captured))
+
+    def left_block(self, connection: BaseDatabaseWrapper, *, failed: bool) -> None:
+        """The user's outermost ``atomic`` inside of a test case's own has ended, which is all the commit there is."""
+        if not failed:
+            self._publish(connection, UNKNOWN)
+        self._after_end(connection)
 
     @property
     def unpublished_writers(self) -> Set[_core.Record]:
@@ -209,7 +230,8 @@ class Tracker:
         return self._pending
 
     def _transaction_is_open(self, connection: BaseDatabaseWrapper) -> bool:
-        return self.in_text_transaction or connection.in_atomic_block or not connection.autocommit
+        is_open = self.in_text_transaction or connection.in_atomic_block or not connection.autocommit
+        return is_open and (observer is None or not observer.is_tests_own(connection))
 
     def _after_control(self, connection: BaseDatabaseWrapper, effects: int, captured: Captured) -> None:
         """A statement began or ended a transaction, or may have done so."""
@@ -276,6 +298,8 @@ class Tracker:
     def _publish(self, connection: BaseDatabaseWrapper, captured: Captured) -> None:
         """What was written is visible now: for those who wrote it, and for the one who commits."""
         if self._pending and captured is not NOTHING:
+            if observer is not None:
+                observer.published(connection)
             self._pending.add(_core.record())
             for record in self._pending:
                 record.wrote(connection.alias, _position(captured))

@@ -20,6 +20,7 @@ from django.db.backends.base.creation import BaseDatabaseCreation
 from django.db.utils import ConnectionHandler
 
 from replicant import _core, mirrors
+from replicant.engines import stand_ins
 from replicant.tracking import track
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def adapted(cluster: Cluster) -> Cluster:
     allowed = _allowed[-1] if _allowed else None
     members = (cluster.primary, *dict(cluster.replicas))
     forbidden = [alias for alias in members if allowed is not None and alias not in allowed]
-    if all(alias in _mirrored or alias in forbidden for alias in dict(cluster.replicas)):
+    are_mirrors = all(alias in _mirrored or alias in forbidden for alias in dict(cluster.replicas))
+    # Not those that replicant.testing has behind: they are to be judged as real ones are.
+    if are_mirrors and cluster.primary not in stand_ins:
         return dataclasses.replace(
             cluster,
             consistent=False,
