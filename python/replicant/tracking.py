@@ -51,6 +51,7 @@ class Tracker:
         self._is_primary = False
         self._has_positions = False
         self._read_only = False
+        self._is_guarded = False
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
@@ -60,7 +61,7 @@ class Tracker:
         self._wrap_method(connection, "_rollback", self._after_end)
         self._wrap_method(connection, "_close", self._after_close)
         self._wrap_method(connection, "set_autocommit", self._after_set_autocommit)
-        tell_of_bypasses(connection, self._after_bypass)
+        tell_of_bypasses(connection, self._before_bypass, self._after_bypass)
 
     @staticmethod
     def _wrap_method(
@@ -103,18 +104,18 @@ class Tracker:
             # The router says so to whoever asks it, and ``manage.py check`` must be able to say it.
             return
         self._is_primary = role == "primary"
+        self._is_guarded = guard.guards(connection)
         if self._is_primary and conf.has_positions(connection.alias) and not self._has_positions:
             if self._transaction_is_open(connection) and not is_new:
                 return
             engine_of(connection).prepare_capture(connection)
         self._has_positions = self._is_primary and conf.has_positions(connection.alias)
-        read_only = conf.is_guarded(connection.alias)
-        if read_only != self._read_only:
+        if self._is_guarded != self._read_only:
             if self._transaction_is_open(connection) and not is_new:
                 # The setting would be lost with a rollback; the statement after the transaction comes here again.
                 return
-            guard.set_read_only(connection, read_only)
-            self._read_only = read_only
+            guard.set_read_only(connection, self._is_guarded)
+            self._read_only = self._is_guarded
         # Taken before the configuration was read: if it has changed since, the next statement comes here again.
         self._generation = generation
 
@@ -127,8 +128,8 @@ class Tracker:
         queries = recording.get()
         if queries is not None:
             execute = functools.partial(recorded, queries, execute)
-        if self._read_only:
-            execute = functools.partial(guard.explained, execute)
+        if self._is_guarded:
+            execute = functools.partial(guard.guarded, execute)
         effects = self._effects(connection, sql) if self._is_primary else 0
         if not effects & _MATTERS:
             return execute(sql, params, many, context)
@@ -170,6 +171,13 @@ class Tracker:
             self._after_control(connection, effects, captured)
         if effects & _core.WRITES and captured is not NOTHING:
             self._wrote(connection, captured)
+
+    def _before_bypass(self, connection: BaseDatabaseWrapper, call: str, argument: Any) -> None:
+        """Something is about to be sent that no wrapper sees."""
+        if self._generation != _core.generation():
+            self._prepare(connection)
+        if self._is_guarded:
+            guard.check_call(connection, call, argument)
 
     def _after_bypass(self, connection: BaseDatabaseWrapper) -> None:
         """Something was sent that no wrapper saw: it may have done anything."""

@@ -26,6 +26,46 @@ pub fn is_harmless(name: &str, dialect: Dialect) -> bool {
     known(KEYWORDS) || known(COMMON) || known(own)
 }
 
+/// Whether `name(` is known to change, lock or coordinate something, or (with some arguments) to make the session writable.
+pub fn acts(name: &str, dialect: Dialect) -> bool {
+    let starts = |prefixes: &[&str]| {
+        let name = name.as_bytes();
+        prefixes
+            .iter()
+            .any(|prefix| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes())))
+    };
+    let known = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    match name.as_bytes().first().map(u8::to_ascii_lowercase) {
+        Some(b'g' | b'r' | b'i' | b'l' | b'n' | b's') => {
+            known(&[
+                "get_lock",
+                "release_lock",
+                "release_all_locks",
+                "is_free_lock",
+                "is_used_lock",
+                "last_insert_id",
+                "load_extension",
+                "nextval",
+                "setval",
+                "set_config",
+            ]) || (dialect == Dialect::PostgreSql && starts(&["lo_", "loread", "lowrite"]))
+        }
+        Some(b'p') => starts(&["pg_advisory_", "pg_try_advisory_", "pg_notify", "pg_terminate_", "pg_cancel_"]),
+        Some(b'd') => starts(&["dblink"]),
+        _ => false,
+    }
+}
+
+/// Whether `name(` changes nothing, but takes its time.
+pub fn only_waits(name: &str, dialect: Dialect) -> bool {
+    let known = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    match dialect {
+        Dialect::MySql => known(&["sleep", "benchmark", "wait_for_executed_gtid_set", "master_gtid_wait"]),
+        Dialect::PostgreSql => known(&["pg_sleep", "pg_sleep_for", "pg_sleep_until"]),
+        _ => false,
+    }
+}
+
 /// No listed name is longer.
 const LONGEST: usize = 32;
 
