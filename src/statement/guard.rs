@@ -110,9 +110,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next token; what stood before it is remembered.
+    /// The next token, remembered.
     fn next(&mut self) -> Token<'a> {
         let token = self.lexer.next();
+        self.follow(token);
+        token
+    }
+
+    /// Remembers a token: those that come later are judged by what stood before them.
+    fn follow(&mut self, token: Token<'a>) {
         match token {
             Token::Open => self.depth += 1,
             Token::Close => self.depth = self.depth.saturating_sub(1),
@@ -120,7 +126,6 @@ impl<'a> Reader<'a> {
         }
         self.path.follow(token, self.last);
         self.last = token;
-        token
     }
 
     fn at_depth(&self) -> u128 {
@@ -131,31 +136,37 @@ impl<'a> Reader<'a> {
     /// the statement.
     fn scan(&mut self) -> Verdict {
         loop {
-            let before = self.last;
-            let path = self.path;
-            match self.next() {
-                Token::End | Token::Semicolon => return Ok(()),
-                Token::Unsure => return Err(unsure()),
+            let token = self.lexer.next();
+            match token {
+                Token::Word(word) => self.word(word)?,
                 Token::Open => {
-                    if is_distinct_on(before, &path) {
-                        self.distinct_on |= self.at_depth() >> 1;
+                    if self.last.is_word("on") && self.path.before.is_word("distinct") {
+                        self.distinct_on |= self.at_depth();
                     } else {
-                        self.call(&path)?;
+                        self.call()?;
                     }
                 }
-                Token::Close if self.distinct_on & self.at_depth() != 0 => {
-                    self.distinct_on &= !self.at_depth();
+                Token::Close if self.distinct_on != 0 && self.distinct_on & (self.at_depth() >> 1) != 0 => {
+                    self.distinct_on &= !(self.at_depth() >> 1);
+                    self.follow(token);
                     // An expression follows it, not an alias.
                     self.last = Token::Other;
+                    continue;
                 }
-                Token::Word(word) => self.word(word, before)?,
+                Token::Unsure => return Err(unsure()),
+                Token::End | Token::Semicolon => {
+                    self.follow(token);
+                    return Ok(());
+                }
                 _ => {}
             }
+            self.follow(token);
         }
     }
 
     /// A word that is no part of a string or of a quoted name.
-    fn word(&mut self, word: &'a str, before: Token<'a>) -> Verdict {
+    fn word(&mut self, word: &'a str) -> Verdict {
+        let before = self.last;
         if before == Token::Dot {
             // MariaDB in Oracle's mode: sequence.nextval. Any other is a column's name.
             return if is(word, "nextval") { Err(Refusal::of(word)) } else { Ok(()) };
@@ -177,17 +188,17 @@ impl<'a> Reader<'a> {
                 self.with_lists |= self.at_depth();
             }
             5 if is(word, "table") => self.with_lists &= !self.at_depth(),
-            5 if is(word, "merge") => return self.change(word, before),
+            5 if is(word, "merge") => return self.change(word),
             6 if is(word, "select") || is(word, "values") => self.with_lists &= !self.at_depth(),
-            6 if ["insert", "update", "delete"].iter().any(|verb| is(word, verb)) => return self.change(word, before),
+            6 if ["insert", "update", "delete"].iter().any(|verb| is(word, verb)) => return self.change(word),
             _ => {}
         }
         Ok(())
     }
 
     /// A verb that changes data, unless a column has the name.
-    fn change(&self, verb: &str, before: Token<'a>) -> Verdict {
-        if self.begins_with || matches!(before, Token::Open | Token::Close) {
+    fn change(&self, verb: &str) -> Verdict {
+        if self.begins_with || matches!(self.last, Token::Open | Token::Close) {
             return Err(Refusal::of(format!("WITH ... {}", verb.to_uppercase())));
         }
         Ok(())
@@ -198,15 +209,18 @@ impl<'a> Reader<'a> {
         words.iter().all(|word| ahead.next().is_word(word))
     }
 
-    /// A parenthesis was opened after the name `path`: whether that calls what may write or lock.
-    fn call(&self, path: &Path<'a>) -> Verdict {
+    /// A parenthesis is opened: whether that calls what may write or lock.
+    fn call(&self) -> Verdict {
+        let path = &self.path;
         let Some(name) = path.name() else { return Ok(()) };
-        if self.is_copy && self.depth == 1 {
-            return Ok(());
+        if let Token::Word(word) = name
+            && path.is_the_servers_own(self.dialect)
+        {
+            if functions::is_harmless(word, self.dialect) && !functions::acts(word, self.dialect) {
+                return Ok(());
+            }
         }
-        // WITH name (columns), CAST(... AS type(length)), FROM ... AS name (columns), ...::type(length).
-        let is_in_list = self.with_lists & (self.at_depth() >> 1) != 0;
-        if path.len() == 1 && (is_in_list || path.before.is_word("as") || path.before == Token::Cast) {
+        if path.len() == 1 && self.is_no_call() {
             return Ok(());
         }
         if let Token::Word(word) = name
@@ -215,19 +229,29 @@ impl<'a> Reader<'a> {
             if functions::acts(word, self.dialect) {
                 return self.acting(word);
             }
-            if functions::is_harmless(word, self.dialect) || functions::only_waits(word, self.dialect) {
+            if functions::only_waits(word, self.dialect) {
                 return Ok(());
             }
-        }
-        // FROM (...) name (columns): an expression cannot follow another one.
-        if path.len() == 1 && path.before == Token::Close && self.names_follow() {
-            return Ok(());
         }
         let called = path.to_string();
         if self.allowed.iter().any(|allowed| called.eq_ignore_ascii_case(allowed)) {
             return Ok(());
         }
         Err(Refusal { what: format!("{called}()"), function: Some(called) })
+    }
+
+    /// Whether the parenthesis after a single name lists columns, or belongs to a type.
+    fn is_no_call(&self) -> bool {
+        let before = self.path.before;
+        // COPY table (columns) TO STDOUT (options).
+        (self.is_copy && self.depth == 0)
+            // WITH name (columns) AS.
+            || self.with_lists & self.at_depth() != 0
+            // FROM ... AS name (columns), CAST(... AS type(length)), ...::type(length).
+            || before.is_word("as")
+            || before == Token::Cast
+            // FROM (...) name (columns): an expression cannot follow another one.
+            || (before == Token::Close && self.names_follow())
     }
 
     /// A call of a function that is known to do more than read, at least with some arguments.
@@ -260,10 +284,6 @@ impl<'a> Reader<'a> {
             }
         }
     }
-}
-
-fn is_distinct_on(before: Token<'_>, path: &Path<'_>) -> bool {
-    before.is_word("on") && path.before.is_word("distinct")
 }
 
 fn unsure() -> Refusal {

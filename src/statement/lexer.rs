@@ -221,23 +221,25 @@ impl<'a> Lexer<'a> {
     fn quoted(&mut self, end: u8, backslash: Backslash) -> Result<&'a str, Token<'a>> {
         self.at += 1;
         let start = self.at;
-        let mut escaped = false;
-        while let Some(&byte) = self.bytes().get(self.at) {
-            self.at += 1;
-            if byte != end {
-                escaped = byte == b'\\' && !escaped && backslash != Backslash::Plain;
-            } else if escaped {
-                if backslash == Backslash::Unknown {
+        let escapes = backslash != Backslash::Plain;
+        loop {
+            let rest = &self.bytes()[self.at..];
+            let Some(length) = rest.iter().position(|&byte| byte == end || (byte == b'\\' && escapes)) else { break };
+            self.at += length + 1;
+            if rest[length] == b'\\' {
+                // It escapes itself, or a quote, or what does not matter.
+                if backslash == Backslash::Unknown && self.peek(0) == end {
                     self.is_ambiguous = end == b'\'';
                     return Err(self.unsure());
                 }
-                escaped = false;
+                self.at = (self.at + 1).min(self.text.len());
             } else if self.peek(0) == end && end != b']' {
                 self.at += 1;
             } else {
                 return Ok(&self.text[start..self.at - 1]);
             }
         }
+        self.at = self.text.len();
         Err(if self.backslash == Backslash::Unknown || self.dialect == Dialect::Sqlite {
             Token::Unsure
         } else {
@@ -292,20 +294,18 @@ impl<'a> Lexer<'a> {
     }
 
     fn word(&mut self) -> Token<'a> {
-        let start = self.at;
-        let mut is_ascii = true;
-        while is_word(self.peek(0)) {
-            is_ascii &= self.peek(0).is_ascii();
-            self.at += 1;
-        }
-        let word = &self.text[start..self.at];
+        let rest = &self.text[self.at..];
+        let length = rest.bytes().position(|byte| !is_word(byte)).unwrap_or(rest.len());
+        let word = &rest[..length];
+        self.at += length;
         // What is a space in another character set must not glue two words together.
-        if !is_ascii && word.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        if !word.is_ascii() && word.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return self.unsure();
         }
         self.is_escape_string =
             self.dialect == Dialect::PostgreSql && self.peek(0) == b'\'' && word.eq_ignore_ascii_case("e");
-        self.saw_analyse |= word.eq_ignore_ascii_case("analyze") || word.eq_ignore_ascii_case("analyse");
+        self.saw_analyse |=
+            length == 7 && (word.eq_ignore_ascii_case("analyze") || word.eq_ignore_ascii_case("analyse"));
         Token::Word(word)
     }
 
@@ -351,5 +351,15 @@ fn is_number(text: &[u8]) -> bool {
 
 /// A byte of a bare word. Bytes above 127 belong to letters of other scripts.
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80
+    WORD[byte as usize]
 }
+
+const WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = byte >= 0x80 || matches!(byte as u8, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'$');
+        byte += 1;
+    }
+    table
+};

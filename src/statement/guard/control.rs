@@ -133,12 +133,14 @@ impl<'a> Reader<'a> {
         let is_for_statement = self.dialect == Dialect::MySql && self.words_after(&["statement"]);
         let mut is_value = false;
         loop {
-            let before = self.last;
-            let path = self.path;
-            match self.next() {
-                Token::End | Token::Semicolon => return Ok(()),
+            let token = self.lexer.next();
+            match token {
+                Token::End | Token::Semicolon => {
+                    self.follow(token);
+                    return Ok(());
+                }
                 Token::Unsure => return Err(unsure()),
-                Token::Open => self.call(&path)?,
+                Token::Open => self.call()?,
                 Token::Equals => is_value = true,
                 // The next setting; for PostgreSQL, the next value.
                 Token::Comma if self.dialect != Dialect::PostgreSql && self.depth == 0 => is_value = false,
@@ -146,11 +148,12 @@ impl<'a> Reader<'a> {
                     let first = self.next();
                     return self.statement(first);
                 }
-                Token::Word(word) if is_value => self.word(word, before)?,
+                Token::Word(word) if is_value => self.word(word)?,
                 Token::Word(word) if is(word, "to") => is_value = true,
                 Token::Word(setting) | Token::Quoted(setting) if !is_value => self.setting(setting)?,
                 _ => {}
             }
+            self.follow(token);
         }
     }
 
