@@ -198,7 +198,10 @@ impl<'a> Reader<'a> {
 
     /// A verb that changes data, unless a column has the name.
     fn change(&self, verb: &str) -> Verdict {
-        if self.begins_with || matches!(self.last, Token::Open | Token::Close) {
+        // MySQL's string function INSERT().
+        let is_function =
+            self.dialect == Dialect::MySql && is(verb, "insert") && self.lexer.clone().next() == Token::Open;
+        if !is_function && (self.begins_with || matches!(self.last, Token::Open | Token::Close)) {
             return Err(Refusal::of(format!("WITH ... {}", verb.to_uppercase())));
         }
         Ok(())
@@ -216,7 +219,8 @@ impl<'a> Reader<'a> {
         if let Token::Word(word) = name
             && path.is_the_servers_own(self.dialect)
         {
-            if functions::is_harmless(word, self.dialect) && !functions::acts(word, self.dialect) {
+            // set_config is harmless to data, but not here.
+            if functions::is_harmless(word, self.dialect) && !is(word, "set_config") {
                 return Ok(());
             }
         }
@@ -242,7 +246,17 @@ impl<'a> Reader<'a> {
 
     /// Whether the parenthesis after a single name lists columns, or belongs to a type.
     fn is_no_call(&self) -> bool {
+        const PAIRS: [(&str, &str); 7] = [
+            ("grouping", "sets"),
+            ("fetch", "first"),
+            ("fetch", "next"),
+            ("time", "zone"),
+            ("tablesample", "system"),
+            ("tablesample", "bernoulli"),
+            ("member", "of"),
+        ];
         let before = self.path.before;
+        let name = self.last;
         // COPY table (columns) TO STDOUT (options).
         (self.is_copy && self.depth == 0)
             // WITH name (columns) AS.
@@ -250,6 +264,7 @@ impl<'a> Reader<'a> {
             // FROM ... AS name (columns), CAST(... AS type(length)), ...::type(length).
             || before.is_word("as")
             || before == Token::Cast
+            || PAIRS.iter().any(|(first, second)| before.is_word(first) && name.is_word(second))
             // FROM (...) name (columns): an expression cannot follow another one.
             || (before == Token::Close && self.names_follow())
     }
