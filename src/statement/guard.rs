@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
                     let sets = matches!(token, Token::Word(word) if is(word, "set"));
                     only_sets &= sets;
                     if !is_first && !only_sets {
-                        return Err(Refusal::of("several statements"));
+                        return Err(Refusal::of("a text of several statements"));
                     }
                     is_first = false;
                     self.statement(token)?;

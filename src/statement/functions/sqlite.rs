@@ -3,11 +3,11 @@
 /// Its own, those that Django registers on its connections, and SpatiaLite's.
 #[rustfmt::skip]
 pub const FUNCTIONS: &[&str] = &[
-    "acosh", "area", "asewkb", "asewkt", "asgeojson", "asgml", "asinh", "askml", "assvg", "aswkb", "aswkt", "atanh",
-    "azimuth", "bitxor", "bm25", "boundary", "boundingcircle", "buffer", "castautomagic", "casttoxy", "casttoxyz",
-    "centroid", "changes", "collect", "contains", "convexhull", "cosh", "coveredby", "covers", "crosses", "dbstat",
-    "difference", "disjoint", "distance", "endpoint", "envelope", "equals", "extent", "forcepolygoncw", "fromwkb",
-    "fromwkt", "fts5", "fts5_source_id", "generate_series", "geodesiclength", "geohash", "geometrydistance",
+    "acosh", "any_value", "area", "asewkb", "asewkt", "asgeojson", "asgml", "asinh", "askml", "assvg", "aswkb", "aswkt",
+    "atanh", "azimuth", "bitxor", "bm25", "boundary", "boundingcircle", "buffer", "castautomagic", "casttoxy",
+    "casttoxyz", "centroid", "changes", "collect", "contains", "convexhull", "cosh", "coveredby", "covers", "crosses",
+    "dbstat", "difference", "disjoint", "distance", "endpoint", "envelope", "equals", "extent", "forcepolygoncw",
+    "fromwkb", "fromwkt", "fts5", "fts5_source_id", "generate_series", "geodesiclength", "geohash", "geometrydistance",
     "geometryn", "geometrytype", "geomfromewkb", "geomfromewkt", "geomfromtext", "geos_version",
     "geosminimumboundingcircle", "geosversion", "greatcirclelength", "group_concat", "gunion", "hex", "highlight", "if",
     "ifnull", "iif", "instr", "intersection", "intersects", "isclosed", "isempty", "isnull", "isvalid",
@@ -33,5 +33,5 @@ pub const FUNCTIONS: &[&str] = &[
     "st_rotate", "st_scale", "st_setsrid", "st_snaptogrid", "st_translate", "st_z", "startpoint", "strftime",
     "string_agg", "subtype", "swapcoordinates", "swapcoords", "symdifference", "tanh", "timediff", "total",
     "total_changes", "touches", "transform", "translate", "trunc", "typeof", "unhex", "unicode", "unistr", "unixepoch",
-    "unlikely", "x", "y", "z", "zeroblob",
+    "unlikely", "uuidv4", "uuidv7", "x", "y", "z", "zeroblob",
 ];
