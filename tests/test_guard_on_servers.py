@@ -45,15 +45,15 @@ _MYSQL_STATE = [
 _STATE = {
     "mysql": [*_MYSQL_STATE, "SELECT @@GLOBAL.gtid_executed"],
     "mariadb": [*_MYSQL_STATE, "SELECT @@GLOBAL.gtid_current_pos", "SELECT next_not_cached_value FROM app_sequence"],
+    # In one round trip; temporary tables are in pg_class, too.
     "postgresql": [
-        "SELECT COUNT(*), md5(string_agg(t::text, ',' ORDER BY id)) FROM app_item t",
-        # Temporary tables are there, too.
-        "SELECT COUNT(*) FROM pg_class",
-        "SELECT last_value FROM app_item_id_seq",
-        "SELECT COUNT(*) FROM pg_largeobject_metadata",
-        "SELECT locktype, mode FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE backend_type = 'client backend'"
-        " AND pid <> pg_backend_pid() AND locktype <> 'virtualxid' AND mode <> 'AccessShareLock'",
-        "SELECT pg_is_in_recovery()",
+        """
+        SELECT (SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM app_item t), (SELECT COUNT(*) FROM pg_class),
+            (SELECT last_value FROM app_item_id_seq), (SELECT COUNT(*) FROM pg_largeobject_metadata),
+            (SELECT COUNT(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE backend_type = 'client backend'
+                AND pid <> pg_backend_pid() AND locktype <> 'virtualxid' AND mode <> 'AccessShareLock'),
+            pg_is_in_recovery()
+        """,
     ],
 }
 

@@ -287,7 +287,7 @@ impl<'a> Lexer<'a> {
         }
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let exponent = matches!(text.as_bytes()[digits..], [b'e' | b'E', b'0'..=b'9', ..]);
-        if self.dialect == Dialect::MySql && !after_dot && !exponent && !text.contains('.') {
+        if self.dialect == Dialect::MySql && !after_dot && !exponent && !text.contains('.') && !may_be_several(text) {
             return Token::Word(text);
         }
         self.unsure()
@@ -298,8 +298,7 @@ impl<'a> Lexer<'a> {
         let length = rest.bytes().position(|byte| !is_word(byte)).unwrap_or(rest.len());
         let word = &rest[..length];
         self.at += length;
-        // What is a space in another character set must not glue two words together.
-        if !word.is_ascii() && word.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        if may_be_several(word) {
             return self.unsure();
         }
         self.is_escape_string =
@@ -330,6 +329,11 @@ impl<'a> Lexer<'a> {
         }
         None
     }
+}
+
+/// Whether there is a character in a word that is a space in another character set.
+fn may_be_several(word: &str) -> bool {
+    !word.is_ascii() && word.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
 /// Whether a run of letters, digits and dots is a number, and nothing else, for every server.
