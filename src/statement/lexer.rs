@@ -360,10 +360,12 @@ fn is_word(byte: u8) -> bool {
 
 const WORD: [bool; 256] = {
     let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = byte >= 0x80 || matches!(byte as u8, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'$');
-        byte += 1;
+    let mut byte: u8 = 255;
+    loop {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80;
+        if byte == 0 {
+            break table;
+        }
+        byte -= 1;
     }
-    table
 };

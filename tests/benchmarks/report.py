@@ -54,6 +54,13 @@ def core(*, quick: bool) -> None:
     )
 
 
+def guard(*, quick: bool) -> None:
+    from tests.benchmarks import guard
+
+    measured = guard.measure(quick=quick)
+    _write("guard", guard.text(measured), {"nanoseconds": measured})
+
+
 def end_to_end(*, quick: bool) -> None:
     from tests.benchmarks.end_to_end import run
 

@@ -1,6 +1,6 @@
 //! SQLite's harmless functions.
 
-/// Its own, those that Django registers on its connections, and SpatiaLite's.
+/// Its own, those that Django registers on its connections, and `SpatiaLite`'s.
 #[rustfmt::skip]
 pub const FUNCTIONS: &[&str] = &[
     "acosh", "any_value", "area", "asewkb", "asewkt", "asgeojson", "asgml", "asinh", "askml", "assvg", "aswkb", "aswkt",

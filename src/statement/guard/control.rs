@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
         let postgresql = self.dialect == Dialect::PostgreSql;
         // The most frequent first.
         match word.to_ascii_lowercase().as_str() {
-            "select" | "values" | "table" | "show" => self.scan(),
+            "select" | "values" | "table" | "show" | "savepoint" | "release" | "deallocate" => self.scan(),
             "with" => {
                 self.begins_with = true;
                 self.with_lists |= self.at_depth();
@@ -49,19 +49,17 @@ impl<'a> Reader<'a> {
             }
             "set" => self.set(),
             "begin" | "start" => self.begin(word),
-            "savepoint" | "release" | "deallocate" => self.scan(),
             "commit" | "rollback" | "end" | "abort" => self.end(word),
             "explain" | "describe" | "desc" => self.explain(word),
             "analyze" if mysql && !self.words_after(&["table", "tables", "local", "no_write_to_binlog"]) => {
                 self.explain(word)
             }
             "pragma" if self.dialect == Dialect::Sqlite => self.pragma(),
-            "use" | "help" | "checksum" if mysql => self.scan(),
-            "fetch" | "move" | "close" if postgresql => self.scan(),
             "declare" if postgresql => self.declare(),
             "copy" if postgresql => self.copy(),
             "reset" if postgresql => self.reset(),
             "create" => self.create(),
+            other if one_of(other, concerns_the_session(self.dialect)) => self.scan(),
             _ => refused(),
         }
     }
@@ -311,6 +309,15 @@ impl<'a> Reader<'a> {
             return refused(name);
         }
         if asks { Ok(()) } else { self.scan() }
+    }
+}
+
+/// Verbs of one server that read, or set what concerns the session alone.
+fn concerns_the_session(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::MySql => &["use", "help", "checksum"],
+        Dialect::PostgreSql => &["fetch", "move", "close"],
+        _ => &[],
     }
 }
 
