@@ -90,7 +90,7 @@ def guarded(
     many: bool,
     context: dict[str, Any],
 ) -> Any:
-    """Execute a statement on a replica: what is not surely a read is not sent, and what the server refuses is explained.
+    """Execute a statement on a replica. What is not surely a read is not sent; what the server refuses is explained.
 
     Raises ``ReplicaWriteError``, and logs it, too: Django's cache backend swallows database errors.
     """

@@ -1,11 +1,12 @@
 """What the guard costs a statement on a replica's alias, and on the primary's: ``python -m tests.benchmarks guard``.
 
-The reader alone, by statement; and a whole ``cursor.execute()`` with and without the guard, in turn, so that whatever else
-the machine does falls on both. The statement goes to an SQLite database in memory.
+The reader alone, by statement; and a whole ``cursor.execute()`` with and without the guard, in turn, so that whatever
+else the machine does falls on both. The statement goes to an SQLite database in memory.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from replicant import _core
 STATEMENTS = {
     "get(pk=...)": ('SELECT "app_item"."id", "app_item"."name" FROM "app_item" WHERE "app_item"."id" = %s LIMIT 21'),
     "a page of a list, with a join": (
-        'SELECT "blog_post"."id", "blog_post"."title", "blog_post"."slug", "blog_post"."body", "blog_post"."author_id", '
-        '"blog_post"."created", "blog_post"."published", "auth_user"."id", "auth_user"."username" FROM "blog_post" '
+        'SELECT "blog_post"."id", "blog_post"."title", "blog_post"."slug", "blog_post"."body", '
+        '"blog_post"."author_id", "blog_post"."created", "blog_post"."published", "auth_user"."id", "auth_user"."username" FROM "blog_post" '
         'INNER JOIN "auth_user" ON ("blog_post"."author_id" = "auth_user"."id") WHERE ("blog_post"."published" IS NOT '
         'NULL AND "auth_user"."is_active") ORDER BY "blog_post"."created" DESC LIMIT 20'
     ),
@@ -50,6 +51,10 @@ def measure(*, quick: bool) -> dict[str, float]:
 
 
 def _added(alias: str, rounds: int) -> float:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+    import django
+
+    django.setup()
     from tests.databases import use_databases
 
     databases = {name: {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"} for name in ("default", "replica1")}
