@@ -25,6 +25,11 @@ logger = logging.getLogger("replicant")
 #: The functions that the blocks around this code allow, one list for each block.
 _allowed: ContextVar[tuple[list[str], ...]] = ContextVar("replicant.allowed_functions", default=())
 
+#: Texts that were found to be reads, by vendor: an application sends the same few again and again.
+_known: dict[str, set[str]] = {}
+_MOST_KNOWN = 512
+_LONGEST_KNOWN = 8192
+
 
 class allow_functions:
     """Let statements inside the block call these functions on a replica, which would refuse them as unknown.
@@ -110,9 +115,15 @@ def check(connection: BaseDatabaseWrapper, sql: Any) -> None:
     text = sql if isinstance(sql, str) else _text_of(connection, sql)
     if text is None:
         raise _refused(connection, f"a statement that is a {type(sql).__name__}")
-    refusal = _core.refusal(text, connection.vendor)
-    if refusal is not None:
+    known = _known.setdefault(connection.vendor, set())
+    if text in known:
+        return
+    if _core.refusal(text, connection.vendor) is not None:
         _check_again(connection, text)
+    elif len(text) <= _LONGEST_KNOWN:
+        if len(known) >= _MOST_KNOWN:
+            known.clear()
+        known.add(text)
 
 
 def _check_again(connection: BaseDatabaseWrapper, text: str) -> None:

@@ -1,8 +1,9 @@
 """The benchmarks: ``python -m tests.benchmarks [part ...] [--quick]``.
 
-Parts are decisions, instructions, core, guard, end_to_end, charts; with nothing named, all of them. Results are text, JSON and SVG in ``target/bench/``. ``gate`` compares the instructions
-of a decision with the committed figure, as ``make test`` does, and with ``--update`` commits the figure measured.
-``figure`` takes the last run's chart of the decisions over into the README.
+Parts are decisions, instructions, core, guard, end_to_end and charts; with nothing named, all of them. Results are text,
+JSON and SVG in ``target/bench/``. ``gate`` compares the instructions of a decision with the committed figure, as
+``make test`` does, and with ``--update`` commits the figure measured. ``figure`` takes the last run's chart of the
+decisions over into the README.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ STATEMENTS = {
     "get(pk=...)": ('SELECT "app_item"."id", "app_item"."name" FROM "app_item" WHERE "app_item"."id" = %s LIMIT 21'),
     "a page of a list, with a join": (
         'SELECT "blog_post"."id", "blog_post"."title", "blog_post"."slug", "blog_post"."body", '
-        '"blog_post"."author_id", "blog_post"."created", "blog_post"."published", "auth_user"."id", "auth_user"."username" FROM "blog_post" '
+        '"blog_post"."author_id", "blog_post"."created", "blog_post"."published", "auth_user"."id", '
+        '"auth_user"."username" FROM "blog_post" '
         'INNER JOIN "auth_user" ON ("blog_post"."author_id" = "auth_user"."id") WHERE ("blog_post"."published" IS NOT '
         'NULL AND "auth_user"."is_active") ORDER BY "blog_post"."created" DESC LIMIT 20'
     ),
