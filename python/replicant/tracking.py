@@ -67,8 +67,7 @@ class Tracker:
         self._is_primary = False
         self._has_positions = False
         self._read_only = False
-        #: The session is not the replica's alone, so that each statement has to be judged.
-        self._is_judged = False
+        self._is_guarded = False
         self._is_recorded = False
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
@@ -79,7 +78,7 @@ class Tracker:
         self._wrap_method(connection, "_rollback", self._after_end)
         self._wrap_method(connection, "_close", self._after_close)
         self._wrap_method(connection, "set_autocommit", self._after_set_autocommit)
-        tell_of_bypasses(connection, self._after_bypass)
+        tell_of_bypasses(connection, self._before_bypass, self._after_bypass)
 
     @staticmethod
     def _wrap_method(
@@ -123,14 +122,14 @@ class Tracker:
             return
         self._is_primary = role == "primary"
         self._is_recorded = self._is_primary and conf.is_consistent(connection.alias)
+        self._is_guarded = guard.guards(connection)
         if self._is_primary and conf.has_positions(connection.alias) and not self._has_positions:
             if self._transaction_is_open(connection) and not is_new:
                 return
             engine_of(connection).prepare_capture(connection)
         self._has_positions = self._is_primary and conf.has_positions(connection.alias)
-        read_only = conf.is_guarded(connection.alias)
-        if mirrors.is_shared(connection):
-            self._is_judged, read_only = read_only, False
+        # A mirror's session is the primary's: there the text alone tells.
+        read_only = self._is_guarded and not mirrors.is_shared(connection)
         if read_only != self._read_only:
             if self._transaction_is_open(connection) and not is_new:
                 # The setting would be lost with a rollback; the statement after the transaction comes here again.
@@ -149,10 +148,8 @@ class Tracker:
         queries = recording.get()
         if queries is not None:
             execute = functools.partial(recorded, queries, execute)
-        if self._read_only:
-            execute = functools.partial(guard.explained, execute)
-        if self._is_judged:
-            guard.judge(connection, sql)
+        if self._is_guarded:
+            execute = functools.partial(guard.guarded, execute)
         effects = self._effects(connection, sql) if self._is_primary else 0
         if not effects & _MATTERS:
             return execute(sql, params, many, context)
@@ -199,6 +196,13 @@ class Tracker:
             self._after_control(connection, effects, captured)
         if effects & _core.WRITES and captured is not NOTHING:
             self._wrote(connection, captured)
+
+    def _before_bypass(self, connection: BaseDatabaseWrapper, call: str, argument: Any) -> None:
+        """Something is about to be sent that no wrapper sees."""
+        if self._generation != _core.generation():
+            self._prepare(connection)
+        if self._is_guarded:
+            guard.check_call(connection, call, argument)
 
     def _after_bypass(self, connection: BaseDatabaseWrapper) -> None:
         """Something was sent that no wrapper saw: it may have done anything."""

@@ -86,6 +86,13 @@ def middleware(*, quick: bool) -> None:
     )
 
 
+def guard(*, quick: bool) -> None:
+    from tests.benchmarks import guard
+
+    measured = guard.measure(quick=quick)
+    _write("guard", guard.text(measured), {"nanoseconds": measured})
+
+
 def end_to_end(*, quick: bool) -> None:
     from tests.benchmarks.end_to_end import run
 
