@@ -50,6 +50,10 @@ test-core: ## Test the Rust core alone, without Python
 	tests/bootstrap.sh demo
 	cargo test --quiet --locked --no-default-features
 
+.PHONY: model
+model: ## Try every order in which threads may come where they meet in the core
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/model cargo test --quiet --locked --no-default-features --lib --release model
+
 .PHONY: lint
 lint: $(VENV)/lint.done ## Check formatting, types and lints
 	cargo fmt --check

@@ -3,17 +3,19 @@
 //! Settings are checked once, by [`Cluster::try_new`]. What changes while a process runs, the members' states, is an
 //! immutable [`View`] that is swapped whole: a decision reads one consistent view and never waits for a lock.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use std::sync::Arc;
-
 use crate::counters::Counters;
+use crate::health::{self, FULL, Outcome};
+use crate::latency::Costs;
 use crate::names::Alias;
 use crate::pool::{Member, Order, Pool};
 use crate::progress::{Observation, Progress};
 use crate::shared::Shared;
+use crate::sync::{AtomicBool, Mutex};
+use crate::ward::{Probe, Rules, Standing, Ward};
 
 /// The primary's place among the members of its cluster.
 pub const PRIMARY: Member = 0;
@@ -74,6 +76,10 @@ pub struct Settings {
     pub forbidden: Vec<Alias>,
     /// In a test: the replicas share the primary's connection, so whatever is known of the servers is of no account.
     pub are_mirrors: bool,
+    /// `MAX_LAG`.
+    pub max_lag: Option<Duration>,
+    /// Where each member is, in their order: another number, another server. Empty if that is all the same.
+    pub addresses: Vec<u64>,
 }
 
 impl Settings {
@@ -82,6 +88,31 @@ impl Settings {
     #[must_use]
     pub fn stays_home(&self) -> bool {
         self.replicas.is_empty() || self.reads == Home::Primary || self.outside_requests == Home::Primary
+    }
+
+    fn weight(&self, member: Member) -> f64 {
+        if member == PRIMARY { self.primary_weight } else { self.replicas[member as usize - 1].1 }
+    }
+
+    /// How the members stand in the test at hand, if that is not as is known.
+    fn in_tests(&self, known: &Standing) -> Option<Standing> {
+        if !self.are_mirrors && self.forbidden.is_empty() {
+            return None;
+        }
+        let members = 1 + self.replicas.len();
+        let mut standing = if self.are_mirrors { Standing::all_up(members) } else { known.clone() };
+        let aliases = [self.primary].into_iter().chain(self.replicas.iter().map(|&(alias, _)| alias));
+        for (state, alias) in standing.states.iter_mut().zip(aliases) {
+            if self.forbidden.contains(&alias) {
+                *state = State::Down;
+            }
+        }
+        standing.trials = Box::default();
+        Some(standing)
+    }
+
+    fn rules(&self) -> Rules {
+        Rules { is_watched: self.watched, max_lag: self.max_lag }
     }
 }
 
@@ -132,20 +163,31 @@ impl State {
     }
 }
 
+/// A member's state has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Who.
+    pub member: Member,
+    /// The state before.
+    pub before: State,
+    /// The state now.
+    pub after: State,
+}
+
 /// The members' states at one moment, the pools that follow from them, and how far each is known to have come.
 #[derive(Debug)]
 pub struct View {
     /// Another number, another view.
     number: u64,
     progress: Progress,
-    /// What is known of the members.
-    known: Box<[State]>,
-    /// The states that count: those that are known, but for what the settings say.
-    states: Box<[State]>,
+    /// How the members are known to stand.
+    known: Arc<Standing>,
+    /// How they stand as far as it counts: as is known, but for what the settings say.
+    standing: Arc<Standing>,
     pools: Arc<Pools>,
 }
 
-/// What follows from the members' states alone. A long cycle takes half a millisecond to lay out, and what is known of
+/// What follows from how the members stand alone. A long cycle takes half a millisecond to lay out, and what is known of
 /// the members' progress changes much more often.
 #[derive(Debug)]
 struct Pools {
@@ -155,42 +197,45 @@ struct Pools {
 }
 
 impl Pools {
-    fn new(settings: &Settings, states: &[State]) -> Self {
+    fn new(settings: &Settings, standing: &Standing, costs: &Arc<Costs>) -> Self {
+        let states = &standing.states;
         let weights = |serves: &dyn Fn(State) -> bool| -> Vec<(Member, f64)> {
-            let replicas = (1..).zip(&settings.replicas).map(|(member, &(_, weight))| (member, weight));
+            let replicas =
+                (1..).zip(&settings.replicas).map(|(member, _)| (member, weight(settings, standing, member)));
             replicas.filter(|&(member, weight)| weight > 0.0 && serves(states[member as usize])).collect()
         };
         let replicas = weights(&|state| state == State::Up);
         let eligible = replicas.iter().map(|&(member, _)| member).collect();
         let mut pool = replicas;
         if states[PRIMARY as usize] == State::Up {
-            pool.push((PRIMARY, settings.primary_weight));
+            pool.push((PRIMARY, weight(settings, standing, PRIMARY)));
         }
         let late = weights(&|state| state != State::Down);
-        Self { eligible, pool: Pool::new(&pool, settings.balance), late: Pool::new(&late, settings.balance) }
+        let pool_of = |members: &[(Member, f64)]| Pool::new(members, settings.balance, costs);
+        Self { eligible, pool: pool_of(&pool), late: pool_of(&late) }
     }
 }
 
+/// The weight of `member`, of which one that has just come back is given a part.
+fn weight(settings: &Settings, standing: &Standing, member: Member) -> f64 {
+    settings.weight(member) * f64::from(standing.ramps[member as usize]) / f64::from(FULL)
+}
+
 impl View {
-    fn new(settings: &Settings, known: Box<[State]>, progress: Progress) -> Self {
-        let members = [settings.primary].into_iter().chain(settings.replicas.iter().map(|&(alias, _)| alias));
-        let counts = |(alias, &known)| match known {
-            _ if settings.forbidden.contains(&alias) => State::Down,
-            _ if settings.are_mirrors => State::Up,
-            known => known,
-        };
-        let states: Box<[State]> = members.zip(&known).map(counts).collect();
-        let pools = Arc::new(Pools::new(settings, &states));
-        Self { number: Self::next_number(), progress, known, states, pools }
+    fn new(settings: &Settings, known: Standing, costs: &Arc<Costs>, progress: Progress) -> Self {
+        let known = Arc::new(known);
+        let standing = settings.in_tests(&known).map_or_else(|| known.clone(), Arc::new);
+        let pools = Arc::new(Pools::new(settings, &standing, costs));
+        Self { number: Self::next_number(), progress, known, standing, pools }
     }
 
-    /// The same members in the same states, and news of how far they are.
+    /// The same members, standing as they did, and news of how far they are.
     fn observing(&self, observations: &[Observation]) -> Self {
         Self {
             number: Self::next_number(),
             progress: self.progress.observing(observations),
             known: self.known.clone(),
-            states: self.states.clone(),
+            standing: self.standing.clone(),
             pools: self.pools.clone(),
         }
     }
@@ -218,19 +263,19 @@ impl View {
     #[inline]
     #[must_use]
     pub fn serves(&self, member: Member) -> bool {
-        self.states[member as usize] == State::Up
+        self.standing.states[member as usize] == State::Up
     }
 
     /// Whether `member` at least answers, as far as is known.
     #[must_use]
     pub fn answers(&self, member: Member) -> bool {
-        self.states[member as usize] != State::Down
+        self.standing.states[member as usize] != State::Down
     }
 
     /// The state of `member`.
     #[must_use]
     pub fn state(&self, member: Member) -> State {
-        self.states[member as usize]
+        self.standing.states[member as usize]
     }
 
     /// The replicas that the pool may choose.
@@ -251,6 +296,28 @@ impl View {
     pub fn late(&self) -> &Pool {
         &self.pools.late
     }
+
+    /// Whether there is a member that one read may try.
+    #[inline]
+    #[must_use]
+    pub fn has_trials(&self) -> bool {
+        !self.standing.trials.is_empty()
+    }
+
+    /// The first member in `admits` that is to be tried by a read; with `takes`, by this one.
+    #[cold]
+    #[must_use]
+    pub fn trial(&self, takes: bool, admits: impl Fn(Member) -> bool) -> Option<Member> {
+        let may_try = |trial: &AtomicBool| if takes { health::take(trial) } else { !trial.load(Ordering::Relaxed) };
+        self.standing.trials.iter().find(|(member, trial)| admits(*member) && may_try(trial)).map(|&(member, _)| member)
+    }
+
+    /// Whether time changes who may serve, and nobody but a read would notice.
+    #[inline]
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.standing.is_waiting
+    }
 }
 
 /// A cluster in use.
@@ -259,6 +326,7 @@ pub struct Cluster {
     settings: Settings,
     members: Box<[Alias]>,
     view: Shared<View>,
+    ward: Ward,
     /// Held by those who swap the view, so that two changes do not lose one another; never by a decision.
     changing: Mutex<()>,
     turn: AtomicUsize,
@@ -285,8 +353,10 @@ impl Cluster {
         if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(SettingsError::Twice);
         }
-        let view = View::new(&settings, vec![State::Up; members.len()].into(), Progress::unknown(members.len()));
+        let (ward, progress) = (Ward::new(members.len()), Progress::unknown(members.len()));
+        let view = View::new(&settings, Standing::all_up(members.len()), ward.costs(), progress);
         Ok(Self {
+            ward,
             counters: Counters::new(members.len()),
             view: Shared::new(Arc::new(view)),
             changing: Mutex::new(()),
@@ -300,16 +370,25 @@ impl Cluster {
     #[must_use]
     pub fn inheriting(self, before: &Self) -> Self {
         let view = before.view.load();
-        let mut states = vec![State::Up; self.members.len()];
+        let mut standing = Standing::all_up(self.members.len());
         for (member, &alias) in (0..).zip(&self.members) {
-            if let Some(old) = before.member(alias) {
-                states[member as usize] = view.known[old as usize];
-                self.counters.inherit(member, &before.counters, old);
+            let Some(old) = before.member(alias) else { continue };
+            self.counters.inherit(member, &before.counters, old);
+            // A sound server is not to rest for what was found of another one.
+            if self.address(member) == before.address(old) {
+                self.ward.inherit(member, &before.ward, old);
+                standing.states[member as usize] = view.known.states[old as usize];
+                standing.ramps[member as usize] = view.known.ramps[old as usize];
             }
         }
+        standing.is_waiting = !self.settings.watched && standing.states.iter().any(|state| *state != State::Up);
         let progress = view.progress().rearranged(self.members.iter().map(|&alias| before.member(alias)));
-        self.view.swap(Arc::new(View::new(&self.settings, states.into(), progress)));
+        self.view.swap(Arc::new(View::new(&self.settings, standing, self.ward.costs(), progress)));
         self
+    }
+
+    fn address(&self, member: Member) -> Option<u64> {
+        self.settings.addresses.get(member as usize).copied()
     }
 
     /// The settings.
@@ -355,7 +434,14 @@ impl Cluster {
     /// The weight of `member` in the read pool.
     #[must_use]
     pub fn weight(&self, member: Member) -> f64 {
-        if member == PRIMARY { self.settings.primary_weight } else { self.settings.replicas[member as usize - 1].1 }
+        self.settings.weight(member)
+    }
+
+    /// A pool of `members`, as far as they have a weight, and as `view` says they stand.
+    #[must_use]
+    pub fn pool_of(&self, view: &View, members: impl Iterator<Item = Member>) -> Pool {
+        let weighted: Vec<_> = members.map(|member| (member, weight(&self.settings, &view.standing, member))).collect();
+        Pool::new(&weighted, self.settings.balance, self.ward.costs())
     }
 
     /// Who may serve, as a value that decisions keep a copy of.
@@ -370,17 +456,65 @@ impl Cluster {
         self.view.load()
     }
 
-    /// Reports the state of `member`; returns the state before.
+    /// Sets the state of `member`, whatever is found of it; `State::Up` ends that. Returns the state before.
     pub fn set_state(&self, member: Member, state: State) -> State {
         let _changing = self.changing.lock();
+        self.ward.set(member, state);
         let view = self.view.load();
-        let before = view.known[member as usize];
-        if before != state {
-            let mut states = view.known.clone();
-            states[member as usize] = state;
-            self.view.swap(Arc::new(View::new(&self.settings, states, view.progress.clone())));
-        }
+        let before = view.known.states[member as usize];
+        let mut standing = (*view.known).clone();
+        standing.states[member as usize] = state;
+        standing.ramps[member as usize] = FULL;
+        standing.trials = standing.trials.iter().filter(|(other, _)| *other != member).cloned().collect();
+        self.stand(&view, standing);
         before
+    }
+
+    /// A read of `member` ended at `now`, after `took`. Returns whose state has changed.
+    pub fn read(
+        &self,
+        member: Member,
+        outcome: Outcome,
+        took: Option<Duration>,
+        now: Duration,
+        draw: u64,
+    ) -> Vec<Change> {
+        if self.ward.read(member, outcome, took, self.settings.rules(), now, draw) {
+            self.settle(now, draw)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Probes ended by `now`, and their [observations](Self::observe) were made. Returns whose state has changed.
+    pub fn probed(&self, probes: &[Probe], now: Duration, draw: u64) -> Vec<Change> {
+        self.ward.probed(probes, now);
+        self.settle(now, draw)
+    }
+
+    /// Looks who may serve at `now`, and returns whose state has changed.
+    pub fn settle(&self, now: Duration, draw: u64) -> Vec<Change> {
+        let _changing = self.changing.lock();
+        let view = self.view.load();
+        self.stand(&view, self.ward.settle(self.settings.rules(), view.progress(), now, draw))
+    }
+
+    /// Replaces `view` by one in which the members stand so, unless they do. Called with `changing` held.
+    fn stand(&self, view: &View, standing: Standing) -> Vec<Change> {
+        if standing.is_same_as(&view.known) {
+            return Vec::new();
+        }
+        let both = (0..).zip(view.known.states.iter().zip(&standing.states));
+        let changes = both.filter(|(_, (before, after))| before != after);
+        let changes = changes.map(|(member, (&before, &after))| Change { member, before, after }).collect();
+        self.view.swap(Arc::new(View::new(&self.settings, standing, self.ward.costs(), view.progress.clone())));
+        changes
+    }
+
+    /// How long `member` takes to answer.
+    #[must_use]
+    pub fn latency(&self, member: Member) -> Option<f64> {
+        self.ward.latency(member)
     }
 
     /// Takes in what members answered.
@@ -409,6 +543,8 @@ impl Cluster {
     }
 }
 
+#[cfg(all(loom, test))]
+mod model;
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -432,6 +568,8 @@ pub(crate) mod tests {
             primary_spill: 1.0,
             forbidden: Vec::new(),
             are_mirrors: false,
+            max_lag: None,
+            addresses: Vec::new(),
         }
     }
 

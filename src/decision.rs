@@ -300,7 +300,7 @@ impl Reader<'_> {
         let (cluster, view) = (self.cluster, self.view);
         // The pool may hold the primary alone, which is then no choice.
         let chosen = if view.eligible().is_empty() {
-            None
+            self.trial().map(|chosen| self.keep(chosen, |&member| is_eligible(cluster, view, member)))
         } else {
             self.choose(view.pool(), |member| is_eligible(cluster, view, member))
         };
@@ -313,6 +313,9 @@ impl Reader<'_> {
         let may_serve = |&member: &Member| eligible(member) && self.gate.admits(member);
         if let Some(member) = self.sticky.and_then(|alias| cluster.member(alias)).filter(may_serve) {
             return Some((member, Reason::Sticky));
+        }
+        if let Some(member) = self.trial() {
+            return Some(self.keep(member, may_serve));
         }
         let among;
         let pool = match &self.gate {
@@ -330,24 +333,38 @@ impl Reader<'_> {
             Mode::Decide => pool.choose(turn, self.draw)?,
             Mode::Explain => pool.preview(turn, self.draw)?,
         };
+        Some(self.keep(chosen, may_serve))
+    }
+
+    /// The scope sticks to `chosen`.
+    fn keep(&self, chosen: Member, may_serve: impl Fn(&Member) -> bool) -> Decision {
+        let cluster = self.cluster;
         let Some(cell) = self.cell.filter(|_| cluster.settings().sticky) else {
-            return Some((chosen, Reason::Balanced));
+            return (chosen, Reason::Balanced);
         };
         let memory = cell.of(cluster.name());
         // Two threads of one scope may choose at once; both then read from the first one's choice.
         let winner = memory.stick(self.sticky, cluster.members()[chosen as usize]);
         match cluster.member(winner).filter(|member| *member != chosen && may_serve(member)) {
-            Some(member) => Some((member, Reason::Sticky)),
-            None => Some((chosen, Reason::Balanced)),
+            Some(member) => (member, Reason::Sticky),
+            None => (chosen, Reason::Balanced),
         }
+    }
+
+    /// Where nobody probes, a member that was out of service is tried by one read.
+    #[inline]
+    fn trial(&self) -> Option<Member> {
+        if !self.view.has_trials() {
+            return None;
+        }
+        // Who must see something cannot be served by one whose progress nobody follows.
+        self.view.trial(self.mode == Mode::Decide, |_| self.gate == Gate::Open)
     }
 
     /// The pool of those who have what must be seen; the primary always has, unless the scope had better stay where it is.
     fn pool_among(&self, members: &[Member]) -> Pool {
         let own = Some(PRIMARY).filter(|&primary| self.view.serves(primary) && matches!(self.gate, Gate::Among(_)));
-        let weighted: Vec<_> =
-            members.iter().copied().chain(own).map(|member| (member, self.cluster.weight(member))).collect();
-        Pool::new(&weighted, self.cluster.settings().balance)
+        self.cluster.pool_of(self.view, members.iter().copied().chain(own))
     }
 
     /// Row 11: `None` if the read is refused.
@@ -375,5 +392,5 @@ impl Reader<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -5,7 +5,9 @@
 //!
 //! A read passes through them in this order: [`scope`] says what the code around it asked for and [`memory`] what it
 //! must see ([`need`]); [`decision`] goes through the contract's table, with row 5 in [`gate`]; [`cluster`] knows who may
-//! serve and [`progress`] how far each member is known to be; [`pool`] chooses, and [`counters`] remember. [`statement`]
+//! serve and [`progress`] how far each member is known to be; [`pool`] chooses, and [`counters`] remember. Who may serve
+//! follows from what becomes of reads and probes ([`health`], over a [`window`]), from how far behind a replica is ([`lag`])
+//! and from the others ([`ward`]); [`latency`] says how long they take to answer. [`statement`]
 //! tells reads from writes, so that a write is known when it happens, and a [`position`] says how far a server must have
 //! come to have it. What is replaced while it is read is [`shared`], and [`clock`] puts the moments of Python's clock on
 //! ours.
@@ -17,6 +19,9 @@ pub mod cluster;
 pub mod counters;
 pub mod decision;
 pub mod gate;
+pub mod health;
+pub mod lag;
+pub mod latency;
 pub mod memory;
 pub mod models;
 pub mod names;
@@ -28,6 +33,9 @@ pub mod random;
 pub mod scope;
 pub mod shared;
 pub mod statement;
+pub mod sync;
+pub mod ward;
+pub mod window;
 
 #[cfg(feature = "python")]
 pub mod python;

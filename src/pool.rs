@@ -4,7 +4,11 @@
 //! whole. Choosing from it takes constant time whatever its size. The obvious alternative, cumulative weights and
 //! a binary search, grows with the number of replicas and mispredicts a branch at each step.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::latency::Costs;
+use crate::random::{mixed, unit};
 
 /// The place of a member in its cluster: 0 is the primary, replicas follow in the order they were configured.
 pub type Member = u32;
@@ -27,6 +31,7 @@ enum Picker {
     Even(Box<[Member]>),
     Random(AliasTable),
     RoundRobin(Box<[Member]>),
+    LeastLatency(AliasTable, Arc<Costs>),
 }
 
 /// The order in which members are chosen.
@@ -36,14 +41,20 @@ pub enum Order {
     Random,
     /// Smooth weighted turns: in each cycle every member is chosen exactly as often as its weight says.
     RoundRobin,
+    /// Two weighted draws, of which the faster member is likely to be chosen.
+    LeastLatency,
 }
 
+/// How often another second member is drawn where it is the first one again: with one of very large weight there may be
+/// nobody else to be had, and it is the right one then.
+const SECOND_DRAWS: u32 = 8;
+
 impl Pool {
-    /// A pool of `members`; those with weight 0 are left out.
+    /// A pool of `members`; those with weight 0 are left out. `costs` are looked at by [`Order::LeastLatency`] alone.
     ///
     /// Weights must be finite and not negative, which [`crate::cluster::Cluster::try_new`] has checked.
     #[must_use]
-    pub fn new(members: &[(Member, f64)], order: Order) -> Self {
+    pub fn new(members: &[(Member, f64)], order: Order, costs: &Arc<Costs>) -> Self {
         let chosen: Vec<(Member, f64)> = members.iter().copied().filter(|&(_, weight)| weight > 0.0).collect();
         Self(match (chosen.as_slice(), order) {
             ([], _) => Picker::Empty,
@@ -53,6 +64,7 @@ impl Pool {
             }
             (members, Order::Random) => Picker::Random(AliasTable::new(members)),
             (members, Order::RoundRobin) => Picker::RoundRobin(smooth_cycle(members)),
+            (members, Order::LeastLatency) => Picker::LeastLatency(AliasTable::new(members), costs.clone()),
         })
     }
 
@@ -66,6 +78,7 @@ impl Pool {
             Picker::Even(members) => Some(members[place(draw, members.len())]),
             Picker::Random(table) => Some(table.choose(draw)),
             Picker::RoundRobin(cycle) => Some(cycle[turn.fetch_add(1, Ordering::Relaxed) % cycle.len()]),
+            Picker::LeastLatency(table, costs) => Some(of_two(table, costs, draw)),
         }
     }
 
@@ -82,6 +95,26 @@ impl Pool {
 #[inline]
 fn place(draw: u64, count: usize) -> usize {
     (((draw >> 32) * count as u64) >> 32) as usize
+}
+
+/// One of two members drawn by weight (M. Mitzenmacher, "The power of two choices in randomized load balancing", IEEE
+/// Transactions on Parallel and Distributed Systems 12, 2001): the first, unless the second is faster, and then the second
+/// with the probability 1 - its latency / that of the first.
+///
+/// To take the faster one each time would send everything to whichever of two equal replicas chance made look faster,
+/// and nothing at all to the slowest, whose share would say nothing of its weight. So equal members keep the shares of
+/// their weights, and one that takes ten times as long keeps about a tenth of its share.
+fn of_two(table: &AliasTable, costs: &Costs, draw: u64) -> Member {
+    let (first, mut bits) = (table.choose(draw), draw);
+    for _ in 0..SECOND_DRAWS {
+        bits = mixed(bits);
+        let second = table.choose(bits);
+        if second != first {
+            let is_faster = unit(mixed(bits)) * costs.get(first) > costs.get(second);
+            return if is_faster { second } else { first };
+        }
+    }
+    first
 }
 
 /// Walker's alias method with Vose's initialisation: one random number, one comparison, whatever the size.
@@ -192,9 +225,16 @@ mod tests {
 
     const DRAWS: usize = 100_000;
 
+    fn even() -> Arc<Costs> {
+        Arc::new(Costs::even(1001))
+    }
+
     /// How often each of `members` was chosen in `draws` draws from a fixed seed.
     fn counts(members: &[(Member, f64)], order: Order, draws: usize, seed: u64) -> Vec<usize> {
-        let pool = Pool::new(members, order);
+        counts_of(&Pool::new(members, order, &even()), members, draws, seed)
+    }
+
+    fn counts_of(pool: &Pool, members: &[(Member, f64)], draws: usize, seed: u64) -> Vec<usize> {
         let (turn, mut rng) = (AtomicUsize::new(0), SmallRng::seed_from_u64(seed));
         let mut counts = vec![0; members.len()];
         for _ in 0..draws {
@@ -237,7 +277,7 @@ mod tests {
 
     #[test]
     fn round_robin_is_exact_in_every_cycle() {
-        let pool = Pool::new(&[(1, 1.0), (2, 2.0), (3, 7.0)], Order::RoundRobin);
+        let pool = Pool::new(&[(1, 1.0), (2, 2.0), (3, 7.0)], Order::RoundRobin, &even());
         let (turn, mut rng) = (AtomicUsize::new(0), SmallRng::seed_from_u64(1));
         for _ in 0..DRAWS / 10 {
             let mut cycle: Vec<Member> = (0..10).filter_map(|_| pool.choose(&turn, rng.next_u64())).collect();
@@ -261,21 +301,56 @@ mod tests {
 
     #[test]
     fn weight_zero_is_never_drawn() {
-        for order in [Order::Random, Order::RoundRobin] {
+        for order in [Order::Random, Order::RoundRobin, Order::LeastLatency] {
             let counts = counts(&[(1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)], order, DRAWS, 3);
             assert_eq!((counts[0], counts[2]), (0, 0));
         }
     }
 
+    /// How many of 100,000 reads go to each of members 1, 2, ... that take so many milliseconds.
+    fn by_latency(members: &[(Member, f64)], milliseconds: &[f64]) -> Vec<usize> {
+        let costs = even();
+        let seconds: Vec<_> = [None].into_iter().chain(milliseconds.iter().map(|ms| Some(ms / 1e3))).collect();
+        costs.publish(&seconds);
+        counts_of(&Pool::new(members, Order::LeastLatency, &costs), members, DRAWS, 1)
+    }
+
+    #[test]
+    fn members_of_one_latency_keep_the_shares_of_their_weights() {
+        let counts = by_latency(&[(1, 1.0), (2, 2.0), (3, 7.0)], &[4.0, 4.0, 4.0]);
+        let statistic = chi_square(&counts, &[1.0, 2.0, 7.0]);
+        assert!(statistic < 13.816, "{counts:?} has chi-square {statistic}");
+    }
+
+    #[test]
+    fn a_slow_member_keeps_the_part_of_its_share_that_it_is_as_fast() {
+        // Half of the draws begin at the slow one, and one in ten of them stays: 5 %, with a standard deviation of 0.07 %.
+        let counts = by_latency(&[(1, 1.0), (2, 1.0)], &[1.0, 10.0]);
+        assert!((4_700..=5_300).contains(&counts[1]), "{counts:?}");
+    }
+
+    #[test]
+    fn what_is_faster_by_chance_does_not_draw_everything_to_itself() {
+        let counts = by_latency(&[(1, 1.0), (2, 1.0), (3, 1.0)], &[1.00, 1.01, 1.02]);
+        assert!(counts.iter().all(|count| (32_000..=35_000).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn the_slowest_of_many_is_tried_now_and_then() {
+        let counts = by_latency(&[(1, 1.0), (2, 1.0), (3, 1.0)], &[1.0, 1.0, 100.0]);
+        // A third begins there, and one in a hundred of them stays: 333, with a standard deviation of 18.
+        assert!((250..=420).contains(&counts[2]), "{counts:?}");
+    }
+
     #[test]
     fn an_empty_pool_chooses_nothing() {
         let turn = AtomicUsize::new(0);
-        assert_eq!(Pool::new(&[(1, 0.0)], Order::Random).choose(&turn, 1), None);
+        assert_eq!(Pool::new(&[(1, 0.0)], Order::Random, &even()).choose(&turn, 1), None);
     }
 
     #[test]
     fn a_preview_takes_no_turn() {
-        let pool = Pool::new(&[(1, 1.0), (2, 1.0)], Order::RoundRobin);
+        let pool = Pool::new(&[(1, 1.0), (2, 1.0)], Order::RoundRobin, &even());
         let turn = AtomicUsize::new(0);
         let shown = pool.preview(&turn, 1);
         assert_eq!(pool.preview(&turn, 1), shown);

@@ -48,6 +48,21 @@ struct Known {
     server: Server,
 }
 
+/// What the last look at a member says of its lag.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// When it was asked.
+    pub at: Duration,
+    /// How late it was; `None` if nobody can tell.
+    pub lag: Option<Duration>,
+    /// It may have been later than that, by any time.
+    pub is_least: bool,
+    /// It said how far it was.
+    pub has_position: bool,
+    /// Several servers answer to its alias.
+    pub is_multiplexed: bool,
+}
+
 /// How many servers that were behind an alias before are remembered.
 const PAST: usize = 8;
 
@@ -185,6 +200,19 @@ impl Progress {
         self.has_history() && (replicas.peek().is_none() || replicas.any(|known| known.has_told))
     }
 
+    /// What the last look at `member` says of its lag; `None` before the first.
+    #[must_use]
+    pub fn look(&self, member: Member) -> Option<Look> {
+        let known = self.members[member as usize].as_ref()?;
+        Some(Look {
+            at: known.at,
+            lag: known.lag,
+            is_least: known.is_beyond_history,
+            has_position: known.position.is_some(),
+            is_multiplexed: known.server.is_multiplexed,
+        })
+    }
+
     /// Whether several servers answer to the alias of `member`.
     #[must_use]
     pub fn is_multiplexed(&self, member: Member) -> bool {
@@ -235,7 +263,7 @@ fn lag(history: &VecDeque<(Duration, Position)>, position: &Position, now: Durat
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::position::Kind;
 

@@ -77,6 +77,16 @@ pub fn unit(draw: u64) -> f64 {
     numerator / 9_007_199_254_740_992.0
 }
 
+/// Other bits, as good as new ones, of 64 random bits: `SplitMix64`'s step (G. Steele, D. Lea, C. Flood, "Fast splittable
+/// pseudorandom number generators", OOPSLA 2014).
+#[must_use]
+pub fn mixed(draw: u64) -> u64 {
+    let mut bits = draw.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ (bits >> 31)
+}
+
 #[cfg(test)]
 mod tests {
     use rand::Rng;

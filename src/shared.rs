@@ -4,9 +4,9 @@
 //! its own copy of the pointer and compares a version, which nobody writes to while the value stands.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
+use crate::sync::{AtomicU64, Mutex};
 
 /// A value that is replaced whole.
 #[derive(Debug)]
@@ -18,7 +18,8 @@ pub struct Shared<T> {
 
 impl<T> Shared<T> {
     /// The first value.
-    pub const fn new(value: Arc<T>) -> Self {
+    #[must_use]
+    pub fn new(value: Arc<T>) -> Self {
         Self { version: AtomicU64::new(0), value: Mutex::new(value) }
     }
 
@@ -76,7 +77,7 @@ impl<T> Kept<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

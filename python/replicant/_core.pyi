@@ -37,9 +37,11 @@ __all__ = [
     "observe",
     "opened_beside_a_loop",
     "optimised",
+    "probed",
     "public_lookup",
     "record",
     "refusal",
+    "report",
     "require",
     "role",
     "scope_variable",
@@ -208,10 +210,24 @@ def role(alias: str) -> Literal["primary", "replica"] | None:
     """What ``alias`` is; None for a member of no cluster."""
 
 def set_state(alias: str, state: str) -> str:
-    """Report the state of a member (``"up"``, ``"lagging"``, ``"ejected"``, ``"probing"``, ``"down"``).
+    """Set the state of a member (``"up"``, ``"lagging"``, ``"ejected"``, ``"probing"``, ``"down"``), whatever reads and
+    probes find; ``"up"`` ends that, and forgets what was found.
 
     Returns the state before. Raises ``ValueError`` for an alias or a state there is not.
     """
+
+def report(alias: str, seconds: float | None, outcome: str) -> list[tuple[str, str, str, str]]:
+    """Tell what became of a read from ``alias``: ``"ok"``, ``"failed"``, or ``"gone"`` where the server refused the
+    connection or did not answer in time. To be called through :func:`replicant.health.report`.
+
+    ``seconds``: how long the server took, None if that says more of the statement than of the server. Returns the
+    members whose state has changed: the cluster's primary, the alias, the state before and now. An alias of no
+    cluster is ignored. Raises ``ValueError`` for another outcome.
+    """
+
+def probed(found: Iterable[tuple[str, str, int, float]]) -> list[tuple[str, str, str, str]]:
+    """Tell what became of probes: alias, outcome as for :func:`report`, ``time.monotonic_ns()`` when asked, seconds it
+    took. Returns what :func:`report` does."""
 
 def unwatch() -> None:
     """The next read that is routed starts the monitor: nothing watches this configuration, or this process, yet."""

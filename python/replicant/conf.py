@@ -74,6 +74,8 @@ class Cluster:
     forbidden: list[str] = field(default_factory=list)
     #: The other replicas share the primary's connection: what is known of the servers is of no account.
     are_mirrors: bool = field(default=False)
+    #: Where the members are, the primary first: a number that says nothing else.
+    addresses: list[int] = field(default_factory=list)
 
 
 #: The largest weight, and the longest time in seconds: thirty years.
@@ -145,7 +147,7 @@ def _not_yet(value: Any) -> bool:
 KEYS: dict[str, Key] = {
     "READS": Key("replica", _choice("replica", "primary")),
     "PRIMARY_WEIGHT": Key(0, _number(0)),
-    "BALANCE": Key("random", _choice("random", "round_robin", "least_latency"), lambda value: value != "least_latency"),
+    "BALANCE": Key("random", _choice("random", "round_robin", "least_latency")),
     "PRIMARY_ONLY": Key(["sessions", "django_cache"], _names),
     "OUTSIDE_REQUESTS": Key("replica", _choice("replica", "primary")),
     "MODELS": Key([], _names),
@@ -153,7 +155,7 @@ KEYS: dict[str, Key] = {
     "CONSISTENCY": Key("session", _choice("session", "time", "eventual")),
     "PIN_SECONDS": Key(5.0, _number(0)),
     "WAIT_SECONDS": Key(0.05, _number(0)),
-    "MAX_LAG": Key(10.0, _number(0, none=True, above=True), _not_yet),
+    "MAX_LAG": Key(10.0, _number(0, none=True, above=True)),
     "ON_UNAVAILABLE": Key("primary", _choice("primary", "replica", "error")),
     "PRIMARY_SPILL": Key(1.0, _number(0, 1)),
     "PROBE_SECONDS": Key(1.0, _number(0, none=True, above=True)),
@@ -181,6 +183,13 @@ def _likely(word: Any, words: Iterable[str]) -> str:
 
 def _aliases() -> dict[str, Any]:
     return connections.settings
+
+
+def _address(alias: str) -> int:
+    """Tells servers apart within this process: what was found of one says nothing of another behind the same alias."""
+    settings = _aliases().get(alias, {})
+    where = [str(settings.get(key)) for key in ("ENGINE", "HOST", "PORT", "NAME")]
+    return hash(tuple(where)) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def _has_positions(alias: str) -> bool:
@@ -287,7 +296,7 @@ class _Reader:
                 replicas=replicas,
                 reads=values["READS"],
                 primary_weight=float(values["PRIMARY_WEIGHT"]),
-                balance="random" if values["BALANCE"] == "least_latency" else values["BALANCE"],
+                balance=values["BALANCE"],
                 primary_only=list(values["PRIMARY_ONLY"]),
                 outside_requests=values["OUTSIDE_REQUESTS"],
                 models=list(values["MODELS"]),
@@ -299,9 +308,10 @@ class _Reader:
                 on_unavailable=values["ON_UNAVAILABLE"],
                 primary_spill=float(values["PRIMARY_SPILL"]),
                 guard=values["GUARD"],
-                max_lag=values["MAX_LAG"],
+                max_lag=values["MAX_LAG"] and float(values["MAX_LAG"]),
                 consistency=consistency,
                 probe=values["PROBE_SECONDS"] and float(values["PROBE_SECONDS"]),
+                addresses=[_address(alias) for alias in (primary, *dict(replicas))],
             )
         )
 

@@ -28,7 +28,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections
 
-from replicant import _core, causality, conf
+from replicant import _core, conf, health
 from replicant.engines import Sample, stand_ins
 from replicant.prober import Bell, Prober, allocate_lock, import_driver, start_thread
 from replicant.samples import CannotShare, Samples, name_of
@@ -253,7 +253,7 @@ def _settings_of(alias: str) -> dict[str, Any]:
     return {**member, **probe, "OPTIONS": options}
 
 
-consumer: Consumer = causality.observe
+consumer: Consumer = health.observe
 """Where new samples go."""
 
 _watches: list[_Watch] = []

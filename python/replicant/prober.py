@@ -135,7 +135,7 @@ class Prober:
             return None
         silence = (now - self._silent_since) / 1e9
         error = f"no answer within {self._timeout:g} s"
-        return Sample(self.alias, "", False, None, self._asked_at, silence, error)
+        return Sample(self.alias, "", False, None, self._asked_at, silence, error, is_gone=True)
 
     def stop(self) -> None:
         """Have the thread end. Does not wait."""
@@ -171,7 +171,8 @@ class Prober:
         except Exception as error:  # also what an engine of somebody else's raises
             self._disconnect()
             seconds = (time.monotonic_ns() - asked_at) / 1e9
-            sample = Sample(self.alias, "", False, None, asked_at, seconds, self._described(error))
+            described = self._described(error)
+            sample = Sample(self.alias, "", False, None, asked_at, seconds, described, self._says_gone(error))
             _drop_frames(error)
         if not self._given_up:
             self._answer = sample
@@ -225,6 +226,12 @@ class Prober:
             # Not its own close(), which has a transaction's end in mind.
             with contextlib.suppress(Exception):
                 connection.connection.close()
+
+    def _says_gone(self, error: Exception) -> bool:
+        # Over a new connection: what ended one that was there before was tried again.
+        backend = load_backend(self._settings["ENGINE"])
+        engine = engine_of(backend.DatabaseWrapper)
+        return isinstance(error, OSError) or engine.is_gone(error)
 
     def _described(self, error: Exception) -> str:
         """An error in one line, without what is secret."""

@@ -40,6 +40,9 @@ pub struct Spec {
     primary_spill: f64,
     forbidden: Vec<String>,
     are_mirrors: bool,
+    /// Seconds.
+    max_lag: Option<f64>,
+    addresses: Vec<u64>,
 }
 
 impl Spec {
@@ -53,6 +56,7 @@ impl Spec {
             balance: match self.balance.as_str() {
                 "random" => Order::Random,
                 "round_robin" => Order::RoundRobin,
+                "least_latency" => Order::LeastLatency,
                 other => return Err(unknown("BALANCE", other)),
             },
             outside_requests: home(&self.outside_requests)?,
@@ -71,6 +75,8 @@ impl Spec {
             primary_spill: self.primary_spill,
             forbidden: self.forbidden.iter().map(|alias| names.intern(alias)).collect(),
             are_mirrors: self.are_mirrors,
+            max_lag: self.max_lag.map(|limit| seconds("MAX_LAG", limit)).transpose()?,
+            addresses: self.addresses.clone(),
         })
     }
 }
@@ -142,7 +148,7 @@ pub fn role(py: Python<'_>, alias: &str) -> PyResult<Option<&'static str>> {
     Ok(place.map(|(_, member)| if member == PRIMARY { "primary" } else { "replica" }))
 }
 
-/// Reports the state of a member; returns the state before.
+/// Sets the state of a member, whatever is found of it; "up" ends that. Returns the state before.
 #[pyfunction]
 pub fn set_state(py: Python<'_>, alias: &str, state: &str) -> PyResult<&'static str> {
     let table = state::table(py)?;

@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
-use crate::cluster::PRIMARY;
+use crate::cluster::{PRIMARY, State};
 use crate::decision::Reason;
 
 use super::state::{self, Last};
@@ -63,10 +63,14 @@ pub fn snapshot(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
             described.set_item("role", if member == PRIMARY { "primary" } else { "replica" })?;
             let progress = view.progress();
             let is_multiplexed = progress.is_multiplexed(member);
-            described.set_item("state", if is_multiplexed { "multiplexed" } else { view.state(member).name() })?;
+            let state = view.state(member);
+            let is_named_so = is_multiplexed && state == State::Up;
+            described.set_item("state", if is_named_so { "multiplexed" } else { state.name() })?;
             described.set_item("position", progress.position(member).map(ToString::to_string))?;
             described.set_item("lag", progress.lag(member).as_ref().map(Duration::as_secs_f64))?;
-            described.set_item("latency", progress.latency(member).as_ref().map(Duration::as_secs_f64))?;
+            let latency =
+                cluster.latency(member).or_else(|| progress.latency(member).as_ref().map(Duration::as_secs_f64));
+            described.set_item("latency", latency)?;
             described.set_item("weight", cluster.weight(member))?;
             let reads = PyDict::new(py);
             for reason in Reason::ALL {

@@ -7,6 +7,7 @@ mod driver;
 mod entry;
 mod errors;
 mod explain;
+mod health;
 mod model;
 mod position;
 mod router;
@@ -26,6 +27,8 @@ mod _core {
     use super::driver::{load_mysql_client, mysql_session_state};
     #[pymodule_export]
     use super::explain::{explain, snapshot, take_decision};
+    #[pymodule_export]
+    use super::health::{probed, report};
     #[pymodule_export]
     use super::position::Position;
     #[pymodule_export]

@@ -253,7 +253,11 @@ fn read<'table>(
     let (mut may_wait, mut questions) = (true, 0);
     loop {
         let question = asked.question(py, table, scope.as_ref(), may_wait);
-        let view = views[index].refreshed(entry.cluster.shared_view());
+        let shared = entry.cluster.shared_view();
+        if views[index].refreshed(shared).is_waiting() {
+            entry.cluster.settle(state::now(), draw);
+        }
+        let view = views[index].refreshed(shared);
         match decision::decide(&entry.cluster, view, question, draw) {
             Ok(decision) => return Ok(Some((entry, decision))),
             Err(Undecided::Learn { cell, last, target }) => may_wait = session::learn(py, entry, &cell, last, target)?,

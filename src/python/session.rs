@@ -184,7 +184,7 @@ pub fn distrust(py: Python<'_>, alias: &str) -> PyResult<()> {
 
 /// A moment of Python's monotonic clock on ours, and never a later one. What lies before our origin (other processes look
 /// at the servers, too) is taken for the origin, before which nothing was read or written here.
-fn since_origin(py: Python<'_>, monotonic_ns: u64) -> PyResult<Duration> {
+pub fn since_origin(py: Python<'_>, monotonic_ns: u64) -> PyResult<Duration> {
     static AHEAD: OnceLock<u64> = OnceLock::new();
     let ahead = if let Some(&ahead) = AHEAD.get() {
         ahead

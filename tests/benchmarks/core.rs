@@ -43,6 +43,8 @@ fn cluster(replicas: u32, balance: Order) -> Cluster {
         wait: Duration::ZERO,
         on_unavailable: OnUnavailable::Primary,
         primary_spill: 1.0,
+        max_lag: Some(Duration::from_secs(10)),
+        addresses: Vec::new(),
     };
     Cluster::try_new(settings).expect("settings that can be used")
 }
@@ -67,7 +69,9 @@ fn read(cluster: &Cluster, kept: &mut Kept<View>, draws: &mut Draws, generation:
 }
 
 fn by_replicas(criterion: &mut Criterion) {
-    for (name, balance) in [("random", Order::Random), ("round_robin", Order::RoundRobin)] {
+    let orders =
+        [("random", Order::Random), ("round_robin", Order::RoundRobin), ("least_latency", Order::LeastLatency)];
+    for (name, balance) in orders {
         let mut group = criterion.benchmark_group(name);
         for replicas in [1, 2, 15, 1000] {
             let (cluster, generation) = (cluster(replicas, balance), Generation::new());

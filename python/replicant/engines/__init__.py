@@ -106,8 +106,8 @@ class Engine(Protocol):
         """Do what Django does with a new session of our own backends (``initialise``), and ``prepare_capture``."""
 
 
-def engine_of(connection: BaseDatabaseWrapper) -> Engine:
-    """The engine behind a connection; GIS and other derived backends have their base's vendor."""
-    if stand_ins and (stand_in := stand_ins.get(connection.alias)) is not None:
+def engine_of(connection: BaseDatabaseWrapper | type[BaseDatabaseWrapper]) -> Engine:
+    """The engine behind a connection, or a class of them; GIS and other derived backends have their base's vendor."""
+    if stand_ins and (stand_in := stand_ins.get(getattr(connection, "alias", ""))) is not None:
         return stand_in
     return cast(Engine, _ENGINES.get(connection.vendor, other))

@@ -48,11 +48,24 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     return connection.connection is not None and connection.connection.info.transaction_status != 0
 
 
+#: In English; in other languages a server with a wrong password for the monitor is taken for one that is gone.
+_REFUSES_A_USER = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "does not exist",
+    "no password supplied",
+    "too many",
+)
+
+
 def is_gone(error: BaseException) -> bool:
     cause = error.__cause__ if error.__cause__ is not None else error
     state = _sqlstate(cause)
     if state is None:
-        # Libpq's own errors have none: it could not connect, or the connection has gone. Nor has misuse of the driver.
+        # Libpq's own errors have none: it could not connect, or the connection has gone. Nor has misuse of the driver,
+        # and what a server says at the handshake, which with wrong credentials does not mean that it is gone.
+        if any(words in str(cause) for words in _REFUSES_A_USER):
+            return False
         return type(cause).__name__ in ("OperationalError", "ConnectionTimeout", "InterfaceError")
     return state.startswith("08") or state in ("57P01", "57P02", "57P03")
 

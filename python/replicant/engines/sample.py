@@ -32,6 +32,8 @@ class Sample(NamedTuple):
     """How long the answer took, in seconds."""
     error: str | None = None
     """Why there was none."""
+    is_gone: bool = False
+    """It refused, or did not answer in time. Other errors say nothing of the server: a wrong password, for one."""
 
 
 class Answer(NamedTuple):

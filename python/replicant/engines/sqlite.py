@@ -46,6 +46,10 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     return connection.connection is not None and bool(connection.connection.in_transaction)
 
 
+def is_gone(error: BaseException) -> bool:
+    return "unable to open database file" in str(error)
+
+
 def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
     # Counts rows, those that triggers and foreign keys change included, but not what happens to the schema.
     driver = connection.connection

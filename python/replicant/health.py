@@ -1,0 +1,110 @@
+"""What reads and probes say of the servers, on its way to the core, and what follows from it on its way to people.
+
+The core judges (``src/health.rs``, ``src/lag.rs``). Reports come from whoever sends reads, and from the monitor.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from replicant import _core, causality
+from replicant.engines import Sample
+from replicant.signals import replica_ejected, replica_restored
+
+logger = logging.getLogger("replicant")
+
+Outcome = Literal["ok", "failed", "gone"]
+
+#: A member that comes and goes has so many lines in the log at once, and then one in so many seconds.
+_LINES = 4
+_SECONDS_PER_LINE = 15.0
+
+_WORDS = {
+    "down": "it does not answer",
+    "ejected": "too many of its reads failed",
+    "lagging": "it is further behind than MAX_LAG",
+    "probing": "it is to be tried again",
+}
+
+
+class _Limit:
+    """How many lines one member may still have: a bucket that is filled with time."""
+
+    def __init__(self) -> None:
+        self._left = float(_LINES)
+        self._at = time.monotonic()
+        self._kept_back = 0
+
+    def admits(self) -> bool:
+        now = time.monotonic()
+        self._left = min(_LINES, self._left + (now - self._at) / _SECONDS_PER_LINE)
+        self._at = now
+        if self._left < 1:
+            self._kept_back += 1
+            return False
+        self._left -= 1
+        return True
+
+    def take_kept_back(self) -> int:
+        kept_back, self._kept_back = self._kept_back, 0
+        return kept_back
+
+
+_limits: dict[str, _Limit] = {}
+
+
+def report(alias: str, outcome: Outcome, seconds: float | None = None) -> None:
+    """Tell what became of a read from ``alias``.
+
+    ``"gone"``: the server refused the connection, or did not answer in time; it counts as down until a probe finds it
+    again. ``"failed"``: something else that counts against the server. Errors of the statement, of its user's rights
+    and of locks are no failures: do not report them. ``seconds``: how long the server took; None if that says more of
+    the statement than of the server. Takes a microsecond.
+    """
+    changes = _core.report(alias, seconds, outcome)
+    if changes:
+        _announce(changes)
+
+
+def observe(samples: Sequence[Sample]) -> None:
+    """Take in what the monitor found."""
+    causality.observe(samples)
+    # After that: who was behind and has caught up is not to be judged by what it lacked.
+    _announce(_core.probed([(sample.alias, _outcome(sample), sample.asked_at, sample.latency) for sample in samples]))
+
+
+def _outcome(sample: Sample) -> Outcome:
+    if sample.error is None:
+        return "ok"
+    return "gone" if sample.is_gone else "failed"
+
+
+def _announce(changes: Iterable[tuple[str, str, str, str]]) -> None:
+    for cluster, alias, before, after in changes:
+        _log(cluster, alias, before, after)
+        if alias == cluster:
+            continue
+        if before == "up":
+            signal, state = replica_ejected, after
+        elif after == "up":
+            signal, state = replica_restored, after
+        else:
+            continue
+        signal.send_robust(sender=_core.ReplicaRouter, alias=alias, cluster=cluster, state=state)
+
+
+def _log(cluster: str, alias: str, before: str, after: str) -> None:
+    limit = _limits.setdefault(alias, _Limit())
+    if not limit.admits():
+        return
+    kept_back = limit.take_kept_back()
+    rest = f" ({kept_back} changes before were not logged.)" if kept_back else ""
+    role = "primary" if alias == cluster else "replica"
+    if after == "up":
+        logger.info("The %s %r serves again; it was %s.%s", role, alias, before, rest)
+    else:
+        why = _WORDS.get(after, after)
+        logger.warning("The %s %r is %s: %s. It was %s.%s", role, alias, after, why, before, rest)
