@@ -43,6 +43,8 @@ fn cluster(replicas: u32, balance: Order) -> Cluster {
         wait: Duration::ZERO,
         on_unavailable: OnUnavailable::Primary,
         primary_spill: 1.0,
+        forbidden: Vec::new(),
+        are_mirrors: false,
     };
     Cluster::try_new(settings).expect("settings that can be used")
 }
