@@ -139,6 +139,8 @@ def check_call(connection: BaseDatabaseWrapper, call: str, argument: Any) -> Non
 
     Raises ``ReplicaWriteError``.
     """
+    if mirrors.does_own_work(connection):
+        return
     if call == "callproc":
         if str(argument).lower() not in _allowed_names():
             raise _refused(connection, f"callproc({argument!r})", str(argument))

@@ -45,6 +45,8 @@ fn cluster(replicas: u32, balance: Order) -> Cluster {
         primary_spill: 1.0,
         max_lag: Some(Duration::from_secs(10)),
         addresses: Vec::new(),
+        forbidden: Vec::new(),
+        are_mirrors: false,
     };
     Cluster::try_new(settings).expect("settings that can be used")
 }

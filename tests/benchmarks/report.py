@@ -87,10 +87,17 @@ def middleware(*, quick: bool) -> None:
 
 
 def guard(*, quick: bool) -> None:
-    from tests.benchmarks import guard
+    _set_up_django()
+    from tests.benchmarks import criteria, guard
+    from tests.benchmarks.criteria import Criterion
 
     measured = guard.measure(quick=quick)
-    _write("guard", guard.text(measured), {"nanoseconds": measured})
+    judged = [Criterion("nanoseconds that the guard adds on a replica", measured[guard.ON_REPLICA], guard.LIMIT)]
+    _write(
+        "guard",
+        guard.text(measured) + "\n" + criteria.text(judged),
+        {"nanoseconds": measured, "criteria": [criterion.plain() for criterion in judged]},
+    )
 
 
 def end_to_end(*, quick: bool) -> None:

@@ -162,6 +162,11 @@ def _behind(primary: str, replicas: list[str], commits: int | None, seconds: flo
         _install()
         history.close()
         _core.invalidate()
+        if engine_of(connections[primary]).kind(connections[primary]) is None:
+            # Positions that nobody will ever tell again must not stand for an unknown lag: another configuration comes
+            # between, of which nothing can be taken over.
+            _core.configure([], _core.generation())
+            _core.invalidate()
 
 
 def _refuse_in_test_case(connection: BaseDatabaseWrapper) -> None:
