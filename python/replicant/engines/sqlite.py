@@ -16,7 +16,6 @@ from replicant.engines.other import ask_position as ask_position
 from replicant.engines.other import captured as captured
 from replicant.engines.other import connection_parameters as connection_parameters
 from replicant.engines.other import init_session as init_session
-from replicant.engines.other import is_gone as is_gone
 from replicant.engines.other import kind as kind
 from replicant.engines.other import position as position
 from replicant.engines.other import prepare_capture as prepare_capture
