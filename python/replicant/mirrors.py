@@ -24,6 +24,8 @@ _OWN = {
     *("client", "creation", "introspection", "ops", "validation"),
 }
 _PRIMARY = "_replicant_primary"
+#: What every connection object of its class is made with.
+_STATE = "_replicant_state"
 _OWN_WORK = "_replicant_own_work"
 
 
@@ -33,7 +35,8 @@ def mirrored(connection: _Base, primary: _Base) -> _Base:
     mirror = base(connection.settings_dict, connection.alias)
     mirror.force_debug_cursor = connection.force_debug_cursor
     own = vars(mirror)
-    for name in own.keys() - _OWN:
+    own[_STATE] = frozenset(own)
+    for name in own[_STATE] - _OWN:
         del own[name]
     # They find things out by creating tables, which a replica's guard would refuse.
     own["features"] = primary.features
@@ -54,15 +57,17 @@ def does_own_work(connection: _Base) -> bool:
 
 class _Mirror(_Base):
     def __getattr__(self, name: str) -> Any:
-        if name == _PRIMARY:
-            raise AttributeError(name)
+        # What others hang on a connection object is about that object: who looks whether an alias is instrumented
+        # already must not find the primary's mark.
+        if name not in vars(self).get(_STATE, ()):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._replicant_primary, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in vars(self) or hasattr(type(self), name):
-            object.__setattr__(self, name, value)
-        else:
+        if name not in vars(self) and name in vars(self).get(_STATE, ()):
             setattr(self._replicant_primary, name, value)
+        else:
+            object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
         if name in vars(self):
