@@ -56,18 +56,24 @@ def does_own_work(connection: _Base) -> bool:
 
 
 class _Mirror(_Base):
+    def _is_shared(self, name: str) -> bool:
+        """Whether an attribute that the mirror does not have is to be the primary's.
+
+        Engines add some when they connect (``isolation_level``). What others hang on a connection object, by names of
+        their own, is about that object: who looks whether an alias is instrumented must not find the primary's mark.
+        """
+        return not name.startswith("_") or name in vars(self).get(_STATE, ())
+
     def __getattr__(self, name: str) -> Any:
-        # What others hang on a connection object is about that object: who looks whether an alias is instrumented
-        # already must not find the primary's mark.
-        if name not in vars(self).get(_STATE, ()):
+        if not self._is_shared(name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._replicant_primary, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in vars(self) and name in vars(self).get(_STATE, ()):
-            setattr(self._replicant_primary, name, value)
-        else:
+        if name in vars(self) or hasattr(type(self), name) or not self._is_shared(name):
             object.__setattr__(self, name, value)
+        else:
+            setattr(self._replicant_primary, name, value)
 
     def __delattr__(self, name: str) -> None:
         if name in vars(self):
