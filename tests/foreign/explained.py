@@ -7,8 +7,10 @@ from fnmatch import fnmatchcase
 #: The router does what it is there for, and the test says otherwise.
 _ALIAS = "asserts that a read's alias is `default`; it was answered by the replica"
 _CACHED_PER_ALIAS = "counts queries; Django caches content types per alias, so the replica is asked for one more"
-_WRITES_EVERYWHERE = "creates rows by `.using()` on every alias of DATABASES; a replica refuses"
+_WRITES_EVERYWHERE = "creates rows on every alias there is or that it lists; a replica refuses"
 _LISTS = "looks at the `databases` of a test class, to which this run adds the replica"
+
+_WRAPPERS = "looks at the execute wrappers of one alias; ours is among them, and reads are the replica's"
 
 _TOOLBAR = "tests.panels.test_sql.SQLPanel"
 EXPLAINED: dict[str, dict[str, str]] = {
@@ -30,6 +32,16 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "prefetch_related.tests.CustomPrefetchTests.test_m2m_through_gfk": _CACHED_PER_ALIAS,
         "contenttypes_tests.test_fields.DeferredGenericRelationTests.test_defer_not_*": _CACHED_PER_ALIAS,
         "test_utils.tests.DatabaseAliasTests.*": _LISTS,
+        "test_runner.test_discover_runner.DiscoverRunnerGetDatabasesTests.*": _LISTS,
+        "test_runner.tests.TestRunnerInitializerTests.*": _LISTS,
+        "setUpClass (admin_views.test_multidb.MultiDatabaseTests)": _WRITES_EVERYWHERE,
+        "setUpClass (auth_tests.test_admin_multidb.MultiDatabaseTests)": _WRITES_EVERYWHERE,
+        "backends.base.test_base.ExecuteWrapperTests.test_wrapper_connection_specific": _WRAPPERS,
+        "backends.base.test_base.ExecuteWrapperTests.test_wrapper_debug": _WRAPPERS,
+        "backends.base.test_base.MultiDatabaseTests.*": "counts what happens on one connection; a mirror shares it",
+        "backends.base.test_creation.TestDbCreationTests.*": "hands a router mocks in place of the names of apps",
+        "serializers.test_deserialization.TestDeserializer.*_performance *": "measures time, touches no database",
+        "timezones.tests.NewDatabaseTests.test_query_convert_timezones": "changes TIME_ZONE of `default` alone",
     },
 }
 EXPLAINED["django-core"] = EXPLAINED["django"]
