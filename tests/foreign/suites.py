@@ -31,14 +31,11 @@ class Suite:
         return f"{self.name}-{self.database.lower()}"
 
 
-#: What of Django's own suite is most about databases: some minutes. All of it takes an hour on a busy machine.
+#: What of Django's own suite is most about databases: a few minutes. All of it takes an hour on a busy machine.
 CORE = """
-admin_views aggregation annotations async auth_tests backends basic bulk_create cache contenttypes_tests
-custom_managers defer delete expressions fixtures foreign_object generic_relations generic_views get_or_create
-inline_formsets known_related_objects lookup m2m_regress m2m_through many_to_many many_to_one model_forms
-model_formsets model_inheritance multiple_database prefetch_related queries raw_query select_for_update
-serializers servers sessions_tests signals test_client test_client_regress test_runner test_utils timezones
-transaction_hooks transactions update validation
+async backends basic bulk_create contenttypes_tests defer fixtures generic_relations get_or_create many_to_many
+model_forms multiple_database prefetch_related queries raw_query select_for_update sessions_tests transaction_hooks
+transactions
 """
 
 
