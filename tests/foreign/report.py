@@ -58,9 +58,11 @@ def write() -> None:
         if without is None or with_us is None:
             continue
         lines.append(line(suite, without, with_us))
+        by_cause: dict[str, list[str]] = {}
+        for test in new_failures(without, with_us):
+            by_cause.setdefault(cause(suite.name, test) or "cause not found", []).append(f"`{test}`")
         causes += [
-            f"- {suite.name}, {suite.database}: `{test}`: {cause(suite.name, test) or 'cause not found'}\n"
-            for test in new_failures(without, with_us)
+            f"- {suite.name}, {suite.database}: {why}: {', '.join(tests)}\n" for why, tests in sorted(by_cause.items())
         ]
     text = _HEAD + "".join(lines)
     if causes:
