@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: $(VENV)/demo.done ## Run the example project (DB=sqlite, mysql, mariadb or postgresql)
@@ -27,8 +27,13 @@ demo: $(VENV)/demo.done ## Run the example project (DB=sqlite, mysql, mariadb or
 .PHONY: test
 test: $(VENV)/test.done test-core ## Install the database servers and run every test
 	$(BIN)/python -m tests.servers install
-	$(BIN)/python -X dev -W error -m pytest $(ARGS)
+	$(BIN)/python -X dev -W error -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/python tests/packaging.py
+
+.PHONY: test-foreign
+test-foreign: $(VENV)/test.done ## Run other people's test suites without us and with us (ARGS="wagtail-sqlite --only with")
+	$(BIN)/python -m tests.servers install mysql
+	$(BIN)/python -m tests.foreign $(ARGS)
 
 .PHONY: soak
 soak: $(VENV)/test.done ## Look for stale reads of one's own under faults (SECONDS=60 for each engine, SEED=..., DB=...)
@@ -41,7 +46,7 @@ story: $(VENV)/test.done ## Five stories, each with naive routers and with repli
 
 .PHONY: bench
 bench: $(VENV)/bench.done ## What a decision costs, beside every peer, into target/bench (ARGS=--quick)
-	$(BIN)/python -m tests.servers install mysql
+	$(BIN)/python -m tests.servers install mysql mariadb
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 	$(BIN)/python -m tests.consistency share
 

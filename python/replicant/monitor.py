@@ -29,7 +29,7 @@ from django.core.signals import setting_changed
 from django.db import connections
 
 from replicant import _core, conf, health, placement
-from replicant.engines import Sample
+from replicant.engines import Sample, stand_ins
 from replicant.prober import Bell, Prober, allocate_lock, import_driver, start_thread
 from replicant.promotion import Judge, Placement
 from replicant.samples import CannotShare, Published, Samples, name_of
@@ -324,6 +324,7 @@ def start() -> None:
     try:
         _end_all()
         clusters = [cluster for cluster in conf.in_force() if cluster.probe is not None and cluster.replicas]
+        clusters = [cluster for cluster in clusters if cluster.primary not in stand_ins]
         placement.keep({cluster.primary for cluster in clusters})
         for cluster in clusters:
             _watches.append(_Watch(cluster, cluster.probe or 0.0))

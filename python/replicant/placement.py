@@ -249,3 +249,6 @@ def _changed(*, setting: str, **kwargs: Any) -> None:
 
 
 setting_changed.connect(_changed, dispatch_uid="replicant.placement")
+if hasattr(os, "register_at_fork"):
+    # A forked child has its parent's sockets, and must not shut them.
+    os.register_at_fork(after_in_child=_sessions.clear)
