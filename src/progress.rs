@@ -173,6 +173,7 @@ impl Progress {
                 at: now,
                 lag: (member == PRIMARY).then_some(Duration::ZERO),
                 is_beyond_history: false,
+                has_told: known.has_told,
                 latency: known.latency,
                 // That it was elsewhere before does not make several of it.
                 server: Server { number: known.server.number, since: now, ..Server::default() },

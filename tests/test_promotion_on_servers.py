@@ -24,7 +24,7 @@ from replicant.signals import primary_changed
 from tests.app.models import Account, Item
 from tests.databases import use_databases
 from tests.monitoring import environment, use_prober, watching
-from tests.servers import Cluster, Node
+from tests.servers import Cluster
 from tests.servers.machine import wait_until
 from tests.test_engines import ours
 

@@ -233,7 +233,7 @@ def probed(found: Iterable[tuple[str, str, int, float]]) -> list[tuple[str, str,
 
 def moved(primary: str, sources: Mapping[str, str]) -> None:
     """Say that the server behind each of these aliases of the cluster of ``primary`` is now the one that was behind the
-    alias it is mapped to. What is known of a server goes with it. Raises ``ValueError`` unless each has one of its own."""
+    alias it is mapped to. What is known of a server goes with it. Raises ``ValueError`` if two would have the same."""
 
 def watch() -> None:
     """Start the monitor if nothing watches the present configuration, as the first read that is routed does."""

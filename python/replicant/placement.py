@@ -1,9 +1,9 @@
 """Which server is behind which alias in this process, and what becomes of the connections when that changes.
 
-The monitor decides (:mod:`replicant.promotion`) and says so here. Each connection of our engines asks before it is used
-whether the server that it has a session with is still the one behind its alias: outside of a transaction it then connects
-anew and nobody notices; a transaction with a former primary ends with an error before anything more is sent, its COMMIT
-included. Transactions on a replica go on: what they read is as good as it was.
+The monitor decides (:mod:`replicant.promotion`) and says so here. Each connection of our engines asks before it is
+used whether the server that it has a session with is still the one behind its alias: outside of a transaction it then
+connects anew and nobody notices; a transaction with a former primary ends with an error before anything more is sent,
+its COMMIT included. Transactions on a replica go on: what they read is as good as it was.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _direct(connection: ReplicantMixin) -> None:
     if server != connection.replicant_server:
         own = connections.settings[connection.alias]
         there = connections.settings[server]
-        # The settings themselves where nothing was moved: others change them and mean every connection's (test databases).
+        # The settings themselves where nothing was moved: test databases change them, and mean every connection's.
         connection.settings_dict = own if there is own else {**own, **{key: there[key] for key in _KEYS}}
         connection.replicant_server = server
 

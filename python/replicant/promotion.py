@@ -1,11 +1,12 @@
 """Who is the primary: judged by what the members say of themselves.
 
-Aliases keep their roles for ever; what changes is the server behind them. An alias names a server, too: the one that its
-settings lead to. So a placement maps each alias to the alias whose settings it connects with.
+Aliases keep their roles for ever; what changes is the server behind them. An alias names a server, too: the one that
+its settings lead to. So a placement maps each alias to the alias whose settings it connects with.
 
-The obvious alternative, to take whoever is writable for the primary, gives writes to an old primary that was restarted by
-an init system, and to any replica whose ``read_only`` nobody ever set. So the present one stays unless it says itself
-that it takes no writes, or is gone; and the other must be known not to replicate, or to have been read-only before.
+The obvious alternative, to take whoever is writable for the primary, gives writes to an old primary that was restarted
+by an init system, and to any replica whose ``read_only`` nobody ever set. So the present one stays unless it says
+itself that it takes no writes, or is gone; and the other must be known not to replicate, or to have been read-only
+before.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("replicant")
 
-#: So many looks in a row must find a primary gone and another one promoted. Where the old primary answers, and says that
-#: it takes no writes, both sides agree, and one is enough.
+#: So many looks in a row must find a primary gone and another one promoted. Where the old primary answers, and says
+#: that it takes no writes, both sides agree, and one is enough.
 _LOOKS = 2
 #: Two that take writes are a matter for a human: it is said again after so many seconds.
 _SECONDS_PER_COMPLAINT = 60.0

@@ -12,8 +12,8 @@ __all__ = ["primary_changed", "replica_ejected", "replica_restored"]
 
 primary_changed = Signal()
 """Another server is behind the alias of a primary, and the former one behind that of the replica that was promoted.
-``sender`` is ``replicant.ReplicaRouter``; ``cluster`` is the alias of the primary, as ever; ``old`` and ``new`` say which
-servers these were and are: the aliases whose settings lead to them."""
+``sender`` is ``replicant.ReplicaRouter``; ``cluster`` is the alias of the primary, as ever; ``old`` and ``new`` say
+which servers these were and are: the aliases whose settings lead to them."""
 
 replica_ejected = Signal()
 """A replica gets no more reads. ``sender`` is ``replicant.ReplicaRouter``; ``alias`` (of the replica), ``cluster`` (the

@@ -84,9 +84,8 @@ pub fn moved(py: Python<'_>, primary: &str, sources: HashMap<String, String>) ->
     let Some(&(index, _)) = table.places.get(primary) else { return Ok(()) };
     let cluster = &table.entries[index].cluster;
     let member = |alias: &str| table.places.get(alias).filter(|place| place.0 == index).map(|&(_, member)| member);
-    let source = |(own, &alias): (Member, &Alias)| {
-        sources.get(table.name(alias)).and_then(|name| member(name)).unwrap_or(own)
-    };
+    let source =
+        |(own, &alias): (Member, &Alias)| sources.get(table.name(alias)).and_then(|name| member(name)).unwrap_or(own);
     let places: Vec<Member> = (0..).zip(cluster.members()).map(source).collect();
     let mut sorted = places.clone();
     sorted.sort_unstable();

@@ -67,7 +67,8 @@ class ReplicantMixin(_Base):
         if self.replicant_placement != placement.number:
             placement.follow(self)
         if self.connection is None and self.in_atomic_block and not self.atomic_blocks:
-            # A transaction with autocommit off, whose connection was closed: Django leaves its last block and stays in it.
+            # A transaction with autocommit off whose connection was closed: Django has left its last block and
+            # believes itself in it.
             self.in_atomic_block = False
         super().ensure_connection()
 
@@ -83,7 +84,7 @@ class ReplicantMixin(_Base):
             super().set_autocommit(autocommit, *args, **kwargs)
         except Error:
             if autocommit and not self.in_atomic_block:
-                # Lost between the end of a transaction and this: what comes next would be taken for part of another one.
+                # Lost between the end of a transaction and this: what comes next would be taken for part of one.
                 with contextlib.suppress(Error):
                     self.close()
             raise
