@@ -151,3 +151,13 @@ def test_what_is_found_of_servers_is_told_of_those_behind_whose_aliases_they_are
     old, new, _ = told
     assert (old.is_gone, old.position) == (True, None)
     assert (new.is_writable, new.error) == (True, None)
+
+
+def test_an_endpoint_that_follows_by_itself_is_left_alone(caplog: pytest.LogCaptureFixture):
+    # "default" is an endpoint, which leads to the promoted server before anything else is noticed.
+    endpoint = writes("default")._replace(server="replica1")
+    with caplog.at_level(logging.ERROR, "replicant"):
+        assert judged([endpoint, writes("replica1"), reads("replica2")]) == BEFORE
+        # Or later: then the aliases are again what their settings say.
+        assert judged([endpoint, writes("replica1"), reads("replica2")], before=AFTER) == BEFORE
+    assert not caplog.records

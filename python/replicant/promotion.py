@@ -107,7 +107,7 @@ class Judge:
             self._suspected = suspected
             return placement
         answers = present.error is None
-        writable = [each.alias for each in found.values() if each.is_writable and each is not present]
+        writable = [each.alias for each in found.values() if each.is_writable and not _is_same(each, present)]
         claimants = [server for server in writable if self._is_credible(found[server])]
         if not answers:
             # One that was replaced and comes back lacks what was written since, whatever it says of itself.
@@ -115,7 +115,7 @@ class Judge:
         if (answers and present.is_writable) or not (answers or present.is_gone):
             if answers and claimants:
                 self._complain(placement, claimants)
-            return placement
+            return self._returned(placement, found, present)
         if len(claimants) != 1:
             if claimants:
                 self._complain(placement, claimants)
@@ -125,6 +125,15 @@ class Judge:
         if answers or looks >= _LOOKS:
             return placement.promoting(self._primary, promoted)
         self._suspected, self.is_undecided = (promoted, looks), True
+        return placement
+
+    @staticmethod
+    def _returned(placement: Placement, found: Mapping[str, Sample], present: Sample) -> Placement:
+        """Where the old primary's settings by now lead to the new one (an endpoint, a proxy), nothing is moved."""
+        for server in placement.outsiders:
+            if server in found and found[server] is not present and _is_same(found[server], present):
+                outsiders = placement.outsiders - {server}
+                return placement.promoting(placement.alias_of(present.alias), server)._replace(outsiders=outsiders)
         return placement
 
     def _is_credible(self, sample: Sample) -> bool:
@@ -166,3 +175,8 @@ class Judge:
                 placement.servers[self._primary],
                 ", ".join(repr(server) for server in sorted(claimants)),
             )
+
+
+def _is_same(one: Sample, other: Sample) -> bool:
+    """Whether two aliases lead to one server."""
+    return one is other or (one.error is None and other.error is None and one.server == other.server != "")
