@@ -255,14 +255,15 @@ def test_a_planned_change_ends_open_transactions_and_repeats_nothing(
     with override_settings(REPLICANT=watching(FAST)):
         router.db_for_read(Item)
         wait_until(lambda: monitor.latest().keys() == {"default", "replica1", "replica2"}, SECONDS, "all are known")
-        thread_done = threading.Event()
+        created, followed = threading.Event(), threading.Event()
         outcome: list[BaseException] = []
 
         def commits_late() -> None:
             try:
                 with transaction.atomic():
                     Item.objects.create(name="committed late")
-                    thread_done.wait(SECONDS)
+                    created.set()
+                    followed.wait(SECONDS)
             except DatabaseError as error:
                 outcome.append(error)
             finally:
@@ -272,10 +273,11 @@ def test_a_planned_change_ends_open_transactions_and_repeats_nothing(
         with pytest.raises(DatabaseError), transaction.atomic():
             Item.objects.create(name="half")
             thread.start()
+            created.wait(SECONDS)
             site.promote(new)
             follows()
             Item.objects.create(name="other half")
-        thread_done.set()
+        followed.set()
         thread.join()
         assert len(outcome) == 1
         assert Item.objects.using("default").filter(name__in=["half", "other half", "committed late"]).count() == 0
