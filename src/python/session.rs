@@ -87,7 +87,9 @@ pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Op
     }
     let (cluster, at) = (&entry.cluster, state::now());
     let causality = py.import("replicant.causality")?;
-    let position: Option<Position> = match cluster.member(last) {
+    // Who is known not to answer is not asked: that could take as long as a connection may.
+    let answers = |member: &Member| cluster.view().answers(*member);
+    let position: Option<Position> = match cluster.member(last).filter(answers) {
         Some(PRIMARY) => ask_primary(py, entry)?,
         Some(member) => causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?,
         None => None,

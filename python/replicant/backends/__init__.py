@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from replicant import _core
+from replicant import _core, failover, lines
 from replicant.engines import engine_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class ReplicantMixin(_Base):
 
     On MySQL and MariaDB a session with a primary has the server report what it commits, switched on in a statement
     that Django sends anyway, so that what was written is known without asking.
+
+    A read of a replica that cannot be reached, or is lost before its first row, goes elsewhere.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -38,6 +40,32 @@ class ReplicantMixin(_Base):
         engine_of(self).connection_parameters(parameters, getattr(self, "Database", None))
         return parameters
 
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        connect, seconds = super().get_new_connection, failover.connect_seconds(self)
+        if seconds is None:
+            return connect(conn_params)
+        return engine_of(self).connect(self, connect, conn_params, seconds)
+
+    def connect(self) -> None:
+        with failover.connecting(self):
+            super().connect()
+        if self._role() == "replica":
+            lines.opened(self)
+
+    def close(self) -> None:
+        super().close()
+        if self.connection is None:
+            lines.closed(self)
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        if self.connection is not None and not self.in_atomic_block and failover.is_outdated(self):
+            self.close()
+        super().close_if_unusable_or_obsolete()
+
+    def _cursor(self, name: str | None = None) -> Any:
+        self._role()
+        return failover.cursor(self, super()._cursor, name)
+
     def init_connection_state(self) -> None:
         initialise = super().init_connection_state
         if self._is_primary():
@@ -46,8 +74,11 @@ class ReplicantMixin(_Base):
             initialise()
 
     def _is_primary(self) -> bool:
+        return self._role() == "primary"
+
+    def _role(self) -> str | None:
         try:
-            return _core.role(self.alias) == "primary"
+            return _core.role(self.alias)
         except ImproperlyConfigured:
             # ``manage.py check`` says so, and must be able to connect.
-            return False
+            return None

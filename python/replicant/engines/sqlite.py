@@ -11,6 +11,7 @@ from django.db import OperationalError
 
 from replicant import _core
 from replicant.engines.capture import UNKNOWN, Captured
+from replicant.engines.failure import Failure
 from replicant.engines.sample import Sample, ask_first_known
 
 if TYPE_CHECKING:
@@ -37,8 +38,12 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     return connection.connection is not None and bool(connection.connection.in_transaction)
 
 
+def failure(error: BaseException) -> Failure:
+    return Failure.GONE if "unable to open database file" in str(error) else Failure.NOTHING
+
+
 def is_gone(error: BaseException) -> bool:
-    return "unable to open database file" in str(error)
+    return failure(error) is Failure.GONE
 
 
 def kind(connection: BaseDatabaseWrapper) -> None:
@@ -105,6 +110,19 @@ def socket_of(connection: BaseDatabaseWrapper) -> int | None:
 
 
 # For replicant.backends
+
+
+def connect(
+    connection: BaseDatabaseWrapper,
+    connect: Callable[[dict[str, Any]], Any],
+    parameters: dict[str, Any],
+    seconds: float,
+) -> Any:
+    return connect(parameters)
+
+
+def drop_pool(connection: type[BaseDatabaseWrapper], alias: str) -> None:
+    pass
 
 
 def adopt(connection: BaseDatabaseWrapper) -> None:
