@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connections, router
+from django.db import DatabaseError, OperationalError, connections, router, transaction
+from django.test import override_settings
 
-from replicant import _core, monitor
+from replicant import NoReplicaAvailable, _core, monitor, request_scope, use_replica
 from tests.app.models import Item
 from tests.databases import use_databases
+from tests.load import load
 from tests.monitoring import watching
 from tests.servers import Cluster, Node
 from tests.servers.machine import wait_until
+from tests.test_health import FAST
 
 SECONDS = 20.0
 REPLICAS = ("replica1", "replica2")
@@ -104,3 +110,194 @@ def test_a_connection_that_ended_is_opened_again_to_the_same_replica(reading: Cl
     assert names() == ["0", "1", "2"]
     assert session_of("replica1") != before
     assert state("replica1") == "up"
+
+
+def test_a_replica_that_refuses_is_not_connected_to_twice(reading: Cluster):
+    connections["replica1"].close()
+    reading.replicas[0].kill()
+    assert names() == ["0", "1", "2"]
+    reading.replicas[0].restart()
+    # Until a probe has found it, it is left alone.
+    assert names() == ["0", "1", "2"]
+    assert connections["replica1"].connection is None
+
+
+def test_rows_that_are_still_to_come_are_read_elsewhere_if_none_has_come(reading: Cluster):
+    session = session_of("replica1")
+    items = Item.objects.using("replica1").order_by("name").iterator(chunk_size=1)
+    end_session(reading.replicas[0], session)
+    assert [item.name for item in items] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
+def test_after_the_first_row_the_error_is_the_callers(reading: Cluster):
+    session = session_of("replica1")
+    items = iter(Item.objects.using("replica1").order_by("name").iterator(chunk_size=1))
+    assert next(items).name == "0"
+    end_session(reading.replicas[0], session)
+    with pytest.raises(OperationalError):
+        list(items)
+
+
+@pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
+def test_rows_that_are_lost_between_the_statement_and_the_first_row_are_read_elsewhere(reading: Cluster):
+    session = session_of("replica1")
+    with connections["replica1"].chunked_cursor() as cursor:
+        cursor.execute(f"SELECT name FROM {Item._meta.db_table} ORDER BY name")
+        end_session(reading.replicas[0], session)
+        assert [name for (name,) in cursor] == ["0", "1", "2"]
+
+
+def test_in_a_transaction_the_error_is_the_callers(reading: Cluster):
+    with pytest.raises(DatabaseError), transaction.atomic(using="replica1"):
+        assert names() == ["0", "1", "2"]
+        end_session(reading.replicas[0], session_of("replica1"))
+        names()
+    connections["replica1"].close()
+    assert names() == ["0", "1", "2"]
+
+
+def test_what_is_no_read_is_not_sent_again(reading: Cluster):
+    with connections["replica1"].cursor() as cursor:
+        end_session(reading.replicas[0], session_of("replica1"))
+        with pytest.raises(DatabaseError):
+            cursor.execute(f"SELECT name FROM {Item._meta.db_table} FOR UPDATE")
+
+
+def test_a_session_with_settings_of_its_own_is_not_exchanged_for_another(reading: Cluster):
+    setting = "SET search_path = public" if connections["replica1"].vendor == "postgresql" else "SET @tenant = 1"
+    with connections["replica1"].cursor() as cursor:
+        cursor.execute(setting)
+    end_session(reading.replicas[0], session_of("replica1"))
+    with pytest.raises(DatabaseError):
+        names()
+    connections["replica1"].close()
+    assert names() == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("cluster", ["mariadb", "postgresql"], indirect=True)
+def test_with_every_replica_dead_each_policy_does_what_it_says(reading: Cluster):
+    for node in reading.replicas:
+        node.kill()
+    for policy in ("primary", "replica", "error"):
+        for alias in ("default", *REPLICAS):
+            _core.set_state(alias, "up")
+        with override_settings(REPLICANT=watching(NEVER, ON_UNAVAILABLE=policy)):
+            if policy == "error":
+                with pytest.raises(NoReplicaAvailable, match="keeps reads off the primary"):
+                    names()
+                with pytest.raises(NoReplicaAvailable):
+                    Item.objects.count()
+            else:
+                assert names() == ["0", "1", "2"]
+                assert Item.objects.count() == 3
+
+
+@pytest.mark.parametrize("cluster", ["mysql"], indirect=True)
+def test_a_fifth_of_the_scopes_is_let_through_to_the_primary(reading: Cluster):
+    for node in reading.replicas:
+        node.kill()
+    with override_settings(REPLICANT=watching(NEVER, PRIMARY_SPILL=0.2)):
+        served = 0
+        for _ in range(500):
+            with request_scope(), contextlib.suppress(NoReplicaAvailable):
+                served += Item.objects.count() == 3
+    # 100, with a standard deviation of 9.
+    assert 60 < served < 140
+
+
+def test_a_scope_does_not_go_back_to_what_it_has_not_seen_yet(reading: Cluster, database: str):
+    behind = reading.replicas[1]
+    behind.pause_replication()
+    try:
+        Item.objects.create(name="3")
+        reading.replicas[0].reached(reading.primary.position(), 10.0)
+        with request_scope(), use_replica("replica1"):
+            assert len(names()) == 4
+            reading.replicas[0].kill()
+            for _ in range(5):
+                assert Item.objects.count() == 4
+    finally:
+        behind.resume_replication()
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[int]:
+    """A port where connections are neither accepted nor refused: the queue of those who wait is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+def test_a_black_hole_costs_one_attempt_to_connect(naive: Cluster, database: str):
+    databases = ours(naive.databases(database))
+    with black_hole() as port:
+        databases["replica1"] = {**databases["replica1"], "PORT": str(port)}
+        with use_databases(databases, REPLICANT=watching(NEVER)):
+            router.db_for_read(Item)
+            begun = time.monotonic()
+            assert names() == ["0", "1", "2"]
+            first = time.monotonic() - begun
+            for _ in range(20):
+                assert names() == ["0", "1", "2"]
+            rest = time.monotonic() - begun - first
+    # Not that a machine is fast: 20 more attempts would take 20 times as long.
+    assert first > 0.9
+    assert rest < first * 5
+
+
+# Under load.
+
+
+@pytest.fixture
+def persistent(naive: Cluster, database: str) -> Callable[[dict[str, Any]], Any]:
+    """Put databases in force whose connections stay open, and a monitor that looks often."""
+
+    @contextlib.contextmanager
+    def use(databases: dict[str, Any]) -> Iterator[None]:
+        databases = {alias: {**settings, "CONN_MAX_AGE": None} for alias, settings in databases.items()}
+        with use_databases(databases, REPLICANT=watching(FAST)):
+            router.db_for_read(Item)
+            wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+            yield
+
+    return use
+
+
+def test_naive_under_load_a_killed_replica_fails_requests(naive: Cluster, database: str, persistent):
+    with persistent(naive.databases(database)), load(8) as running:
+        wait_until(lambda: running.done > 100, SECONDS, "it runs")
+        naive.replicas[0].kill()
+        wait_until(lambda: bool(running.errors), SECONDS, "a request fails")
+
+
+def test_under_load_no_request_fails_for_a_replicas_sake(naive: Cluster, database: str, persistent):
+    def serves(alias: str) -> None:
+        before = running.reads[alias]
+        wait_until(lambda: running.reads[alias] > before + 50, 10.0, f"{alias} has its share again")
+
+    with persistent(ours(naive.databases(database))), load(8) as running:
+        for alias in REPLICAS:
+            serves(alias)
+        for alias, node in zip(REPLICAS, naive.replicas, strict=True):
+            node.kill()
+            wait_until(lambda alias=alias: state(alias) == "down", SECONDS, f"{alias} is down")
+            node.restart()
+            serves(alias)
+        silent = naive.replicas[0]
+        silent.suspend()
+        wait_until(lambda: state("replica1") == "down", SECONDS, "the silent one is down")
+        before = running.done
+        wait_until(lambda: running.done > before + 200, SECONDS, "requests go on")
+        silent.resume()
+        serves("replica1")
+    assert running.errors == []
+    assert running.stale == 0
+    assert max(running.seconds) < 5.0

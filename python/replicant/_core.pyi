@@ -283,8 +283,9 @@ def explain(model: Any, hints: dict[str, Any]) -> tuple[str | None, str | None, 
     """What a read of ``model`` would be answered now: the alias, the reason, and the eligible replicas."""
 
 def elsewhere(alias: str, failed: list[str]) -> str | None:
-    """The alias that a read of the cluster of ``alias`` goes to, now that the members ``failed`` have failed it; None for
-    an alias of no cluster. The scope in force moves there.
+    """The alias that a read of the cluster of ``alias`` goes to, now that the members ``failed`` have failed it.
+
+    None for an alias of no cluster. The scope in force moves there.
 
     Raises ``NoReplicaAvailable`` as :meth:`ReplicaRouter.db_for_read` does.
     """

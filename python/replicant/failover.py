@@ -37,6 +37,7 @@ _PATIENCE = "_replicant_connect_seconds"
 _CUSTOMISED = "_replicant_customised"
 _OUTAGE = "_replicant_outage"
 
+_READS = frozenset({"SELECT", "WITH", "VALUES", "TABLE"})
 #: Whatever a statement may be but a read that leaves nothing behind.
 _NO_READ = (
     _core.WRITES
@@ -120,7 +121,7 @@ def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], 
     if may_move and is_new and _is_out(connection.alias):
         # Who asks for it by name, or has it from before.
         error = OperationalError(f"The replica {connection.alias!r} does not answer.")
-        made = connection._prepare_cursor(_Unreached(error, begun))  # type: ignore[attr-defined]
+        made = _unreached(connection, error, begun)
     else:
         try:
             made = make(name)
@@ -128,9 +129,9 @@ def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], 
             if not may_move or connection.connection is not None or _kind(connection, error) is Failure.NOTHING:
                 raise
             _report(connection, error, is_connecting=True)
-            made = connection._prepare_cursor(_Unreached(error, begun))  # type: ignore[attr-defined]
+            made = _unreached(connection, error, begun)
     made.__class__ = _surviving_class(type(made))
-    made.__dict__.update(_name=name, _is_new=is_new, _statement=None)
+    made.__dict__.update(_name=name, _is_new=is_new, _statement=None, _survival=None)
     return made
 
 
@@ -154,6 +155,11 @@ class _Unreached:
         raise self.error
 
 
+def _unreached(connection: BaseDatabaseWrapper, error: Exception, begun: float) -> CursorWrapper:
+    made: CursorWrapper = connection._prepare_cursor(_Unreached(error, begun))  # type: ignore[attr-defined]
+    return made
+
+
 _surviving_classes: dict[type[CursorWrapper], type[CursorWrapper]] = {}
 
 
@@ -167,23 +173,25 @@ class _SurvivingCursor(CursorWrapper):
     """Django's cursor, or somebody's that derives from it, on a replica."""
 
     _name: str | None
-    #: Whether the connection was opened for this cursor.
+    #: Whether the connection was opened for the statement.
     _is_new: bool
     #: What was executed, until its first row is handed out.
     _statement: tuple[Any, Any] | None
+    #: What that statement has been through.
+    _survival: _Survival | None
 
     def execute(self, sql: Any, params: Any = None) -> Any:
+        if self._statement is not None:
+            self._is_new = False
+        self._statement, self._survival = (sql, params), None
         begun = time.monotonic()
         try:
             result = super().execute(sql, params)
         except Exception as error:
-            result = self._survive(error, sql, params, begun)
-        else:
-            if not _is_read(self.db, sql):
-                self.db.__dict__[_CUSTOMISED] = True
-            health.report(self.db.alias, "ok")
-        self._is_new = False
-        self._statement = (sql, params)
+            return self._survive(error, begun)
+        if not _is_read(self.db, sql):
+            self.db.__dict__[_CUSTOMISED] = True
+        health.report(self.db.alias, "ok")
         return result
 
     def executemany(self, sql: Any, param_list: Any) -> Any:
@@ -207,36 +215,39 @@ class _SurvivingCursor(CursorWrapper):
     def _fetch(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Rows. Those of a server-side cursor are still at the server, and may be lost with it."""
         begun = time.monotonic()
-        try:
-            result = self.db.wrap_database_errors(getattr(self.cursor, name))(*args, **kwargs)
-        except Exception as error:
-            if self._statement is None:
-                raise
-            self._survive(error, *self._statement, begun)
-            result = self.db.wrap_database_errors(getattr(self.cursor, name))(*args, **kwargs)
-        self._statement = None
-        return result
+        while True:
+            try:
+                result = self.db.wrap_database_errors(getattr(self.cursor, name))(*args, **kwargs)
+            except Exception as error:
+                self._survive(error, begun)
+            else:
+                self._is_new, self._statement = False, None
+                return result
 
-    def _survive(self, error: Exception, sql: Any, params: Any, begun: float) -> Any:
+    def _survive(self, error: Exception, begun: float) -> Any:
         """Execute the statement elsewhere, and go on with that cursor; or raise ``error``."""
-        if not _may_move(self.db) or not _is_read(self.db, sql):
+        if self._statement is None or not _may_move(self.db) or not _is_read(self.db, self._statement[0]):
             raise error
-        result, survivor = _Survival(self, error, begun).execute(sql, params)
-        with contextlib.suppress(Exception):
-            self.cursor.close()
+        if self._survival is None:
+            self._survival = _Survival(self, begun)
+        result, survivor = self._survival.execute(self, error, *self._statement)
         self.cursor, self.db = survivor.cursor, survivor.db
+        self._is_new = getattr(survivor, "_is_new", False)
         drop_frames(error)
         return result
 
 
 def _is_read(connection: BaseDatabaseWrapper, sql: Any) -> bool:
-    return isinstance(sql, str) and not _core.analyse(sql, connection.vendor) & _NO_READ
+    """Whether a statement surely reads, and neither changes the session nor depends on what others did to it."""
+    if not isinstance(sql, str) or _core.verb(sql.lstrip("( \t\n"), connection.vendor) not in _READS:
+        return False
+    return not _core.analyse(sql, connection.vendor) & _NO_READ
 
 
 class _Survival:
     """One read, looking for a member that answers it."""
 
-    def __init__(self, cursor: _SurvivingCursor, error: Exception, begun: float) -> None:
+    def __init__(self, cursor: _SurvivingCursor, begun: float) -> None:
         self._alias = cursor.db.alias
         self._name = cursor._name
         cluster = conf.cluster_of(self._alias)
@@ -245,59 +256,56 @@ class _Survival:
         self._until = (cursor.cursor.begun if isinstance(cursor.cursor, _Unreached) else begun) + cluster.budget
         #: The members that have failed it.
         self._failed: list[str] = []
-        #: Whether it has been executed elsewhere and failed again.
+        #: Whether it has been executed on another member than the one it was sent to.
         self._has_moved = False
-        #: What failed last, and where.
-        self._cursor = cursor
-        self._error = error
 
-    def execute(self, sql: Any, params: Any) -> tuple[Any, CursorWrapper]:
-        """Execute the statement; what that returned, and the cursor it was executed on."""
+    def execute(self, cursor: CursorWrapper, error: Exception, sql: Any, params: Any) -> tuple[Any, CursorWrapper]:
+        """Execute elsewhere what failed on ``cursor`` with ``error``; the result, and the cursor it was executed on."""
         while True:
-            cursor = self._next()
+            cursor = self._next(cursor, error)
             try:
-                # Not its own execute(), which would look for another member in its turn.
-                is_ours = isinstance(cursor, _SurvivingCursor)
-                result = (super(_SurvivingCursor, cursor).execute if is_ours else cursor.execute)(sql, params)
-            except Exception as error:
-                if not is_ours:
+                if isinstance(cursor, _SurvivingCursor):
+                    # Not its own execute(), which would look for another member in its turn.
+                    return super(_SurvivingCursor, cursor).execute(sql, params), cursor
+                return cursor.execute(sql, params), cursor
+            except Exception as next_error:
+                if not isinstance(cursor, _SurvivingCursor):
                     raise
-                self._cursor, self._error = cursor, error
-            else:
-                logger.debug("A read of %r was answered by %r.", self._alias, cursor.db.alias)
-                return result, cursor
+                error = next_error
 
-    def _next(self) -> CursorWrapper:
+    def _next(self, cursor: Any, error: Exception) -> CursorWrapper:
         """The cursor to try next; raises what the read failed with if there is none."""
-        cursor, connection = self._cursor, self._cursor.db
+        connection, was_reached = cursor.db, not isinstance(cursor.cursor, _Unreached)
         kind = Failure.GONE
         # Who was not reached was reported then.
-        if not isinstance(cursor.cursor, _Unreached):
-            kind = _kind(connection, self._error)
+        if was_reached:
+            kind = _kind(connection, error)
             if kind in (Failure.NOTHING, Failure.DEMOTED):
-                raise self._error
-            _report(connection, self._error)
+                raise error
+            _report(connection, error)
             if kind in (Failure.GONE, Failure.ENDED):
                 _close(connection)
+            with contextlib.suppress(Exception):
+                cursor.close()
             if self._has_moved:
-                raise self._error
+                raise error
         if time.monotonic() >= self._until:
-            raise self._error
+            raise error
         if kind is Failure.ENDED and not cursor._is_new and not _is_out(connection.alias):
             # It may have been idle for long, and ended by whoever cleans up.
             return self._open(connection)
-        self._has_moved |= not isinstance(cursor.cursor, _Unreached)
+        self._has_moved |= was_reached
         self._failed.append(connection.alias)
-        return self._elsewhere()
+        return self._elsewhere(error)
 
-    def _elsewhere(self) -> CursorWrapper:
+    def _elsewhere(self, error: Exception) -> CursorWrapper:
         while True:
             try:
                 alias = _core.elsewhere(self._alias, self._failed)
             except NoReplicaAvailable as none:
-                raise none from self._error
+                raise none from error
             if alias is None or alias in self._failed:
-                raise self._error
+                raise error
             connection: BaseDatabaseWrapper = connections[alias]
             if conf.cluster_of(alias) is None:
                 # The primary: its transaction, if there is one, shows what this thread has written.
@@ -308,8 +316,8 @@ class _Survival:
                     _close(connection)
                 try:
                     return self._open(connection)
-                except Exception as error:
-                    logger.debug("%r could not stand in for %r: %s", alias, self._alias, error)
+                except Exception as refusal:
+                    logger.debug("%r could not stand in for %r: %s", alias, self._alias, refusal)
             self._failed.append(alias)
 
     def _open(self, connection: BaseDatabaseWrapper) -> CursorWrapper:

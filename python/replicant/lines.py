@@ -28,7 +28,7 @@ _ATTRIBUTE = "_replicant_line"
 
 
 class _Line:
-    """A second descriptor of a connection's socket: the driver's own may have been closed, and be another file by now."""
+    """A second descriptor of a connection's socket: the driver's own may be closed, and another file by now."""
 
     def __init__(self, descriptor: int) -> None:
         self._lock = allocate_lock()

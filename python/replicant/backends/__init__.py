@@ -64,7 +64,7 @@ class ReplicantMixin(_Base):
 
     def _cursor(self, name: str | None = None) -> Any:
         self._role()
-        return failover.cursor(self, super()._cursor, name)
+        return failover.cursor(self, super()._cursor, name)  # type: ignore[misc]
 
     def init_connection_state(self) -> None:
         initialise = super().init_connection_state
