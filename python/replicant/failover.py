@@ -72,6 +72,11 @@ def connecting(connection: BaseDatabaseWrapper) -> Iterator[None]:
         own.pop(_CUSTOMISED, None)
 
 
+def is_connecting(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the connection is being opened for Django, not for the monitor."""
+    return _CONNECTING in connection.__dict__
+
+
 def connect_seconds(connection: BaseDatabaseWrapper) -> float | None:
     """How long connecting may take; None if that is nobody's business here."""
     cluster = conf.cluster_of(connection.alias)
@@ -112,7 +117,7 @@ def _may_move(connection: BaseDatabaseWrapper) -> bool:
 
 def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], name: str | None) -> CursorWrapper:
     """What ``make``, Django's ``_cursor``, returns; but one whose reads survive, on a replica."""
-    if conf.cluster_of(connection.alias) is None or _CONNECTING in connection.__dict__:
+    if conf.cluster_of(connection.alias) is None or is_connecting(connection):
         return make(name)
     begun, may_move = time.monotonic(), _may_move(connection)
     if may_move and connection.connection is not None and is_outdated(connection):
@@ -126,12 +131,14 @@ def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], 
         try:
             made = make(name)
         except Exception as error:
-            if not may_move or connection.connection is not None or _kind(connection, error) is Failure.NOTHING:
+            if not may_move or not is_new or _kind(connection, error) is Failure.NOTHING:
                 raise
+            # What Django asks and sets in a new session is part of connecting.
+            _close(connection)
             _report(connection, error, is_connecting=True)
             made = _unreached(connection, error, begun)
     made.__class__ = _surviving_class(type(made))
-    made.__dict__.update(_name=name, _is_new=is_new, _statement=None, _survival=None)
+    made.__dict__.update(_name=name, _is_new=is_new, _statement=None, _survival=None, _is_exhausted=False)
     return made
 
 
@@ -179,11 +186,13 @@ class _SurvivingCursor(CursorWrapper):
     _statement: tuple[Any, Any] | None
     #: What that statement has been through.
     _survival: _Survival | None
+    #: Whether the last row was handed out, though a caller of ``fetchmany`` asks once more.
+    _is_exhausted: bool
 
     def execute(self, sql: Any, params: Any = None) -> Any:
         if self._statement is not None:
             self._is_new = False
-        self._statement, self._survival = (sql, params), None
+        self._statement, self._survival, self._is_exhausted = (sql, params), None, False
         begun = time.monotonic()
         try:
             result = super().execute(sql, params)
@@ -202,8 +211,10 @@ class _SurvivingCursor(CursorWrapper):
     def fetchone(self) -> Any:
         return self._fetch("fetchone")
 
-    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
-        return self._fetch("fetchmany", *args, **kwargs)
+    def fetchmany(self, *args: Any) -> Any:
+        rows = self._fetch("fetchmany", *args)
+        self._is_exhausted = bool(args) and len(rows) < args[0]
+        return rows
 
     def fetchall(self) -> Any:
         return self._fetch("fetchall")
@@ -212,13 +223,26 @@ class _SurvivingCursor(CursorWrapper):
         while (row := self.fetchone()) is not None:
             yield row
 
-    def _fetch(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    def close(self) -> None:
+        try:
+            self.cursor.close()
+        except Exception as error:
+            # What was to be read was read; the connection ended after that.
+            if not _may_move(self.db) or _kind(self.db, error) is Failure.NOTHING:
+                raise
+            # Now that psycopg knows it, too, there is nothing to be told to the server.
+            with contextlib.suppress(Exception):
+                self.cursor.close()
+
+    def _fetch(self, name: str, *args: Any) -> Any:
         """Rows. Those of a server-side cursor are still at the server, and may be lost with it."""
         begun = time.monotonic()
         while True:
             try:
-                result = self.db.wrap_database_errors(getattr(self.cursor, name))(*args, **kwargs)
+                result = self.db.wrap_database_errors(getattr(self.cursor, name))(*args)
             except Exception as error:
+                if self._is_exhausted and _kind(self.db, error) is not Failure.NOTHING:
+                    return None if name == "fetchone" else []
                 self._survive(error, begun)
             else:
                 self._is_new, self._statement = False, None

@@ -44,13 +44,16 @@ class ReplicantMixin(_Base):
         connect, seconds = super().get_new_connection, failover.connect_seconds(self)
         if seconds is None:
             return connect(conn_params)
-        return engine_of(self).connect(self, connect, conn_params, seconds)
+        made = engine_of(self).connect(self, connect, conn_params, seconds)
+        if failover.is_connecting(self):
+            # Before anything is asked: the answer may never come.
+            self.connection = made
+            lines.opened(self)
+        return made
 
     def connect(self) -> None:
         with failover.connecting(self):
             super().connect()
-        if self._role() == "replica":
-            lines.opened(self)
 
     def close(self) -> None:
         super().close()
