@@ -6,7 +6,6 @@ import contextvars
 import random
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +63,6 @@ class Load:
             for item in Item.objects.all()[:5].iterator():
                 self.reads[item._state.db] += 1
         except Exception as error:
-            traceback.print_exc()
             self.errors.append(error)
 
 

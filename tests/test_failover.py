@@ -12,7 +12,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, connections, router, transaction
 from django.test import override_settings
 
-from replicant import NoReplicaAvailable, _core, monitor, request_scope, use_replica
+from replicant import NoReplicaAvailable, _core, health, monitor, request_scope, use_replica
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.load import load
@@ -206,19 +206,79 @@ def test_a_fifth_of_the_scopes_is_let_through_to_the_primary(reading: Cluster):
     assert 60 < served < 140
 
 
-def test_a_scope_does_not_go_back_to_what_it_has_not_seen_yet(reading: Cluster, database: str):
-    behind = reading.replicas[1]
+def test_a_scope_does_not_go_back_to_what_is_older_than_what_it_has_seen(reading: Cluster):
+    ahead, behind = reading.replicas
     behind.pause_replication()
     try:
         Item.objects.create(name="3")
-        reading.replicas[0].reached(reading.primary.position(), 10.0)
+        assert ahead.reached(reading.primary.position(), 10.0)
         with request_scope(), use_replica("replica1"):
-            assert len(names()) == 4
-            reading.replicas[0].kill()
-            for _ in range(5):
-                assert Item.objects.count() == 4
+            assert Item.objects.count() == 4
+            ahead.kill()
+            assert [Item.objects.count() for _ in range(5)] == [4] * 5
     finally:
         behind.resume_replication()
+
+
+@override_settings(DEBUG=True)
+def test_with_queries_logged_a_read_survives_as_well(reading: Cluster):
+    assert names() == ["0", "1", "2"]
+    reading.replicas[0].kill()
+    for _ in range(2):
+        assert names() == ["0", "1", "2"]
+
+
+def test_a_connection_from_before_an_outage_is_not_used_again(reading: Cluster):
+    before = session_of("replica1")
+    _core.set_state("replica1", "up")
+    health.report("replica1", "gone")
+    _core.set_state("replica1", "up")
+    assert session_of("replica1") != before
+    health.report("replica1", "gone")
+    connections["replica1"].close_if_unusable_or_obsolete()
+    assert connections["replica1"].connection is None
+
+
+@pytest.mark.parametrize("cluster", ["mysql", "postgresql"], indirect=True)
+def test_a_wrong_password_is_nobodys_failure_but_the_settings(naive: Cluster, database: str):
+    databases = ours(naive.databases(database))
+    databases["replica1"] = {**databases["replica1"], "PASSWORD": "wrong"}
+    with use_databases(databases, REPLICANT=watching(NEVER)):
+        router.db_for_read(Item)
+        with pytest.raises(OperationalError):
+            names()
+        assert state("replica1") == "up"
+
+
+@pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
+def test_a_pool_is_closed_when_its_replica_goes_out_of_service(naive: Cluster, database: str):
+    databases = ours(naive.databases(database))
+    options = {"pool": {"min_size": 1, "max_size": 4, "timeout": 2.0}}
+    databases["replica1"] = {**databases["replica1"], "OPTIONS": options}
+    with use_databases(databases, REPLICANT=watching(NEVER)):
+        router.db_for_read(Item)
+        assert names() == ["0", "1", "2"]
+        pool = connections["replica1"].pool
+        naive.replicas[0].kill()
+        assert names() == ["0", "1", "2"]
+        assert state("replica1") == "down"
+        assert pool.closed
+        naive.replicas[0].restart()
+        _core.set_state("replica1", "up")
+        assert names() == ["0", "1", "2"]
+        assert connections["replica1"].pool is not pool
+        connections["replica1"].close()
+        connections["replica1"].close_pool()
+
+
+def test_a_read_that_waits_for_a_silent_replica_is_answered_by_another(naive: Cluster, database: str):
+    with use_databases(ours(naive.databases(database)), REPLICANT=watching(FAST)):
+        router.db_for_read(Item)
+        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+        assert names() == ["0", "1", "2"]
+        naive.replicas[0].suspend()
+        assert names() == ["0", "1", "2"]
+        assert state("replica1") == "down"
 
 
 @contextlib.contextmanager
