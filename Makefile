@@ -27,7 +27,7 @@ demo: $(VENV)/demo.done ## Run the example project (DB=sqlite, mysql, mariadb or
 .PHONY: test
 test: $(VENV)/test.done test-core ## Install the database servers and run every test
 	$(BIN)/python -m tests.servers install
-	$(BIN)/python -X dev -W error -m pytest $(ARGS)
+	$(BIN)/python -X dev -W error -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/python tests/packaging.py
 
 .PHONY: soak
@@ -41,7 +41,7 @@ story: $(VENV)/test.done ## Five stories, each with naive routers and with repli
 
 .PHONY: bench
 bench: $(VENV)/bench.done ## What a decision costs, beside every peer, into target/bench (ARGS=--quick)
-	$(BIN)/python -m tests.servers install mysql
+	$(BIN)/python -m tests.servers install mysql mariadb
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 	$(BIN)/python -m tests.consistency share
 

@@ -34,14 +34,27 @@ DRIVERS = {
 }
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_database_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--db``: which databases the site runs on."""
+
+    # A function, since argparse does not compare a default with ``choices``.
+    def known(name: str) -> str:
+        if name not in DATABASES:
+            raise argparse.ArgumentTypeError(f"DB={name}: choose from {', '.join(DATABASES)}")
+        return name
+
     parser.add_argument(
         "--db",
-        choices=DATABASES,
+        type=known,
+        metavar="{" + ",".join(DATABASES) + "}",
         default=os.environ.get("DB") or "sqlite",
         help="which databases (default: the environment's DB, or sqlite)",
     )
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_database_option(parser)
     parser.add_argument("--port", type=int, help=f"where to listen (default: {PREFERRED_PORT} if it is free, else any)")
     parser.add_argument(
         "--lag",
@@ -51,8 +64,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="how far replica1 is behind; replica2 is twice as far (default: 2)",
     )
     options = parser.parse_args(arguments)
-    if options.db not in DATABASES:
-        parser.error(f"DB={options.db}: choose from {', '.join(DATABASES)}")
     if options.lag < 0:
         parser.error("a replica cannot be ahead of its primary")
     return options

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo import DATABASES, LATE, build_site, sqlite_folder, start_servers, versions
+from demo import LATE, add_database_option, build_site, sqlite_folder, start_servers, versions
 from fansite.delays import in_words
 from stories import NOTES, PARTS, Part, compare
 from teller import HASHERS
@@ -48,12 +48,7 @@ CELL = 10
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--db",
-        choices=DATABASES,
-        default=os.environ.get("DB") or "sqlite",
-        help="which databases (default: the environment's DB, or sqlite)",
-    )
+    add_database_option(parser)
     parser.add_argument(
         "--delay",
         type=seconds,
@@ -71,8 +66,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help=f"another router in the place of {', '.join(map(repr, ROUTERS))}: its dotted path",
     )
     options = parser.parse_args(arguments)
-    if options.db not in DATABASES:
-        parser.error(f"DB={options.db}: choose from {', '.join(DATABASES)}")
     options.routers = dict(ROUTERS)
     for replacement in options.replace:
         place, _, router = replacement.partition("=")

@@ -72,6 +72,10 @@ pub struct Settings {
     pub on_unavailable: OnUnavailable,
     /// `PRIMARY_SPILL`, from 0 to 1.
     pub primary_spill: f64,
+    /// The members that must not be used at all, whatever is known of them: a test does not list them.
+    pub forbidden: Vec<Alias>,
+    /// In a test: the replicas share the primary's connection, so whatever is known of the servers is of no account.
+    pub are_mirrors: bool,
     /// `MAX_LAG`.
     pub max_lag: Option<Duration>,
     /// Where each member is, in their order: another number, another server. Empty if that is all the same.
@@ -88,6 +92,23 @@ impl Settings {
 
     fn weight(&self, member: Member) -> f64 {
         if member == PRIMARY { self.primary_weight } else { self.replicas[member as usize - 1].1 }
+    }
+
+    /// How the members stand in the test at hand, if that is not as is known.
+    fn in_tests(&self, known: &Standing) -> Option<Standing> {
+        if !self.are_mirrors && self.forbidden.is_empty() {
+            return None;
+        }
+        let members = 1 + self.replicas.len();
+        let mut standing = if self.are_mirrors { Standing::all_up(members) } else { known.clone() };
+        let aliases = [self.primary].into_iter().chain(self.replicas.iter().map(|&(alias, _)| alias));
+        for (state, alias) in standing.states.iter_mut().zip(aliases) {
+            if self.forbidden.contains(&alias) {
+                *state = State::Down;
+            }
+        }
+        standing.trials = Box::default();
+        Some(standing)
     }
 
     fn rules(&self) -> Rules {
@@ -159,6 +180,9 @@ pub struct View {
     /// Another number, another view.
     number: u64,
     progress: Progress,
+    /// How the members are known to stand.
+    known: Arc<Standing>,
+    /// How they stand as far as it counts: as is known, but for what the settings say.
     standing: Arc<Standing>,
     pools: Arc<Pools>,
 }
@@ -198,9 +222,11 @@ fn weight(settings: &Settings, standing: &Standing, member: Member) -> f64 {
 }
 
 impl View {
-    fn new(settings: &Settings, standing: Standing, costs: &Arc<Costs>, progress: Progress) -> Self {
+    fn new(settings: &Settings, known: Standing, costs: &Arc<Costs>, progress: Progress) -> Self {
+        let known = Arc::new(known);
+        let standing = settings.in_tests(&known).map_or_else(|| known.clone(), Arc::new);
         let pools = Arc::new(Pools::new(settings, &standing, costs));
-        Self { number: Self::next_number(), progress, standing: Arc::new(standing), pools }
+        Self { number: Self::next_number(), progress, known, standing, pools }
     }
 
     /// The same members, standing as they did, and news of how far they are.
@@ -208,6 +234,7 @@ impl View {
         Self {
             number: Self::next_number(),
             progress: self.progress.observing(observations),
+            known: self.known.clone(),
             standing: self.standing.clone(),
             pools: self.pools.clone(),
         }
@@ -350,8 +377,8 @@ impl Cluster {
             // A sound server is not to rest for what was found of another one.
             if self.address(member) == before.address(old) {
                 self.ward.inherit(member, &before.ward, old);
-                standing.states[member as usize] = view.state(old);
-                standing.ramps[member as usize] = view.standing.ramps[old as usize];
+                standing.states[member as usize] = view.known.states[old as usize];
+                standing.ramps[member as usize] = view.known.ramps[old as usize];
             }
         }
         standing.is_waiting = !self.settings.watched && standing.states.iter().any(|state| *state != State::Up);
@@ -388,6 +415,13 @@ impl Cluster {
     #[must_use]
     pub fn is_unwatched(&self, view: &View) -> bool {
         self.settings.has_positions && !(self.settings.watched && view.progress().has_history())
+    }
+
+    /// Whether somebody can tell how late `member` is, if not now then another time: it is looked at, and not alone in a
+    /// cluster whose engine or servers never say how far they are.
+    #[must_use]
+    pub fn tells_lag(&self, view: &View, member: Member) -> bool {
+        self.settings.watched && view.progress().tells_lag() && !view.progress().is_multiplexed(member)
     }
 
     /// The place of `alias` among the members.
@@ -441,12 +475,13 @@ impl Cluster {
         let _changing = self.changing.lock();
         self.ward.set(member, state);
         let view = self.view.load();
-        let mut standing = (*view.standing).clone();
+        let before = view.known.states[member as usize];
+        let mut standing = (*view.known).clone();
         standing.states[member as usize] = state;
         standing.ramps[member as usize] = FULL;
         standing.trials = standing.trials.iter().filter(|(other, _)| *other != member).cloned().collect();
         self.stand(&view, standing);
-        view.state(member)
+        before
     }
 
     /// A read of `member` ended at `now`, after `took`. Returns whose state has changed.
@@ -480,10 +515,10 @@ impl Cluster {
 
     /// Replaces `view` by one in which the members stand so, unless they do. Called with `changing` held.
     fn stand(&self, view: &View, standing: Standing) -> Vec<Change> {
-        if standing.is_same_as(&view.standing) {
+        if standing.is_same_as(&view.known) {
             return Vec::new();
         }
-        let both = (0..).zip(view.standing.states.iter().zip(&standing.states));
+        let both = (0..).zip(view.known.states.iter().zip(&standing.states));
         let changes = both.filter(|(_, (before, after))| before != after);
         let changes = changes.map(|(member, (&before, &after))| Change { member, before, after }).collect();
         self.view.swap(Arc::new(View::new(&self.settings, standing, self.ward.costs(), view.progress.clone())));
@@ -545,6 +580,8 @@ pub(crate) mod tests {
             wait: Duration::ZERO,
             on_unavailable: OnUnavailable::Primary,
             primary_spill: 1.0,
+            forbidden: Vec::new(),
+            are_mirrors: false,
             max_lag: None,
             addresses: Vec::new(),
         }
@@ -571,6 +608,19 @@ pub(crate) mod tests {
         assert_eq!(cluster.view().eligible(), [2]);
         assert_eq!(cluster.set_state(1, State::Up), State::Lagging);
         assert_eq!(cluster.view().eligible(), [1, 2]);
+    }
+
+    #[test]
+    fn in_a_test_only_what_it_lists_serves_and_what_is_known_is_kept() {
+        let before = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
+        before.set_state(1, State::Down);
+        let test = Settings { forbidden: vec![Alias::from_number(2)], are_mirrors: true, ..settings(&[1.0, 1.0]) };
+        let during = Cluster::try_new(test).unwrap().inheriting(&before);
+        assert_eq!(during.view().eligible(), [1]);
+        assert!(!during.view().serves(2));
+        assert_eq!(during.set_state(2, State::Lagging), State::Up);
+        let after = Cluster::try_new(settings(&[1.0, 1.0])).unwrap().inheriting(&during);
+        assert_eq!((after.view().state(1), after.view().state(2)), (State::Down, State::Lagging));
     }
 
     #[test]

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Home, OnUnavailable, PRIMARY, View};
-use crate::gate::{Approach, Gate, Shut};
-use crate::memory::{Cell, Last, Memory};
+use crate::cluster::{Cluster, OnUnavailable, PRIMARY, View};
+use crate::gate::Gate;
+use crate::memory::{Cell, Last};
 use crate::names::Alias;
 use crate::pool::{Member, Pool};
 use crate::position::Position;
 use crate::random::unit;
 use crate::scope::{Effect, Scope};
+
+use around::{Around, row_5};
+
+mod around;
 
 /// Why a read goes where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,12 +147,10 @@ pub struct Read<'a, InTransaction, Record, Now> {
     pub now: Now,
 }
 
-/// Whether a question leaves traces.
+/// Whether the pool gives away a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// A read will follow: the scope sticks to the choice.
+enum Mode {
     Decide,
-    /// `explain`: nothing is changed.
     Explain,
 }
 
@@ -160,9 +162,50 @@ pub enum Mode {
 /// # Errors
 /// [`Undecided::NoReplicaAvailable`] if no replica may serve and `ON_UNAVAILABLE` or `PRIMARY_SPILL` forbid the primary;
 /// [`Undecided::Failed`] with the error of what the question asks; [`Undecided::Ask`], [`Undecided::Learn`] and
-/// [`Undecided::Wait`] with what to do before it is put again, unless it `may_wait` no more or in [`Mode::Explain`].
+/// [`Undecided::Wait`] with what to do before it is put again, unless it `may_wait` no more.
 #[inline]
 pub fn decide<I, L, N, E>(
+    cluster: &Cluster,
+    view: &View,
+    read: Read<'_, I, L, N>,
+    draw: u64,
+) -> Result<Decision, Undecided<E>>
+where
+    I: FnMut(Member) -> Result<bool, E>,
+    L: Fn() -> Result<Option<Arc<Cell>>, E>,
+    N: Fn() -> Duration,
+{
+    answer(cluster, view, read, draw, Mode::Decide)
+}
+
+/// What [`decide`] would answer to the same question, without a trace: it is put to copies of all that is remembered.
+/// `pinned` also where a server would have to be asked or waited for first.
+///
+/// # Errors
+/// [`Undecided::NoReplicaAvailable`] and [`Undecided::Failed`], as there.
+pub fn explain<I, L, N, E>(
+    cluster: &Cluster,
+    view: &View,
+    read: Read<'_, I, L, N>,
+    draw: u64,
+) -> Result<Decision, Undecided<E>>
+where
+    I: FnMut(Member) -> Result<bool, E>,
+    L: Fn() -> Result<Option<Arc<Cell>>, E>,
+    N: Fn() -> Duration,
+{
+    let Read { exempt, scope, instance, in_transaction, record, may_wait, now } = read;
+    let scope = scope.map(|scope| scope.copied(cluster.name()));
+    let record = || Ok(record()?.map(|cell| Arc::new(cell.copied(cluster.name()))));
+    let read = Read { exempt, scope: scope.as_ref(), instance, in_transaction, record, may_wait, now };
+    match answer(cluster, view, read, draw, Mode::Explain) {
+        Err(Undecided::Ask(_) | Undecided::Learn { .. } | Undecided::Wait { .. }) => Ok((PRIMARY, Reason::Pinned)),
+        answer => answer,
+    }
+}
+
+#[inline]
+fn answer<I, L, N, E>(
     cluster: &Cluster,
     view: &View,
     mut read: Read<'_, I, L, N>,
@@ -209,15 +252,13 @@ where
         && !(read.in_transaction)(member)?
     {
         Gate::Only(member)
-    } else if let Some(gate) = row_5(cluster, view, &mut read, &mut around, cells, mode)? {
+    } else if let Some(gate) = row_5(cluster, view, &mut read, &mut around, cells)? {
         gate
     } else {
         return Ok((PRIMARY, Reason::Pinned));
     };
-    if let Some(member) = around.named.filter(|&member| !around.migrating && gate.admits(member)) {
-        if mode == Mode::Decide {
-            around.reads_from(cluster, Some(member));
-        }
+    if let Some(member) = around.named.filter(|&member| gate.admits(member)) {
+        around.reads_from(cluster, Some(member));
         return Ok((member, Reason::UseReplica));
     }
     if around.follows_primary {
@@ -229,7 +270,7 @@ where
     if let Some(from) = around.loaded.filter(|from| view.eligible().contains(from) && gate.admits(*from)) {
         return Ok((from, Reason::Instance));
     }
-    if mode == Mode::Decide && around.last != Last::Sticky {
+    if around.last != Last::Sticky {
         around.reads_from(cluster, None);
     }
     let Around { cell, sticky, .. } = around;
@@ -239,196 +280,6 @@ where
 /// Whether the pool may hold `member`.
 fn is_eligible(cluster: &Cluster, view: &View, member: Member) -> bool {
     view.serves(member) && cluster.weight(member) > 0.0
-}
-
-/// What the code around a read, and the instance at hand, say about it.
-#[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
-struct Around<'a> {
-    migrating: bool,
-    in_request: bool,
-    /// Positions and pins are set aside.
-    stale_ok: bool,
-    /// The replica asked for by name, if it serves.
-    named: Option<Member>,
-    /// The instance at hand leads to the primary.
-    follows_primary: bool,
-    /// With no scope open: the member that loaded the instance at hand.
-    loaded: Option<Member>,
-    /// Reads do not go to replicas here.
-    stays_home: bool,
-    /// What the outermost scope or the request remembers.
-    cell: Option<&'a Arc<Cell>>,
-    /// The member that the scope reads from.
-    sticky: Option<Alias>,
-    /// Where the scope read last.
-    last: Last,
-}
-
-impl<'a> Around<'a> {
-    #[inline]
-    fn new<I, L, N>(cluster: &Cluster, view: &View, read: &Read<'a, I, L, N>, effect: Option<Effect>) -> Self {
-        let settings = cluster.settings();
-        let (named, stale_ok) = match effect {
-            Some(Effect::Replica { member, stale_ok }) => (member, stale_ok),
-            _ => (None, false),
-        };
-        let in_request = read.scope.is_some_and(Scope::in_request);
-        let migrating = read.scope.is_some_and(Scope::migrating);
-        let home =
-            if in_request || settings.reads == Home::Primary { settings.reads } else { settings.outside_requests };
-        let cell = read.scope.map(Scope::cell);
-        Self {
-            migrating,
-            in_request,
-            stale_ok,
-            named: named.and_then(|alias| cluster.member(alias)).filter(|&member| view.serves(member)),
-            follows_primary: effect.is_none()
-                && read.instance.is_some_and(|instance| instance.from == PRIMARY && !instance.exempt),
-            loaded: read.instance.filter(|_| read.scope.is_none()).map(|instance| instance.from),
-            stays_home: migrating || settings.replicas.is_empty() || (effect.is_none() && home == Home::Primary),
-            cell,
-            sticky: cell.filter(|_| settings.sticky).and_then(|cell| cell.get(cluster.name())?.sticky()),
-            last: cell
-                .filter(|_| settings.has_positions)
-                .and_then(|cell| cell.get(cluster.name()))
-                .map_or(Last::Sticky, Memory::last),
-        }
-    }
-
-    /// Whether row 5 has nothing to say: there is nothing that must be seen, and the scope can stay where it is.
-    #[inline]
-    fn is_free(&self, cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2]) -> bool {
-        !cluster.settings().consistent
-            || (!self.sticky_is_gone(cluster, view)
-                && !Approach::is_needed(cells, cluster)
-                && self.moves_from(cluster).is_none())
-    }
-
-    /// The member that the scope reads from, if that was found to have what must be seen and nothing has changed since.
-    #[inline]
-    fn proven(&self, cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2]) -> Option<Member> {
-        if self.stale_ok || self.named.is_some() || self.loaded.is_some() || self.moves_from(cluster).is_some() {
-            return None;
-        }
-        let member = self.sticky.and_then(|alias| cluster.member(alias))?;
-        let is_proven = |cell: &Arc<Cell>| {
-            cell.get(cluster.name()).is_none_or(|memory| !memory.has_need() || memory.verdict(view.number(), member))
-        };
-        (is_eligible(cluster, view, member) && cells.into_iter().flatten().all(is_proven)).then_some(member)
-    }
-
-    /// The member that this read moves away from, which may have shown more than where it goes has. Judged where there are
-    /// positions, which tell.
-    #[inline]
-    fn moves_from(&self, cluster: &Cluster) -> Option<Alias> {
-        let stays_home = self.named.is_none() && (self.follows_primary || self.stays_home);
-        if !cluster.settings().has_positions || self.stale_ok || stays_home {
-            return None;
-        }
-        let target = self.named.map(|member| cluster.members()[member as usize]).or(self.sticky);
-        let last = match self.last {
-            Last::Sticky => self.sticky,
-            Last::Named(alias) => Some(alias),
-            Last::Learned => None,
-        };
-        last.filter(|_| last != target)
-    }
-
-    /// The read goes to this replica, since it was asked for by name; or where the scope sticks.
-    fn reads_from(&self, cluster: &Cluster, named: Option<Member>) {
-        let settings = cluster.settings();
-        if settings.has_positions
-            && settings.consistent
-            && !self.stale_ok
-            && let Some(cell) = self.cell
-        {
-            let named = named.map(|member| cluster.members()[member as usize]);
-            let last = named.filter(|_| self.sticky != named).map_or(Last::Sticky, Last::Named);
-            if last != self.last {
-                cell.of(cluster.name()).reads_from(last);
-            }
-        }
-    }
-
-    /// Whether the replica that the scope reads from no longer serves.
-    #[inline]
-    fn sticky_is_gone(&self, cluster: &Cluster, view: &View) -> bool {
-        let is_here = |alias| cluster.member(alias).is_some_and(|member| is_eligible(cluster, view, member));
-        self.sticky.is_some_and(|alias| alias != cluster.name() && !is_here(alias))
-    }
-
-    /// The scope no longer reads from where it did, and must see elsewhere what it may have seen there.
-    fn leave_sticky(&mut self, cluster: &Cluster, view: &View, now: Duration) {
-        if let Some(alias) = self.sticky.take()
-            && let Some(memory) = self.cell.and_then(|cell| cell.get(cluster.name()))
-        {
-            memory.need(|need| need.require_reads_of(cluster, view, alias, now));
-            memory.unstick(alias);
-        }
-    }
-}
-
-/// Who may serve a scope that must see something; `None` if nobody but the primary.
-#[cold]
-#[inline(never)]
-fn row_5<I, L, N, E>(
-    cluster: &Cluster,
-    view: &View,
-    read: &mut Read<'_, I, L, N>,
-    around: &mut Around<'_>,
-    cells: [Option<&Arc<Cell>>; 2],
-    mode: Mode,
-) -> Result<Option<Gate>, Undecided<E>>
-where
-    I: FnMut(Member) -> Result<bool, E>,
-    N: Fn() -> Duration,
-{
-    if around.sticky_is_gone(cluster, view) {
-        match mode {
-            Mode::Decide => around.leave_sticky(cluster, view, (read.now)()),
-            Mode::Explain if around.stale_ok => {}
-            Mode::Explain => return Ok(None),
-        }
-    }
-    if around.stale_ok {
-        return Ok(Some(Gate::Open));
-    }
-    if mode == Mode::Decide
-        && let Some(last) = around.moves_from(cluster)
-        && let Some(cell) = around.cell
-    {
-        if read.may_wait {
-            let target = around.named.or_else(|| around.sticky.and_then(|alias| cluster.member(alias)));
-            return Err(Undecided::Learn { cell: cell.clone(), last, target });
-        }
-        let memory = cell.of(cluster.name());
-        memory.need(|need| need.require_read(Some(last), (read.now)()));
-        memory.reads_from(Last::Learned);
-        around.last = Last::Learned;
-    }
-    let before = || cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| need.read())?.0);
-    let last = || around.sticky.or_else(before).and_then(|alias| cluster.member(alias));
-    let candidate =
-        around.named.or_else(|| around.loaded.or_else(last).filter(|&member| is_eligible(cluster, view, member)));
-    let approach = Approach { cluster, view, cells, candidate, now: (read.now)() };
-    let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
-    if let Some(gate) = approach.for_candidate(&mut is_usable)? {
-        return Ok(Some(gate));
-    }
-    if around.sticky.is_some_and(|alias| alias != cluster.name()) {
-        if mode == Mode::Explain {
-            return Ok(None);
-        }
-        around.leave_sticky(cluster, view, approach.now);
-    }
-    // It is of no use to wait for a replica if the read then stays at home.
-    let may_wait = read.may_wait && mode == Mode::Decide && !around.stays_home && !around.follows_primary;
-    match approach.for_others(may_wait, is_usable)? {
-        Ok(gate) => Ok(Some(gate)),
-        Err(Shut::Pinned) => Ok(None),
-        Err(Shut::Ask { cell }) => Err(Undecided::Ask(cell)),
-        Err(Shut::Wait { cell, member, position, longest }) => Err(Undecided::Wait { cell, member, position, longest }),
-    }
 }
 
 /// One read that has come as far as the pool.
@@ -478,16 +329,17 @@ impl Reader<'_> {
                 &among
             }
         };
-        if self.mode == Mode::Explain {
-            return Some((pool.preview(turn, self.draw)?, Reason::Balanced));
-        }
-        Some(self.keep(pool.choose(turn, self.draw)?, may_serve))
+        let chosen = match self.mode {
+            Mode::Decide => pool.choose(turn, self.draw)?,
+            Mode::Explain => pool.preview(turn, self.draw)?,
+        };
+        Some(self.keep(chosen, may_serve))
     }
 
     /// The scope sticks to `chosen`.
     fn keep(&self, chosen: Member, may_serve: impl Fn(&Member) -> bool) -> Decision {
         let cluster = self.cluster;
-        let Some(cell) = self.cell.filter(|_| cluster.settings().sticky && self.mode == Mode::Decide) else {
+        let Some(cell) = self.cell.filter(|_| cluster.settings().sticky) else {
             return (chosen, Reason::Balanced);
         };
         let memory = cell.of(cluster.name());
@@ -536,11 +388,7 @@ impl Reader<'_> {
     /// This scope's draw from 0 to 1, so that either all of its reads are let through or none.
     fn spill(&self) -> f64 {
         let draw = unit(self.draw);
-        match (self.cell, self.mode) {
-            (None, _) => draw,
-            (Some(cell), Mode::Decide) => cell.of(self.cluster.name()).spill(draw),
-            (Some(cell), Mode::Explain) => cell.get(self.cluster.name()).and_then(Memory::drawn_spill).unwrap_or(draw),
-        }
+        self.cell.map_or(draw, |cell| cell.of(self.cluster.name()).spill(draw))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, View};
 use crate::memory::{Cell, Memory};
-use crate::need::Obstacle;
+use crate::need::{Need, Obstacle};
 use crate::pool::Member;
 use crate::position::Position;
 
@@ -65,8 +65,6 @@ pub struct Approach<'a> {
     pub view: &'a View,
     /// What must be seen: by the request or the outermost scope, and by the thread or task.
     pub cells: [Option<&'a Arc<Cell>>; 2],
-    /// The member that the read would go to.
-    pub candidate: Option<Member>,
     /// The time.
     pub now: Duration,
 }
@@ -94,37 +92,32 @@ impl<'a> Approach<'a> {
         })
     }
 
-    /// The gate for the candidate alone, if it may serve and `is_usable` says that this thread can use it: its connection
-    /// to it is in no transaction, whose snapshot would stay as old as it is.
-    ///
-    /// # Errors
-    /// That of `is_usable`.
-    #[inline]
-    pub fn for_candidate<E>(&self, is_usable: impl FnOnce(Member) -> Result<bool, E>) -> Result<Option<Gate>, E> {
-        self.forget_what_all_have();
-        match self.candidate {
-            Some(candidate) if self.admits(candidate) && is_usable(candidate)? => Ok(Some(Gate::Only(candidate))),
-            _ => Ok(None),
-        }
+    /// Whether `member` may turn out to have all that must be seen if it is asked.
+    #[must_use]
+    pub fn may_admit(&self, member: Member) -> bool {
+        let (cluster, view) = (self.cluster, self.view);
+        self.memories().all(|(_, memory)| memory.need(|need| need.may_admit(cluster, view, member, self.now)))
     }
 
-    /// The gate for all that may serve, or what to do if none may. `is_usable` as for the candidate.
+    /// The gate for all that may serve and that `is_usable` says this thread can use; or what to do if there is none: to
+    /// wait for `preferred`, if that will do.
     ///
     /// # Errors
     /// That of `is_usable`.
     pub fn for_others<E>(
         &self,
         may_wait: bool,
+        preferred: Option<Member>,
         mut is_usable: impl FnMut(Member) -> Result<bool, E>,
     ) -> Result<Result<Gate, Shut>, E> {
         let admitted = self.admitted(&mut is_usable)?;
         if !admitted.is_empty() {
             return Ok(Ok(Gate::Among(admitted)));
         }
-        Ok(Err(if may_wait { self.way_out(is_usable)? } else { Shut::Pinned }))
+        Ok(Err(if may_wait { self.way_out(preferred, is_usable)? } else { Shut::Pinned }))
     }
 
-    /// All that may serve. `is_usable` as for the candidate.
+    /// All that may serve. `is_usable` as for [`Approach::for_others`].
     ///
     /// # Errors
     /// That of `is_usable`.
@@ -152,20 +145,27 @@ impl<'a> Approach<'a> {
                     need.settle(cluster, view);
                     if replicas().all(|(member, _)| need.admits(cluster, view, member, self.now)) {
                         need.end();
+                    } else if replicas().all(|(member, _)| need.has_what_was_written(cluster, view, member, self.now)) {
+                        // Whoever reads often, and stays on one replica, always has read there just now.
+                        need.end_writes();
                     }
                 }
             });
         }
     }
 
-    fn way_out<E>(&self, mut is_usable: impl FnMut(Member) -> Result<bool, E>) -> Result<Shut, E> {
+    fn way_out<E>(
+        &self,
+        preferred: Option<Member>,
+        mut is_usable: impl FnMut(Member) -> Result<bool, E>,
+    ) -> Result<Shut, E> {
         for (cell, memory) in self.memories() {
             let (obstacle, position) =
                 memory.need(|need| (need.obstacle(self.cluster, self.view), need.position().cloned()));
             match (obstacle, position) {
                 (Obstacle::Unasked, _) => return Ok(Shut::Ask { cell: cell.clone() }),
                 (Obstacle::Position(longest), Some(position)) if !self.view.eligible().is_empty() => {
-                    if let Some(member) = self.closest(&position, longest, &mut is_usable)? {
+                    if let Some(member) = self.closest(&position, longest, preferred, &mut is_usable)? {
                         return Ok(Shut::Wait { cell: cell.clone(), member, position, longest });
                     }
                 }
@@ -175,12 +175,13 @@ impl<'a> Approach<'a> {
         Ok(Shut::Pinned)
     }
 
-    /// The replica to wait for until it has `position`: the candidate, else the one that is the least behind. If there is
+    /// The replica to wait for until it has `position`: the `preferred` one, else the one that is the least behind. If there is
     /// only time to ask, each in turn, as chance will have it.
     fn closest<E>(
         &self,
         position: &Position,
         longest: Duration,
+        preferred: Option<Member>,
         is_usable: &mut impl FnMut(Member) -> Result<bool, E>,
     ) -> Result<Option<Member>, E> {
         let progress = self.view.progress();
@@ -189,14 +190,12 @@ impl<'a> Approach<'a> {
             let turn = self.now.subsec_micros() as usize % members.len();
             members.rotate_left(turn);
         } else {
-            members
-                .sort_by_key(|&member| (Some(member) != self.candidate, progress.lag(member).unwrap_or(Duration::MAX)));
+            members.sort_by_key(|&member| (Some(member) != preferred, progress.lag(member).unwrap_or(Duration::MAX)));
         }
         for member in members {
             // To wait on one of several servers tells nothing of the one that is read from next.
             let lacks = !progress.has(member, position) && !progress.is_multiplexed(member);
-            let otherwise =
-                |need: &mut crate::need::Need| need.admits_but_for_position(self.cluster, self.view, member, self.now);
+            let otherwise = |need: &mut Need| need.admits_but_for_position(self.cluster, self.view, member, self.now);
             if lacks && self.memories().all(|(_, memory)| memory.need(otherwise)) && is_usable(member)? {
                 return Ok(Some(member));
             }

@@ -9,10 +9,12 @@
 //! follows from what becomes of reads and probes ([`health`], over a [`window`]), from how far behind a replica is ([`lag`])
 //! and from the others ([`ward`]); [`latency`] says how long they take to answer. [`statement`]
 //! tells reads from writes, so that a write is known when it happens, and a [`position`] says how far a server must have
-//! come to have it. What is replaced while it is read is [`shared`].
+//! come to have it. What is replaced while it is read is [`shared`], and [`clock`] puts the moments of Python's clock on
+//! ours.
 
 #![cfg_attr(not(feature = "python"), forbid(unsafe_code))]
 
+pub mod clock;
 pub mod cluster;
 pub mod counters;
 pub mod decision;

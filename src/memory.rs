@@ -1,4 +1,8 @@
 //! What a scope must remember: the sticky replica, what it must see, the draw for `PRIMARY_SPILL`.
+//!
+//! From the outside in: a [`Cell`] belongs to a request, to an outermost scope, or to a thread or task, and holds one
+//! [`Memory`] for each cluster, in which there is a [`Need`]: what must be seen. Where a write belongs (the request's cell,
+//! else the thread's or task's) is called the *record*: it is a cell like any other, looked for in another place.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -59,6 +63,14 @@ impl Cell {
         std::iter::successors(self.first.get(), |memory| memory.next.get())
     }
 
+    /// The same memory of `cluster` in another place.
+    #[must_use]
+    pub fn copied(&self, cluster: Alias) -> Self {
+        let first =
+            self.get(cluster).map_or_else(OnceBox::new, |memory| OnceBox::with_value(Box::new(memory.copied())));
+        Self { first }
+    }
+
     /// The memory of `cluster`, begun if there is none.
     pub fn of(&self, cluster: Alias) -> &Memory {
         let mut link = &self.first;
@@ -82,6 +94,21 @@ impl Memory {
             has_need: AtomicBool::new(false),
             need: Mutex::default(),
             verdict: AtomicU64::new(0),
+            next: OnceBox::new(),
+        }
+    }
+
+    fn copied(&self) -> Self {
+        let copy = |number: &AtomicU32| AtomicU32::new(number.load(Ordering::Relaxed));
+        let need = self.need.lock().clone();
+        Self {
+            cluster: self.cluster,
+            sticky: copy(&self.sticky),
+            last: copy(&self.last),
+            spill: copy(&self.spill),
+            has_need: AtomicBool::new(!need.is_empty()),
+            need: Mutex::new(need),
+            verdict: AtomicU64::new(self.verdict.load(Ordering::Acquire)),
             next: OnceBox::new(),
         }
     }
@@ -114,12 +141,6 @@ impl Memory {
             Err(first) => first,
         };
         f64::from(kept & !(1 << 31)) / STEPS
-    }
-
-    /// The scope's draw for `PRIMARY_SPILL`, if it was made.
-    #[must_use]
-    pub fn drawn_spill(&self) -> Option<f64> {
-        (self.spill.load(Ordering::Relaxed) != 0).then(|| self.spill(0.0))
     }
 
     /// Whether there is anything that must be seen.
@@ -235,7 +256,6 @@ mod tests {
     #[test]
     fn the_spill_is_drawn_once() {
         let cell = Cell::default();
-        assert_eq!(cell.of(ONE).drawn_spill(), None);
         assert!((cell.of(ONE).spill(0.25) - 0.25).abs() < 1e-9);
         assert!((cell.of(ONE).spill(0.75) - 0.25).abs() < 1e-9);
     }

@@ -7,6 +7,10 @@
 //!   whatever the replica may be behind,
 //! - a *read* from another member: nobody knows what that showed, but no more than the primary's next position, so the
 //!   replica must have that.
+//!
+//! A write begins as *pending* where its position is not known yet, and becomes the one or the other when the primary was
+//! asked. What can no longer be judged by position is handed to time ([`Need::settle`], [`Need::confirm`]), and all of it
+//! [ends](Need::end) when every replica has it. The other fields keep the books of asking and waiting.
 
 use std::time::Duration;
 
@@ -14,6 +18,12 @@ use crate::cluster::{Cluster, PRIMARY, View};
 use crate::names::Alias;
 use crate::pool::Member;
 use crate::position::Position;
+
+/// The most intervals of a position that a scope's own writes may grow to. Each write of one that never reads adds an
+/// interval where others write too, and each is added to a copy of all before it.
+const MOST_INTERVALS: usize = 64;
+/// How many are left of more, so that the next writes find room.
+const FEW_INTERVALS: usize = 32;
 
 /// What must be seen. Times are since the clock's origin.
 #[derive(Clone, Debug, Default)]
@@ -35,8 +45,9 @@ pub struct Need {
     wrote: bool,
     /// The view in which not all replicas had what is asked for now.
     judged: Option<u64>,
-    /// The position came from elsewhere, and nobody has asked whether the primary has it.
-    is_foreign: bool,
+    /// The position is not surely one that the primary has had: it came from elsewhere, or its gaps were closed. Nobody has
+    /// asked the primary since.
+    is_doubtful: bool,
 }
 
 /// What stands between a scope and the replicas.
@@ -92,10 +103,15 @@ impl Need {
     pub fn publish(&mut self, position: Option<&Position>, now: Duration) {
         (self.wrote, self.judged) = (true, None);
         (self.waited, self.missed) = (Duration::ZERO, false);
-        if let Some(position) = position {
-            self.require(position, now);
-        } else {
+        let Some(position) = position else {
             self.pending = Some(now);
+            return;
+        };
+        self.require(position, now);
+        if self.position.as_ref().is_some_and(|position| position.intervals() > MOST_INTERVALS) {
+            self.position = self.position.take().map(|position| position.of_few_intervals(FEW_INTERVALS));
+            // What lies in a gap was surely given out, and not so surely committed: it may have to be given up.
+            self.is_doubtful = true;
         }
     }
 
@@ -176,9 +192,14 @@ impl Need {
         *self = Self { wrote: self.wrote, ..Self::default() };
     }
 
+    /// What was written must be seen no more; what was read still must.
+    pub fn end_writes(&mut self) {
+        *self = Self { wrote: self.wrote, read: self.read, judged: self.judged, ..Self::default() };
+    }
+
     /// The primary was asked, after the position became known, and is at `primary`.
     pub fn confirm(&mut self, primary: &Position) {
-        self.is_foreign = false;
+        self.is_doubtful = false;
         if self.position.as_ref().is_some_and(|position| !primary.contains(position)) {
             self.position = None;
             self.require_time(self.position_at);
@@ -188,12 +209,12 @@ impl Need {
     /// Whether nobody knows if the primary itself has the position.
     #[must_use]
     pub fn is_to_be_confirmed(&self) -> bool {
-        self.position.is_some() && self.is_foreign
+        self.position.is_some() && self.is_doubtful
     }
 
     /// `position`, known at `at` elsewhere, must be seen.
     pub fn require_foreign(&mut self, position: &Position, at: Duration) {
-        self.is_foreign = true;
+        self.is_doubtful = true;
         self.require(position, at);
     }
 
@@ -218,24 +239,50 @@ impl Need {
     #[must_use]
     pub fn admits(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         member == PRIMARY
-            || (self.pending.is_none()
-                && self.position.as_ref().is_none_or(|position| {
-                    view.progress().has(member, position)
-                        || (view.progress().is_multiplexed(member)
-                            && now.saturating_sub(self.position_at) >= cluster.settings().pin)
-                })
-                && self.admits_but_for_position(cluster, view, member, now))
+            || (self.has_what_was_written(cluster, view, member, now)
+                && self.has_what_was_read(cluster, view, member, now))
+    }
+
+    /// Whether `member` is known to have what was written: the position, and what only time can judge.
+    #[must_use]
+    pub fn has_what_was_written(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
+        self.pending.is_none()
+            && self.position.as_ref().is_none_or(|position| {
+                view.progress().has(member, position)
+                    || (view.progress().is_multiplexed(member)
+                        && now.saturating_sub(self.position_at) >= cluster.settings().pin)
+            })
+            && self.is_old_enough(cluster, view, member, now)
+    }
+
+    /// Whether `member` may be found to have all that must be seen if it is asked: nobody has asked it since the position
+    /// became known.
+    #[must_use]
+    pub fn may_admit(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
+        let may_have = |position| {
+            let progress = view.progress();
+            progress.has(member, position)
+                || !(progress.is_multiplexed(member) || progress.was_asked_since(member, self.position_at))
+        };
+        self.pending.is_none()
+            && self.position.as_ref().is_none_or(may_have)
+            && self.admits_but_for_position(cluster, view, member, now)
     }
 
     /// Whether `member` may serve as soon as it has the position.
     #[must_use]
     pub fn admits_but_for_position(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
-        let (progress, pin) = (view.progress(), cluster.settings().pin);
-        let is_old = |written| {
+        self.is_old_enough(cluster, view, member, now) && self.has_what_was_read(cluster, view, member, now)
+    }
+
+    fn is_old_enough(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
+        self.written.is_none_or(|written| {
             let since = now.saturating_sub(written);
-            since >= pin && progress.lag_by(member, now).is_none_or(|lag| lag < since)
-        };
-        self.written.is_none_or(is_old) && self.has_what_was_read(cluster, view, member, now)
+            // An unknown lag is never 0; where nobody can ever tell it, `PIN_SECONDS` must do.
+            let has_caught_up = |lag| lag < since;
+            let lag = view.progress().lag_by(member, now);
+            since >= cluster.settings().pin && lag.map_or(!cluster.tells_lag(view, member), has_caught_up)
+        })
     }
 
     fn has_what_was_read(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
@@ -286,15 +333,13 @@ mod tests {
         Cluster::try_new(Settings { wait: SECOND, has_positions: true, ..settings(&[1.0, 1.0]) }).unwrap()
     }
 
+    fn observation(member: Member, position: Option<Position>, at: u32) -> Observation {
+        Observation { member, position, at: SECOND * at, latency: None, server: None }
+    }
+
     /// The primary and the replicas, asked at `at` seconds.
     fn look(cluster: &Cluster, at: u32, places: [u64; 3]) {
-        let seen = (0..).zip(places).map(|(member, place)| Observation {
-            member,
-            position: Some(lsn(place)),
-            at: SECOND * at,
-            latency: None,
-            server: None,
-        });
+        let seen = (0..).zip(places).map(|(member, place)| observation(member, Some(lsn(place)), at));
         cluster.observe(&seen.collect::<Vec<_>>());
     }
 
@@ -312,6 +357,20 @@ mod tests {
         need.publish(Some(&lsn(21)), SECOND);
         assert_eq!(admitted(&need, &cluster, 1), [0]);
         assert!(need.wrote());
+    }
+
+    #[test]
+    fn what_was_written_ends_before_what_was_read() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.publish(Some(&lsn(20)), SECOND);
+        need.require_read(Some(cluster.members()[1]), SECOND * 9);
+        look(&cluster, 2, [25, 20, 20]);
+        let has_writes = |need: &Need| need.has_what_was_written(&cluster, &cluster.view(), 2, SECOND * 9);
+        assert_eq!((has_writes(&need), admitted(&need, &cluster, 9)), (true, vec![0, 1]));
+        need.end_writes();
+        assert_eq!((need.position(), need.wrote(), admitted(&need, &cluster, 9)), (None, true, vec![0, 1]));
+        need.publish(Some(&lsn(21)), SECOND * 9);
+        assert!(!has_writes(&need));
     }
 
     #[test]
@@ -379,6 +438,68 @@ mod tests {
         look(&cluster, 20, [30, 30, 10]);
         need.publish_by_time(SECOND * 10);
         assert_eq!(admitted(&need, &cluster, 21), [0, 1]);
+    }
+
+    #[test]
+    fn time_does_not_admit_a_replica_of_which_nobody_knows_how_late_it_is() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.publish_by_time(SECOND * 3);
+        // The first is on another timeline, and the second has not been asked yet.
+        look(&cluster, 1, [10, 10, 10]);
+        let parted = Position::parse(Kind::PostgreSql, "2:0/99").unwrap();
+        cluster.observe(&[observation(1, Some(parted), 4)]);
+        assert_eq!(admitted(&need, &cluster, 1000), [0]);
+        look(&cluster, 1001, [20, 20, 20]);
+        assert_eq!(admitted(&need, &cluster, 1002), [0, 1, 2]);
+        // One that has told it and does not any more.
+        cluster.observe(&[observation(2, None, 1003)]);
+        assert_eq!(admitted(&need, &cluster, 2000), [0, 1]);
+    }
+
+    #[test]
+    fn time_alone_decides_where_nobody_can_ever_tell_how_late_a_replica_is() {
+        let mut need = Need::default();
+        need.publish_by_time(SECOND * 3);
+        let by_time = |cluster: &Cluster| {
+            assert_eq!(admitted(&need, cluster, 7), [0]);
+            assert_eq!(admitted(&need, cluster, 8), [0, 1, 2]);
+        };
+        // Nobody has looked.
+        by_time(&cluster());
+        // The engine has no positions.
+        let without = cluster();
+        without.observe(&[observation(0, None, 4), observation(1, None, 4), observation(2, None, 4)]);
+        by_time(&without);
+        // The replicas have none.
+        let silent = cluster();
+        silent.observe(&[observation(0, Some(lsn(10)), 4), observation(1, None, 4), observation(2, None, 4)]);
+        by_time(&silent);
+        // Nobody looks from time to time: what is known of the primary came by chance.
+        let unwatched = Cluster::try_new(Settings { watched: false, ..cluster().settings().clone() }).unwrap();
+        unwatched.observe(&[observation(0, Some(lsn(10)), 4)]);
+        by_time(&unwatched);
+    }
+
+    #[test]
+    fn what_a_writer_that_never_reads_must_see_stays_small() {
+        let gtid = |number| {
+            let text = format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{number}");
+            Position::parse(Kind::MySql, &text).unwrap()
+        };
+        let mut need = Need::default();
+        for write in 1..=10_000 {
+            // Others write, too: now one, now a hundred in between.
+            let own = gtid(write * 100 + write % 7);
+            need.publish(Some(&own), SECOND);
+            let position = need.position().unwrap();
+            assert!(position.contains(&own) && position.intervals() <= MOST_INTERVALS);
+        }
+        let position = need.position().unwrap();
+        assert!((1..=10_000).all(|write| position.contains(&gtid(write * 100 + write % 7))));
+        // No more than what the primary gave out until the last write.
+        assert!(!position.contains(&gtid(10_000 * 100 + 10_000 % 7 + 1)) && need.written().is_none());
+        // Should the primary never have had what lies in between, it is left to time.
+        assert!(need.is_to_be_confirmed());
     }
 
     #[test]

@@ -231,17 +231,38 @@ impl Position {
             return Some(self.clone());
         }
         match self {
-            Self::MySql(set) => set.shortened(limit).map(|set| Self::MySql(Arc::new(set))),
+            Self::MySql(set) => {
+                // Joining two intervals never makes the text longer: `1-2:4` is `1-4` then, `2:4` is `2-4`.
+                let shortened = set.closing_gaps(|set| set.to_string().len() <= limit);
+                shortened.map(|set| Self::MySql(Arc::new(set)))
+            }
             Self::MariaDb(_) | Self::PostgreSql(_) => None,
         }
     }
 
-    fn bounded(self) -> Result<Self, PositionError> {
-        let parts = match &self {
+    /// An equal or larger position of at most `most` intervals, if closing gaps leads there. Larger is safe, and can be
+    /// reached: see [`Position::shortened`].
+    #[must_use]
+    pub fn of_few_intervals(self, most: usize) -> Self {
+        let joined = match &self {
+            Self::MySql(set) if set.intervals() > most => set.closing_gaps(|set| set.intervals() <= most),
+            _ => None,
+        };
+        joined.map_or(self, |set| Self::MySql(Arc::new(set)))
+    }
+
+    /// How many intervals it has, or domains.
+    #[must_use]
+    pub fn intervals(&self) -> usize {
+        match self {
             Self::MySql(set) => set.intervals(),
             Self::MariaDb(gtids) => gtids.domains(),
             Self::PostgreSql(_) => 1,
-        };
+        }
+    }
+
+    fn bounded(self) -> Result<Self, PositionError> {
+        let parts = self.intervals();
         if parts > MAX_PARTS { Err(PositionError::TooManyParts { kind: self.kind(), parts }) } else { Ok(self) }
     }
 }

@@ -38,6 +38,8 @@ pub struct Observation {
 #[derive(Clone, Debug)]
 struct Known {
     position: Option<Position>,
+    /// It has told its position at least once.
+    has_told: bool,
     at: Duration,
     lag: Option<Duration>,
     /// It lacks the oldest position that is kept: it may be later than `lag` by any time.
@@ -132,8 +134,8 @@ impl Progress {
             if known.as_ref().is_some_and(|known| known.at > seen.at) {
                 continue;
             }
-            let server = known.take().map(|known| (known.server, known.latency));
-            let (server, before) = server.unwrap_or_default();
+            let before = known.take().map(|known| (known.server, known.latency, known.has_told));
+            let (server, before, has_told) = before.unwrap_or_default();
             let server = server.seeing(seen.server, seen.at);
             let latency = seen.latency.or(before);
             // What one of several servers has says nothing of the others.
@@ -142,7 +144,9 @@ impl Progress {
             let lag = if seen.member == PRIMARY { Some(Duration::ZERO) } else { lag };
             let lacks = |(_, oldest): &(Duration, Position)| position.is_some_and(|own| !own.contains(oldest));
             let is_beyond_history = next.history.front().is_some_and(lacks) && lag.is_some() && seen.member != PRIMARY;
-            *known = Some(Known { position: position.cloned(), at: seen.at, lag, is_beyond_history, latency, server });
+            let has_told = has_told || seen.position.is_some();
+            let (position, at) = (position.cloned(), seen.at);
+            *known = Some(Known { position, has_told, at, lag, is_beyond_history, latency, server });
         }
         next
     }
@@ -168,6 +172,12 @@ impl Progress {
         self.position(member).is_some_and(|known| known.contains(position))
     }
 
+    /// Whether `member` was asked for its position at `moment` or later.
+    #[must_use]
+    pub fn was_asked_since(&self, member: Member, moment: Duration) -> bool {
+        self.members[member as usize].as_ref().is_some_and(|known| known.at >= moment)
+    }
+
     /// How late `member` was when it was last asked; `None` if that is not known.
     #[must_use]
     pub fn lag(&self, member: Member) -> Option<Duration> {
@@ -180,6 +190,14 @@ impl Progress {
         let known = self.members[member as usize].as_ref()?;
         let lag = known.lag?;
         Some(if known.is_beyond_history { Duration::MAX } else { lag + now.saturating_sub(known.at) })
+    }
+
+    /// Whether it can be told how late replicas are: the primary says how far it is, and so has at least one of the replicas
+    /// that were asked.
+    #[must_use]
+    pub fn tells_lag(&self) -> bool {
+        let mut replicas = self.members.iter().skip(1).flatten().peekable();
+        self.has_history() && (replicas.peek().is_none() || replicas.any(|known| known.has_told))
     }
 
     /// What the last look at `member` says of its lag; `None` before the first.

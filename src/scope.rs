@@ -126,6 +126,25 @@ impl Scope {
         Self::build(parent, self.owner, self.kind, Some(self.cell.clone()))
     }
 
+    /// The same scope, remembering the same of `cluster` in places of its own.
+    #[must_use]
+    pub fn copied(&self, cluster: Alias) -> Self {
+        let cell = Arc::new(self.cell.copied(cluster));
+        let copy = |record: &Arc<Cell>| {
+            if Arc::ptr_eq(record, &self.cell) { cell.clone() } else { Arc::new(record.copied(cluster)) }
+        };
+        Self {
+            owner: self.owner,
+            kind: self.kind,
+            parent: None,
+            effects: self.effects.clone(),
+            in_request: self.in_request,
+            migrating: self.migrating,
+            record: self.record.as_ref().map(copy),
+            cell,
+        }
+    }
+
     /// What the innermost scope that concerns `cluster` asks for.
     #[inline]
     #[must_use]

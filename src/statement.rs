@@ -8,9 +8,11 @@
 //! some comments. See [`analyse`].
 
 mod functions;
+mod guard;
 mod lexer;
 mod settings;
 
+pub use guard::{Refusal, refusal};
 use lexer::{Lexer, Token};
 
 /// Whose rules the text follows.
@@ -251,7 +253,7 @@ fn query(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
             Token::Open => effects.writes |= !name.may_be_called(dialect),
             Token::Word(word) => match word.len() {
                 3 if word.eq_ignore_ascii_case("for") => {
-                    effects.locks |= lexer.locks_follow();
+                    effects.locks |= lexer.lock_that_follows().is_some();
                     // NEXT VALUE FOR a sequence.
                     effects.writes |= name.is("value");
                 }
@@ -303,7 +305,7 @@ impl<'a> Name<'a> {
             (Some(Token::Word(name)), Some(Token::Word(qualifier))) => {
                 qualifier.eq_ignore_ascii_case("pg_catalog") && functions::is_harmless(name, dialect)
             }
-            (Some(Token::Quoted), _) | (Some(Token::Word(_)), Some(_)) => false,
+            (Some(Token::Quoted(_)), _) | (Some(Token::Word(_)), Some(_)) => false,
             _ => true,
         }
     }

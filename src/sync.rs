@@ -18,10 +18,12 @@ mod modelled {
     pub struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
+        /// As `parking_lot`'s.
         pub fn new(value: T) -> Self {
             Self(loom::sync::Mutex::new(value))
         }
 
+        /// As `parking_lot`'s.
         pub fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
             self.0.lock().expect("a model ends with the first panic")
         }

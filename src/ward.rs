@@ -38,6 +38,9 @@ pub struct Rules {
     pub max_lag: Option<Duration>,
 }
 
+/// A member, and the right to be the read that tries it.
+pub type Trial = (Member, Arc<AtomicBool>);
+
 /// How the members stand, at one moment.
 #[derive(Clone, Debug)]
 pub struct Standing {
@@ -46,7 +49,7 @@ pub struct Standing {
     /// What each is given of its weight, in parts of [`FULL`].
     pub ramps: Box<[u8]>,
     /// Those that one read may try.
-    pub trials: Box<[(Member, Arc<AtomicBool>)]>,
+    pub trials: Box<[Trial]>,
     /// Time alone will change this, and nobody but a read would notice.
     pub is_waiting: bool,
 }
@@ -66,9 +69,7 @@ impl Standing {
     /// Whether it would make no difference to a decision.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
-        let is_same_trial = |(one, other): (&(Member, Arc<AtomicBool>), &(Member, Arc<AtomicBool>))| {
-            one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1)
-        };
+        let is_same_trial = |(one, other): (&Trial, &Trial)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1);
         (&self.states, &self.ramps, self.is_waiting) == (&other.states, &other.ramps, other.is_waiting)
             && self.trials.len() == other.trials.len()
             && self.trials.iter().zip(&other.trials).all(is_same_trial)
@@ -131,6 +132,7 @@ impl Ward {
     }
 
     /// A read ended at `now`. Returns whether there may be something to [settle](Self::settle).
+    #[must_use]
     pub fn read(
         &self,
         member: Member,

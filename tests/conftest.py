@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import django
 import pytest
@@ -20,6 +21,7 @@ from tests.servers import ENGINES, Cluster, start  # noqa: E402
 ALIASES = ("default", "replica1", "replica2", "other")
 #: The clusters of this run, by engine. A server that cannot be had fails the tests that need it, with the reason.
 clusters: dict[str, Cluster] = {}
+_of_workers: dict[str, tuple[str, list[str]]] = {}
 
 
 @pytest.fixture(scope="session")
@@ -79,13 +81,32 @@ def servers(cluster: Cluster, database: str) -> Iterator[Cluster]:
     cluster.wait_until_caught_up()
 
 
+def _engines() -> dict[str, tuple[str, list[str]]]:
+    """The servers of this process, by engine: their version and what their users were granted."""
+    return {engine: (cluster.version, list(cluster.grants)) for engine, cluster in clusters.items()}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["engines"] = _engines()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A worker of pytest-xdist has ended: the servers are its own, but it has no terminal to name them on."""
+    _of_workers.update(getattr(node, "workeroutput", {}).get("engines", {}))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     import sqlite3
 
-    versions = [f"SQLite {sqlite3.sqlite_version}"]
-    versions += [f"{engine} {cluster.version}" for engine, cluster in clusters.items()]
+    engines = {**_engines(), **_of_workers}
+    versions = [
+        f"SQLite {sqlite3.sqlite_version}",
+        *(f"{engine} {version}" for engine, (version, _) in engines.items()),
+    ]
     terminalreporter.section("engines")
     terminalreporter.line(f"Django {django.__version__} on {', '.join(versions)}")
-    for engine, cluster in clusters.items():
-        for grant in cluster.grants:
+    for engine, (_, grants) in engines.items():
+        for grant in grants:
             terminalreporter.line(f"{engine}: {grant}")

@@ -539,3 +539,11 @@ def test_status_is_plain_data(site: Path):
         ("replica2", "replica", "up"),
     ]
     assert sum(member["share"] for member in members) == pytest.approx(1)
+
+
+def test_a_row_loaded_in_part_is_copied_whole_to_a_database_outside_of_its_cluster():
+    with override_settings(REPLICANT={}):
+        pk = Item.objects.using("replica1").create(name="copied").pk
+    item = Item.objects.using("replica1").only("pk").get(pk=pk)
+    item.save(using="other")
+    assert Item.objects.using("other").get(pk=pk).name == "copied"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -96,9 +98,14 @@ def test_a_file_that_was_removed_under_the_prober_is_noticed(prober: Samples, fo
         prober.elect()
 
 
-def test_of_several_that_want_it_one_gets_it(folder: Path):
-    """Also while the one before removes the file."""
+@pytest.mark.parametrize("swept", [False, True])
+def test_of_several_that_want_it_one_gets_it(folder: Path, monkeypatch: pytest.MonkeyPatch, swept: bool):
+    """Also while the one before removes the file, and while others take it for abandoned."""
+    if swept:
+        monkeypatch.setattr(samples, "_ABANDONED_SECONDS", -1.0)
+        monkeypatch.setattr(samples, "_NAME", re.compile("[ab]-.*"))
     for _ in range(50):
+        sweeper = Samples("b")
         first = Samples("a")
         assert first.elect()
         rest = [Samples("a") for _ in range(3)]
@@ -119,12 +126,59 @@ def test_of_several_that_want_it_one_gets_it(folder: Path):
         for thread in threads:
             thread.start()
         first.close()
+        with suppress(CannotShare):  # the others sweep, too
+            sweeper.elect()
         for thread in threads:
             thread.join()
+        sweeper.close()
         # Whoever was elected holds the file that others find; a second one would hold another.
         assert sum(one._is_in_place() for one in elected) == 1
         for one in elected:
             one.close()
+
+
+def left_behind(folder: Path, number: int, *, days: float) -> Path:
+    """The file of a configuration that a prober was killed with, so long ago."""
+    file = folder / f"{number:032x}-{samples.FORMAT}"
+    file.touch(mode=0o600)
+    moment = time.time() - days * 24 * 3600
+    os.utime(file, (moment, moment))
+    return file
+
+
+def test_who_is_elected_clears_away_what_nobody_uses_any_more(folder: Path):
+    folder.mkdir(mode=0o700)
+    recent, old, locked = (left_behind(folder, number, days=days) for number, days in enumerate((0.5, 2, 2)))
+    other = folder / "of somebody else's"
+    other.touch()
+    os.utime(other, (0, 0))
+    held = Samples(locked.name.partition("-")[0])
+    assert held.elect()
+    assert not old.exists()
+    old = left_behind(folder, 1, days=2)
+    os.utime(locked, (0, 0))
+    new = Samples("a")
+    assert new.elect()
+    assert {file.name for file in folder.iterdir()} == {recent.name, locked.name, other.name, f"a-{samples.FORMAT}"}
+    assert held.elect()
+    new.close()
+    held.close()
+
+
+def test_a_file_cleared_away_under_who_has_just_opened_it_is_made_anew(folder: Path):
+    folder.mkdir(mode=0o700)
+    file = left_behind(folder, 1, days=2)
+    name = file.name.partition("-")[0]
+    late, other = Samples(name), Samples("a")
+    assert other.elect()
+    assert not file.exists()
+    with pytest.raises(CannotShare, match="removed"):
+        late.elect()
+    late.abandon()
+    again = Samples(name)
+    assert again.elect()
+    again.close()
+    other.close()
 
 
 PROBER = """

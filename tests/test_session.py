@@ -172,6 +172,25 @@ def test_one_that_has_caught_up_lets_nobody_read_from_the_other(paused: Cluster)
         assert {read(pk) for _ in range(40)} == {("replica1", True), ("replica2", True)}
 
 
+def test_a_replica_asked_for_by_name_that_lacks_the_position_moves_nobody(paused: Cluster):
+    with request_scope():
+        looked()
+        pk = write()
+        assert read(pk) == ("default", True)
+        catch_up(paused, paused.replicas[1])
+        until(lambda: reason() != "pinned", "replica2 is known to have it")
+        # And of the other one it is known that it lacks it: otherwise it is asked, once.
+        looked()
+        with use_replica("replica1"):
+            assert read(pk) == ("replica2", True)
+            for _ in range(5):
+                # Sticky, and not pinned: nobody is to be asked first.
+                assert explain(Item)[:2] == ("replica2", "sticky")
+                assert read(pk) == ("replica2", True)
+        catch_up(paused)
+        until(lambda: use_replica("replica1")(read)(pk) == ("replica1", True), "replica1 is known to have it")
+
+
 def test_who_is_eligible_is_told(paused: Cluster):
     with request_scope():
         looked()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import subprocess
+import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.cache.backends.base import BaseCache
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
@@ -14,6 +19,7 @@ from django.db import connections, router
 from django.test import Client, override_settings
 
 from replicant import ReplicaRouter, _core, conf, explain
+from replicant.checks import check_settings
 from tests.app.models import Item
 
 pytestmark = pytest.mark.usefixtures("site")
@@ -207,6 +213,58 @@ def test_w005_who_logged_in_may_be_logged_out():
     assert "W005" not in found(cluster(PRIMARY_ONLY=["auth"]), MIDDLEWARE=[], SESSION_ENGINE=cookies)
 
 
+REPLICANT_MIDDLEWARE = "replicant.middleware.ReplicaMiddleware"
+AUTHENTICATION = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+LOGGING_IN = [REPLICANT_MIDDLEWARE, *AUTHENTICATION]
+
+
+def test_w005_tokens_that_browsers_do_not_send_back():
+    assert found(MIDDLEWARE=LOGGING_IN) == {}
+    for store in (None, "header"):
+        token = {"STORE": store}
+        told = found(MIDDLEWARE=LOGGING_IN, REPLICANT_TOKEN=token)["W005"]
+        assert f"With REPLICANT_TOKEN['STORE'] = {store!r} 'auth' may be read from a replica" in told
+        assert "Let STORE be 'cookie', or add 'auth' to PRIMARY_ONLY." in told
+        exempt = cluster(PRIMARY_ONLY=["sessions", "auth.User"])
+        assert found(exempt, MIDDLEWARE=LOGGING_IN, REPLICANT_TOKEN=token) == {}
+        # Nobody logs in there.
+        assert found(REPLICANT_TOKEN=token) == {}
+
+
+def test_w005_no_consistency():
+    told = found(cluster(CONSISTENCY="eventual"), MIDDLEWARE=LOGGING_IN)["W005"]
+    assert "With REPLICANT['default']['CONSISTENCY'] = 'eventual' 'auth' may be read from a replica" in told
+    assert "W005" not in found(cluster(CONSISTENCY="time"), MIDDLEWARE=LOGGING_IN)
+
+
+def test_w005_tokens_by_user_whom_only_the_session_names():
+    by_user = {**BY_USER, "MIDDLEWARE": [*AUTHENTICATION, REPLICANT_MIDDLEWARE]}
+    assert found(**by_user) == {}
+    assert "'sessions' may be read from a replica" in found(cluster(PRIMARY_ONLY=["app"]), **by_user)["W005"]
+
+
+def test_w005_users_and_sessions_of_ones_own():
+    for exempt, own in (
+        ("auth", {"SESSION_ENGINE": "tests.app.sessions"}),
+        ("sessions", {"AUTH_USER_MODEL": "app.Account"}),
+    ):
+        # Not by run_checks(): Django's own would find that it is no user.
+        with override_settings(MIDDLEWARE=[], REPLICANT=cluster(PRIMARY_ONLY=[exempt]), **own):
+            assert ["'app' may be read from a replica" in each.msg for each in check_settings(None)] == [False, True]
+        with override_settings(MIDDLEWARE=[], REPLICANT=cluster(PRIMARY_ONLY=[exempt, "app.Account"]), **own):
+            assert [each.id for each in check_settings(None)] == ["replicant.W003"]
+
+
+def test_w005_goes_by_the_cluster_on_which_the_users_live():
+    clusters = {**cluster(), "other": {"REPLICAS": [], "MODELS": ["auth", "sessions"]}}
+    assert "W005" not in found(clusters, MIDDLEWARE=[])
+    clusters["other"] = {"REPLICAS": ["replica2"], "MODELS": ["auth", "sessions"]}
+    assert "'auth'" in found(clusters, MIDDLEWARE=[])["W005"]
+
+
 def test_w006_no_router():
     assert "Add 'replicant.ReplicaRouter' to DATABASE_ROUTERS" in found(DATABASE_ROUTERS=[])["W006"]
 
@@ -240,11 +298,6 @@ def test_w011_a_token_that_lives_shorter_than_the_lag():
 
 
 BY_USER = {"REPLICANT_TOKEN": {"STORE": "cache"}, "CACHES": {"default": {"BACKEND": f"{__name__}.SharedCache"}}}
-REPLICANT_MIDDLEWARE = "replicant.middleware.ReplicaMiddleware"
-AUTHENTICATION = [
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-]
 
 
 class SharedCache(BaseCache):
@@ -275,8 +328,29 @@ def test_w014_tokens_in_a_database():
     assert "add 'django_cache' to PRIMARY_ONLY" in told
 
 
+def test_w016_a_cache_that_lags():
+    caches = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}}
+    assert found(CACHES=caches) == {}
+    assert "Add 'django_cache' to PRIMARY_ONLY" in found(cluster(PRIMARY_ONLY=["sessions"]), CACHES=caches)["W016"]
+    assert found(cluster(PRIMARY_ONLY=["sessions"])) == {}
+
+
+def test_w017_packages_whose_readers_are_not_their_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for package in ("knox", "django_celery_beat"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    for label in ("knox", "django_celery_beat"):
+        installed = [*settings.INSTALLED_APPS, label]
+        told = found(INSTALLED_APPS=installed)["W017"]
+        assert f"{label!r} may be read from a replica that lags: " in told
+        assert f"Add {label!r} to PRIMARY_ONLY." in told
+        exempt = cluster(PRIMARY_ONLY=["sessions", label])
+        assert "W017" not in found(exempt, INSTALLED_APPS=installed)
+
+
 def test_every_check_is_in_the_readme():
-    modules = ("conf.py", "checks.py", "token_settings.py")
+    modules = ("conf.py", "checks.py", "exemptions.py", "token_settings.py")
     source = "".join(Path(conf.__file__).with_name(name).read_text() for name in modules)
     ids = set(re.findall(r'"(?:replicant\.)?([EW]\d{3})"', source))
     tested = {id for _, id, _ in [*WRONG.values(), *WRONG_TOKEN.values()]}
@@ -285,6 +359,23 @@ def test_every_check_is_in_the_readme():
     assert ids == tested
     readme = README.read_text()
     assert [id for id in sorted(ids) if f"`replicant.{id}`" not in readme] == []
+
+
+def test_a_configuration_that_is_over_is_let_go(site):
+    class Gone:
+        _meta = Item._meta
+
+    router.db_for_read(Gone)
+    gone = weakref.ref(Gone)
+    del Gone
+    gc.collect()
+    assert gone() is not None
+    with override_settings(REPLICANT={"default": {"REPLICAS": ["replica2"]}}):
+        router.db_for_read(Item)
+        # What a decision lets go of goes with the next call that is none.
+        explain(Item)
+        gc.collect()
+        assert gone() is None
 
 
 def test_settings_read_before_a_change_are_not_put_in_force_after_it(site, monkeypatch: pytest.MonkeyPatch):
@@ -308,3 +399,41 @@ def test_settings_read_before_a_change_are_not_put_in_force_after_it(site, monke
         changed.set()
         slow.join()
         assert [cluster.replicas for cluster in conf.in_force()] == [[("replica2", 1.0)]]
+
+
+ENDING = """
+import os
+
+import django
+import django.db
+from django.test import override_settings
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+django.setup()
+
+from replicant import _core, explain
+from tests.app.models import Item
+
+
+class Ending(django.db.utils.ConnectionHandler):
+    def __del__(self):
+        _core.invalidate()
+        print("has changed the settings in its turn")
+
+
+own = django.db.connections
+with override_settings(REPLICANT={"default": {"REPLICAS": []}}):
+    django.db.connections = Ending(own.settings)
+    explain(Item)
+    django.db.connections = own
+    for _ in range(2):
+        _core.invalidate()
+        explain(Item)
+"""
+
+
+def test_what_ends_with_a_configuration_may_change_the_settings():
+    """In a process of its own, which would stand still for ever."""
+    command = [sys.executable, "-c", ENDING]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout) == (0, "has changed the settings in its turn\n"), result.stderr

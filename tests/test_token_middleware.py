@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.views.decorators.cache import cache_page
 
-from replicant import causality, tokens
+from replicant import _core, causality, tokens
 from replicant._core import Position
 from replicant.causality import Causality
 from replicant.middleware import ReplicaMiddleware
@@ -28,7 +28,6 @@ from replicant.token_stores import CacheStore
 from tests.app import urls, views
 from tests.app.models import Item
 from tests.app.views import where
-from tests.benchmarks import middleware as cost
 
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": __name__}}
 NAME = "replicant_token"
@@ -222,6 +221,60 @@ def test_a_token_is_moved_on_while_it_asks_for_something_and_then_left_to_expire
         assert not {"Vary", "Cache-Control"} & set(response.headers)
 
 
+@pytest.fixture
+def quick_pins():
+    """Two replicas, and pins that are soon over."""
+    with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1", "replica2"], "PIN_SECONDS": 0.5}}):
+        yield
+
+
+def read_until_it_is_over(client: Visitor, path: str = "/read/") -> Any:
+    """Read again and again, as a page that polls does, until a response carries no token; returns that one."""
+    deadline = time.monotonic() + 10
+    while carries_token(response := client.get(path)):
+        assert "private" in response["Cache-Control"]
+        assert time.monotonic() < deadline
+    if path == "/read/" and response.content.startswith(b"default"):
+        # The pin ended between the read and the response.
+        return read_until_it_is_over(client)
+    return response
+
+
+@pytest.mark.usefixtures("quick_pins")
+def test_a_token_ends_though_its_client_never_stops_reading(visitor):
+    client = visitor()
+    client.get("/write/")
+    response = read_until_it_is_over(client)
+    assert not {"Vary", "Cache-Control"} & set(response.headers)
+    # The client holds its last one until that expires, and stays where it read; it holds none that is older.
+    last = client.client.cookies[NAME].value
+    aliases = {client.get("/read/").content.split()[0] for _ in range(20)}
+    assert aliases == {response.content.split()[0]}
+    assert aliases < {b"replica1", b"replica2"}
+    assert client.client.cookies[NAME].value == last
+
+
+@pytest.mark.usefixtures("quick_pins")
+def test_a_member_that_stops_serving_has_its_clients_token_moved_on(visitor):
+    client = visitor()
+    client.get("/write/")
+    alias = read_until_it_is_over(client).content.split()[0].decode()
+    _core.set_state(alias, "down")
+    try:
+        response = client.get("/read/")
+        # What it showed until now the other one may lack.
+        assert response.content.split()[:2] == [b"default", b"pinned"]
+        assert carries_token(response)
+        deadline = time.monotonic() + 10
+        while (elsewhere := client.get("/read/").content.split()[0].decode()) == "default":
+            assert time.monotonic() < deadline
+        assert elsewhere != alias
+        read_until_it_is_over(client)
+    finally:
+        _core.set_state(alias, "up")
+    assert {client.get("/read/").content.split()[0].decode() for _ in range(20)} == {elsewhere}
+
+
 @pytest.mark.parametrize("method", ["post", "put", "delete"])
 def test_requests_that_may_write_carry_a_token_only_if_they_did(visitor, method: str):
     assert NAME not in visitor().request("/read/", method).cookies
@@ -262,8 +315,8 @@ def test_a_cookie_that_was_not_made_here_is_ignored(visitor, sent: str):
 def test_a_cookie_too_old_is_ignored(visitor, monkeypatch: pytest.MonkeyPatch):
     client = visitor()
     client.get("/write/")
-    later = time.time() + 61
-    monkeypatch.setattr(time, "time", lambda: later)
+    later = (tokens._ticks() or 0) + 61_000
+    monkeypatch.setattr(tokens, "_ticks", lambda: later)
     before = tokens.rejected["expired"]
     assert client.reason() == "balanced"
     assert tokens.rejected["expired"] == before + 1
@@ -390,6 +443,17 @@ def test_a_page_from_the_cache_moves_a_token_on_and_stays_as_it_is(visitor, midd
         # Where the cache answers before we are asked, the client keeps the token it has.
         assert carries_token(again) is (middleware != [UPDATE, FETCH, OURS])
         assert not carries_token(visitor().get(path))
+
+
+@everywhere
+@pytest.mark.usefixtures("quick_pins")
+def test_a_page_is_shared_again_once_its_readers_token_is_over(visitor, middleware: list[str], path: str):
+    with override_settings(MIDDLEWARE=middleware):
+        client = visitor()
+        client.get("/write/")
+        page = read_until_it_is_over(client, path)
+        assert page.content in [each.content for each in cached()]
+        assert visitor().get(path).content == page.content
 
 
 # By user, in the cache.
@@ -546,12 +610,3 @@ def test_without_sessions_nobody_is_known(visitor):
         client = visitor()
         client.get("/write/")
         assert client.reason() == "balanced"
-
-
-# What it costs.
-
-
-def test_a_request_that_wrote_nothing_and_brought_no_token_costs_next_to_nothing():
-    with override_settings(REPLICANT_TOKEN={}, MIDDLEWARE=[]):
-        # The least of each: whatever else the machine does must not count.
-        assert max(cost.measure(rounds=40, typical=min).values()) < cost.LIMIT

@@ -46,12 +46,13 @@ def _clusters(site):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch):
-    """Sets the wall clock: ``clock.now`` in seconds."""
+    """Sets both clocks: ``clock.now`` in seconds."""
 
     class Clock:
         now = 1_800_000_000.0
 
     monkeypatch.setattr(time, "time", lambda: Clock.now)
+    monkeypatch.setattr(tokens, "_ticks", lambda: int(Clock.now * 1000))
     return Clock
 
 
@@ -294,6 +295,32 @@ def test_a_token_from_the_future_is_taken_for_one_of_now(told):
     )
 
 
+@pytest.mark.parametrize("step", [-3600, 3600])
+def test_who_sets_the_clock_makes_no_token_of_this_host_older_or_younger(clock, monkeypatch, step: int):
+    text = tokens.encode([item(written=0)])
+    clock.now += 50
+    monkeypatch.setattr(time, "time", lambda: clock.now + step)
+    assert tokens.decode(text, max_age=60) == (item(written=50),)
+    clock.now += 11
+    assert tokens.decode(text, max_age=60) is None
+
+
+def test_a_host_that_keeps_its_name_when_it_is_booted_has_the_wall_clock_alone(clock, monkeypatch):
+    monkeypatch.setattr(tokens, "_ticks", lambda: None)
+    text = tokens.encode([item(written=0)])
+    clock.now += 5
+    assert tokens.decode(text) == (item(written=5),)
+
+
+def test_a_container_with_a_clock_of_its_own_is_another_host(tmp_path, monkeypatch):
+    names = []
+    for number in range(2):
+        (tmp_path / f"{number}").symlink_to(f"time:[{number}]")
+        monkeypatch.setattr(tokens, "_CLOCK", tmp_path / f"{number}")
+        names.append(tokens._host.__wrapped__())
+    assert len(set(names)) == 2
+
+
 def test_another_hosts_clock_may_be_behind(told, monkeypatch: pytest.MonkeyPatch):
     text = tokens.encode([item(written=0)])
     monkeypatch.setattr(tokens, "_host", lambda: "another")
@@ -345,9 +372,9 @@ def test_a_position_of_a_kind_unknown_is_a_write(told):
 
 
 def test_a_token_of_another_version_is_a_write_to_every_cluster(clock, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tokens, "_VERSION", 2)
+    monkeypatch.setattr(tokens, "_VERSION", tokens._VERSION + 1)
     text = tokens.encode([item("default", Position("mysql", f"{UUID}:1-5"))])
-    monkeypatch.setattr(tokens, "_VERSION", 1)
+    monkeypatch.setattr(tokens, "_VERSION", tokens._VERSION - 1)
     clock.now += 3
     assert tokens.decode(text) == (item("default", written=3), item("other", written=3))
     assert tokens.decode(text, max_age=2) is None

@@ -81,3 +81,13 @@ def test_async_code_reads_from_replicas_outside_of_its_threads_transactions():
         assert reason() == "balanced"
 
     asyncio.run(main())
+
+
+def test_the_transaction_of_djangos_test_case_is_not_the_users():
+    testcase = transaction.atomic()
+    testcase._from_testcase = True
+    with testcase:
+        assert reason() == "balanced"
+        with transaction.atomic():
+            assert reason() == "transaction"
+        assert reason() == "balanced"

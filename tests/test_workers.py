@@ -36,8 +36,9 @@ class Workers(ABC):
     """A program with several worker processes."""
 
     count: int
-    #: The longest time it may take to end; without a monitor it takes well under a second.
-    end_seconds = 5.0
+    #: The longest time it may take to end. Without a monitor it takes some seconds at most; one that kept a process
+    #: from ending would take Gunicorn to its graceful timeout of 30 seconds, and the others for ever.
+    end_seconds = 25.0
 
     def __init__(self, folder: Path, databases: dict[str, Any]) -> None:
         self.folder = folder
@@ -146,8 +147,6 @@ class Celery(Workers):
     """
 
     count = 2
-    #: Without a monitor it takes five.
-    end_seconds = 9.0
     numbers = itertools.count()
 
     def __init__(self, folder: Path, databases: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import os
 from replicant import _core
 from replicant._core import ReplicaRouter, __version__
 from replicant.errors import NoReplicaAvailable, ReplicantError, ReplicaWriteError
+from replicant.guard import allow_functions
 from replicant.inspection import Decision, explain, status
 from replicant.scopes import request_scope, use_primary, use_replica
 from replicant.tokens import after, token
@@ -19,6 +20,7 @@ __all__ = [
     "ReplicantError",
     "__version__",
     "after",
+    "allow_functions",
     "explain",
     "request_scope",
     "status",

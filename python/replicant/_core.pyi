@@ -42,6 +42,7 @@ __all__ = [
     "probed",
     "public_lookup",
     "record",
+    "refusal",
     "report",
     "require",
     "role",
@@ -322,6 +323,13 @@ def analyse(sql: str, vendor: str) -> int:
     ``AT_ONCE``: what it wrote may be committed at once, even inside a transaction. ``BEGINS``: a transaction is open
     after it. ``COMMITS`` and ``ROLLS_BACK``: it ends one. ``AUTOCOMMIT_OFF`` and ``AUTOCOMMIT_ON``: it sets the
     server's own autocommit.
+    """
+
+def refusal(sql: str, vendor: str, allowed: list[str] = ...) -> tuple[str, str | None] | None:
+    """Why a statement may not be sent to a replica; None if it is surely a read, or concerns its session alone.
+
+    Returns the verb or construct, for messages, and the function of unknown effect if that is all there is. ``vendor``
+    is Django's ``connection.vendor``; ``allowed`` are functions, in lower case, that are known to read only.
     """
 
 def load_mysql_client(path: str) -> bool:

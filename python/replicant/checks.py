@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.apps import AppConfig, apps
+from django.apps import AppConfig
 from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.db import DatabaseCache
@@ -15,7 +15,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import DatabaseError, connections
 from django.utils.module_loading import import_string
 
-from replicant import conf, token_settings
+from replicant import conf, exemptions, token_settings, trials
 from replicant._core import ReplicaRouter
 from replicant.conf import Cluster, Problem
 from replicant.engines import engine_of
@@ -82,7 +82,8 @@ def _warnings(clusters: list[Cluster], token: TokenSettings) -> list[Problem]:
         return found
     for cluster in clusters:
         found += _cluster_warnings(cluster)
-    return found + _middleware_warnings(clusters, token) + _token_warnings(clusters, token)
+    found += _middleware_warnings(token) + _token_warnings(clusters, token)
+    return found + exemptions.warnings(clusters, token, has_middleware=_place(ReplicaMiddleware) is not None)
 
 
 def _router_warnings(clusters: list[Cluster]) -> list[Problem]:
@@ -122,7 +123,7 @@ def _cluster_warnings(cluster: Cluster) -> list[Problem]:
                 )
             )
     for alias in members[1:]:
-        if connections.settings[alias]["TEST"]["MIRROR"] != cluster.primary:
+        if trials.mirror_of(alias) != cluster.primary:
             found.append(
                 Problem(
                     "W002",
@@ -141,7 +142,7 @@ def _cluster_warnings(cluster: Cluster) -> list[Problem]:
     return found
 
 
-def _middleware_warnings(clusters: list[Cluster], token: TokenSettings) -> list[Problem]:
+def _middleware_warnings(token: TokenSettings) -> list[Problem]:
     middleware = list(settings.MIDDLEWARE)
     place = _place(ReplicaMiddleware)
     if place is not None:
@@ -157,7 +158,7 @@ def _middleware_warnings(clusters: list[Cluster], token: TokenSettings) -> list[
             )
         ]
     hint = "Put 'replicant.middleware.ReplicaMiddleware' at the head of MIDDLEWARE."
-    found = [
+    return [
         Problem(
             "W003",
             "MIDDLEWARE has no ReplicaMiddleware: requests have no scope, so that two reads of one request may come "
@@ -165,26 +166,6 @@ def _middleware_warnings(clusters: list[Cluster], token: TokenSettings) -> list[
             hint,
         )
     ]
-    exempt = {name.lower() for cluster in clusters for name in cluster.primary_only}
-    sessions = settings.SESSION_ENGINE in (
-        "django.contrib.sessions.backends.db",
-        "django.contrib.sessions.backends.cached_db",
-    )
-    readable = [
-        (app, model)
-        for app, model, used in [("sessions", "session", sessions), ("auth", "user", True)]
-        if used and apps.is_installed(f"django.contrib.{app}") and not {app, f"{app}.{model}"} & exempt
-    ]
-    found += [
-        Problem(
-            "W005",
-            f"Without the middleware {app!r} may be read from a replica that lags: a user who just logged in may be "
-            "logged out.",
-            f"{hint[:-1]}, or add {app!r} to PRIMARY_ONLY.",
-        )
-        for app, _ in readable
-    ]
-    return found
 
 
 def _token_warnings(clusters: list[Cluster], token: TokenSettings) -> list[Problem]:

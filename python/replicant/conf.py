@@ -20,6 +20,7 @@ from django.db import connections
 from django.db.utils import load_backend
 
 from replicant import _core
+from replicant.engines import stand_ins
 
 #: App labels that no app need have: Django's database cache asks for a stand-in of a model, and the default of
 #: PRIMARY_ONLY names the sessions whether or not they are installed.
@@ -71,6 +72,10 @@ class Cluster:
     probe: float | None = field(default=None)
     connect: float = field(default=1.0)
     budget: float = field(default=5.0)
+    #: The members that the test at hand may not use.
+    forbidden: list[str] = field(default_factory=list)
+    #: The other replicas share the primary's connection: what is known of the servers is of no account.
+    are_mirrors: bool = field(default=False)
     #: Where the members are, the primary first: a number that says nothing else.
     addresses: list[int] = field(default_factory=list)
 
@@ -187,6 +192,8 @@ def _address(alias: str) -> int:
 
 def _has_positions(alias: str) -> bool:
     """Whether servers of this engine say how far they are."""
+    if alias in stand_ins:
+        return True
     settings = _aliases().get(alias, {})
     try:
         vendor: str = load_backend(settings["ENGINE"]).DatabaseWrapper.vendor
@@ -414,7 +421,7 @@ def in_force() -> tuple[Cluster, ...]:
 def load() -> None:
     """Put the settings in force. Raises ``ImproperlyConfigured`` with the text of ``manage.py check``."""
     global _guarded, _clusters, _cluster_of, _read_under
-    from replicant import hooks
+    from replicant import hooks, trials
 
     generation = _core.generation()
     clusters, problems = read()
@@ -427,6 +434,7 @@ def load() -> None:
         # Another thread has read them since, after a change: what is in force is newer than this.
         return
     _read_under = generation
+    clusters = [trials.adapted(cluster) for cluster in clusters]
     _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}
     _clusters = tuple(clusters)
     _cluster_of = {alias: cluster for cluster in clusters for alias, _ in cluster.replicas}
@@ -443,9 +451,22 @@ def has_positions(primary: str) -> bool:
     return any(cluster.primary == primary and cluster.has_positions for cluster in _clusters)
 
 
+def is_consistent(primary: str) -> bool:
+    """Whether it matters to anybody what was written on ``primary``."""
+    return any(cluster.primary == primary and cluster.consistent for cluster in _clusters)
+
+
 def is_judged_by_position(replica: str) -> bool:
     """Whether ``replica`` serves a scope when it is known to have what the scope must see."""
     return any(cluster.has_positions and replica in dict(cluster.replicas) for cluster in _clusters)
+
+
+def is_replica_of(alias: str, primary: str) -> bool:
+    """Whether the two are members of one cluster, in these roles."""
+    # Which has the settings in force read, if nobody has asked before.
+    return _core.role(alias) == "replica" and any(
+        cluster.primary == primary and alias in dict(cluster.replicas) for cluster in _clusters
+    )
 
 
 def is_guarded(alias: str) -> bool:

@@ -10,20 +10,23 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
+#: What is asked before a call that bypasses the wrappers: the connection, the method and its first argument.
+Asked = Callable[[BaseDatabaseWrapper, str, Any], None]
 #: What is told after a call that may have written: the connection it was made on.
 Told = Callable[[BaseDatabaseWrapper], None]
 
 
-def tell_of_bypasses(connection: BaseDatabaseWrapper, told: Told) -> None:
-    """Let ``told`` know of every call on the connection's cursors that bypasses the execute wrappers."""
+def tell_of_bypasses(connection: BaseDatabaseWrapper, asked: Asked, told: Told) -> None:
+    """Let ``asked`` and ``told`` know of every call on the connection's cursors that bypasses the execute wrappers."""
     for name in ("make_cursor", "make_debug_cursor"):
-        connection.__dict__[name] = functools.partial(_make_cursor, getattr(connection, name), told)
+        connection.__dict__[name] = functools.partial(_make_cursor, getattr(connection, name), asked, told)
 
 
-def _make_cursor(make: Callable[[Any], CursorWrapper], told: Told, cursor: Any) -> CursorWrapper:
+def _make_cursor(make: Callable[[Any], CursorWrapper], asked: Asked, told: Told, cursor: Any) -> CursorWrapper:
     wrapper = make(cursor)
     # Not a wrapper around the wrapper: other packages, and Django's own tests, look at what they get.
     wrapper.__class__ = _telling_class(type(wrapper))
+    wrapper.__dict__["_asked"] = asked
     wrapper.__dict__["_told"] = told
     return wrapper
 
@@ -38,10 +41,11 @@ def _telling_class(cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
 
 
 class _TellingCursor(CursorWrapper):
+    _asked: Asked
     _told: Told
 
     def callproc(self, *args: Any, **kwargs: Any) -> Any:
-        return self._telling(super().callproc)(*args, **kwargs)
+        return self._telling("callproc", super().callproc)(*args, **kwargs)
 
     @property
     def copy(self) -> Callable[..., Any]:
@@ -56,17 +60,17 @@ class _TellingCursor(CursorWrapper):
     @property
     def copy_expert(self) -> Callable[..., Any]:
         """psycopg2's COPY."""
-        return self._telling(self._inner("copy_expert"))
+        return self._telling("copy_expert", self._inner("copy_expert"))
 
     @property
     def copy_from(self) -> Callable[..., Any]:
         """psycopg2's COPY FROM."""
-        return self._telling(self._inner("copy_from"))
+        return self._telling("copy_from", self._inner("copy_from"))
 
     @property
     def executescript(self) -> Callable[..., Any]:
         """sqlite3's several statements at once."""
-        return self._telling(self._inner("executescript"))
+        return self._telling("executescript", self._inner("executescript"))
 
     def _inner(self, name: str) -> Any:
         """What the engine's own cursor class has under this name, else what the driver's cursor has."""
@@ -75,9 +79,13 @@ class _TellingCursor(CursorWrapper):
         except AttributeError:
             return super().__getattr__(name)
 
-    def _telling(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._asked(self.db, name, args[0] if args else next(iter(kwargs.values()), None))
+
+    def _telling(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
         def telling(*args: Any, **kwargs: Any) -> Any:
+            self._ask(name, args, kwargs)
             try:
                 return call(*args, **kwargs)
             finally:
@@ -86,6 +94,7 @@ class _TellingCursor(CursorWrapper):
         return telling
 
     def _telling_block(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
+        self._ask("copy", args, kwargs)
         try:
             with call(*args, **kwargs) as block:
                 yield block
@@ -93,6 +102,7 @@ class _TellingCursor(CursorWrapper):
             self._told(self.db)
 
     def _telling_rows(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
+        self._ask("stream", args, kwargs)
         try:
             yield from call(*args, **kwargs)
         finally:

@@ -29,7 +29,7 @@ from django.core.signals import setting_changed
 from django.db import connections
 
 from replicant import _core, conf, health
-from replicant.engines import Sample
+from replicant.engines import Sample, stand_ins
 from replicant.prober import Bell, Prober, allocate_lock, import_driver, start_thread
 from replicant.samples import CannotShare, Samples, name_of
 
@@ -274,7 +274,7 @@ def start() -> None:
     try:
         _end_all()
         for cluster in conf.in_force():
-            if cluster.probe is not None and cluster.replicas:
+            if cluster.probe is not None and cluster.replicas and cluster.primary not in stand_ins:
                 _watches.append(_Watch(cluster, cluster.probe))
     except Exception:
         # No thread can be had, at the end of the interpreter for one; reads go on without.

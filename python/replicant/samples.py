@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import stat
 import struct
 import tempfile
@@ -43,6 +44,12 @@ _TORN_READS = 5
 #: Clocks that were set to the same boot differ by less. The monotonic clock begins anew with each boot, while a file
 #: outside of memory outlives it: samples from another boot would seem to come from the future.
 _SAME_BOOT_NS = 10 * 10**9
+
+
+#: What :func:`name_of` makes, and the format.
+_NAME = re.compile(r"[0-9a-f]{32}-[0-9]+")
+#: Nobody has written to a file for so long: one that is in use is written to with every probe.
+_ABANDONED_SECONDS = 24 * 3600.0
 
 
 class CannotShare(Exception):
@@ -99,6 +106,7 @@ class Samples:
                 if not self._is_in_place():
                     raise CannotShare(f"{self._name} was removed")
                 self.is_prober = True
+                self._sweep()
             return True
 
     def publish(self, samples: Sequence[Sample]) -> None:
@@ -141,13 +149,17 @@ class Samples:
                 os.close(descriptor)
         self._file = self._folder = -1
 
+    def _sweep(self) -> None:
+        """Remove what probers of other configurations left when they were killed."""
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._folder):  # noqa: PTH208 - a descriptor
+                if name != self._name and _NAME.fullmatch(name):
+                    with contextlib.suppress(OSError):
+                        _remove_if_abandoned(name, self._folder)
+
     def _is_in_place(self) -> bool:
         """Whether the file is still what others find under its name."""
-        try:
-            found = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(found, os.fstat(self._file))
+        return _is_in_place(self._file, self._name, self._folder)
 
     def _content(self) -> bytes | None:
         try:
@@ -209,6 +221,29 @@ def _open(name: str) -> tuple[int, int]:
         except OSError as error:
             failure = error
     raise failure
+
+
+def _remove_if_abandoned(name: str, folder: int) -> None:
+    """Remove a file that is old and that nobody has locked. Raises ``OSError``, if somebody has it for one.
+
+    It is locked meanwhile, as by a prober that ends: who opened it before finds out that it is gone, and makes another.
+    """
+    file = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_old = time.time() - os.fstat(file).st_mtime > _ABANDONED_SECONDS
+        if is_old and _is_in_place(file, name, folder):
+            os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(file)
+
+
+def _is_in_place(file: int, name: str, folder: int) -> bool:
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(file))
 
 
 def _bases() -> tuple[Path, ...]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any, Protocol, TypeAlias
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth import SESSION_KEY
 from django.core.cache import cache
-from django.core.signals import setting_changed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.functional import LazyObject
 
 from replicant import causality, token_settings, tokens
+from replicant.causality import Causality
 from replicant.token_settings import TokenSettings
 
 logger = logging.getLogger("replicant")
@@ -27,33 +28,39 @@ logger = logging.getLogger("replicant")
 class Store(Protocol):
     """What the middleware needs. Each step comes in two kinds, as Django's middleware does."""
 
-    def receive(self, request: HttpRequest) -> frozenset[str]:
+    def receive(self, request: HttpRequest) -> Received:
         """Require of the scope in force what the client's tokens say. Returns the genuine ones."""
 
-    async def areceive(self, request: HttpRequest) -> frozenset[str]: ...
+    async def areceive(self, request: HttpRequest) -> Received: ...
 
-    def send(self, request: HttpRequest, response: HttpResponseBase, received: frozenset[str]) -> None:
+    def send(self, request: HttpRequest, response: HttpResponseBase, received: Received) -> None:
         """Hand what this scope has written and read to the client's next request."""
 
-    async def asend(self, request: HttpRequest, response: HttpResponseBase, received: frozenset[str]) -> None: ...
+    async def asend(self, request: HttpRequest, response: HttpResponseBase, received: Received) -> None: ...
 
 
+#: The genuine tokens that a client brought, and what each requires.
+Received: TypeAlias = Mapping[str, tuple[Causality, ...]]
 #: What a client brought that brought nothing.
-NOTHING: frozenset[str] = frozenset()
+NOTHING: Received = {}
 
 
-def _require(sent: Iterable[str], max_age: float) -> frozenset[str]:
-    genuine = []
+def _require(sent: Iterable[str], max_age: float) -> Received:
+    genuine = {}
     for token in sent:
         if required := tokens.decode(token, max_age):
             causality.require(required)
-            genuine.append(token)
-    return frozenset(genuine)
+            genuine[token] = required
+    return genuine
 
 
-async def _token() -> str:
+def _token(received: Received) -> str:
+    return tokens.renewed(chain.from_iterable(received.values()))
+
+
+async def _atoken(received: Received) -> str:
     # What was written may still have to be asked of the server, on the thread whose connection wrote it.
-    return await sync_to_async(tokens.token)() if causality.has_written() else tokens.token()
+    return await sync_to_async(_token)(received) if causality.has_written() else _token(received)
 
 
 class _InMessages:
@@ -68,22 +75,21 @@ class _InMessages:
     def put(self, request: HttpRequest, response: HttpResponseBase, token: str) -> None:
         raise NotImplementedError
 
-    def receive(self, request: HttpRequest) -> frozenset[str]:
+    def receive(self, request: HttpRequest) -> Received:
         token = self.sent(request)
         return _require((token,), self.settings.max_age) if token else NOTHING
 
-    async def areceive(self, request: HttpRequest) -> frozenset[str]:
+    async def areceive(self, request: HttpRequest) -> Received:
         return self.receive(request)
 
-    def send(self, request: HttpRequest, response: HttpResponseBase, received: frozenset[str]) -> None:
-        self._send(request, response, tokens.token())
+    def send(self, request: HttpRequest, response: HttpResponseBase, received: Received) -> None:
+        self._send(request, response, _token(received))
 
-    async def asend(self, request: HttpRequest, response: HttpResponseBase, received: frozenset[str]) -> None:
-        self._send(request, response, await _token())
+    async def asend(self, request: HttpRequest, response: HttpResponseBase, received: Received) -> None:
+        self._send(request, response, await _atoken(received))
 
     def _send(self, request: HttpRequest, response: HttpResponseBase, token: str) -> None:
-        # With nothing left to require, what the client holds asks for nothing either: it is left to expire, which
-        # spares this response the cookie and keeps it cacheable.
+        # Otherwise what the client holds is left to expire: this response stays cacheable.
         if token:
             self.put(request, response, token)
             # Whoever else got this response would be held to what this client has seen.
@@ -150,41 +156,41 @@ class CacheStore:
     def __init__(self, found: TokenSettings) -> None:
         self.settings = found
 
-    def receive(self, request: HttpRequest) -> frozenset[str]:
+    def receive(self, request: HttpRequest) -> Received:
         slots: dict[str, str] = {}
         if keys := self._keys(request, _session_user(request)):
             with _logged():
                 slots = cache.get_many(keys)
         return _require(slots.values(), self.settings.max_age)
 
-    async def areceive(self, request: HttpRequest) -> frozenset[str]:
+    async def areceive(self, request: HttpRequest) -> Received:
         slots: dict[str, str] = {}
         if keys := self._keys(request, await _asession_user(request)):
             with _logged():
                 slots = await cache.aget_many(keys)
         return _require(slots.values(), self.settings.max_age)
 
-    def send(self, request: HttpRequest, response: HttpResponseBase, received: frozenset[str]) -> None:
+    def send(self, request: HttpRequest, response: HttpResponseBase, received: Received) -> None:
         # Asked again: the view may have logged in or out.
         keys = self._keys(request, _session_user(request))
         timeout = self.settings.max_age
         with _logged():
             slots = cache.get_many(keys) if keys else {}
-            _require(set(slots.values()) - received, timeout)
-            if not keys or not (token := tokens.token()):
+            received = {**received, **_require(set(slots.values()) - set(received), timeout)}
+            if not keys or not (token := _token(received)):
                 return
             for key in keys:
                 if key not in slots and cache.add(key, token, timeout):
                     return
             cache.set(random.choice(list(slots or keys)), token, timeout)
 
-    async def asend(self, request: HttpRequest, response: HttpResponseBase, received: frozenset[str]) -> None:
+    async def asend(self, request: HttpRequest, response: HttpResponseBase, received: Received) -> None:
         keys = self._keys(request, await _asession_user(request))
         timeout = self.settings.max_age
         with _logged():
             slots = await cache.aget_many(keys) if keys else {}
-            _require(set(slots.values()) - received, timeout)
-            if not keys or not (token := await _token()):
+            received = {**received, **_require(set(slots.values()) - set(received), timeout)}
+            if not keys or not (token := await _atoken(received)):
                 return
             for key in keys:
                 if key not in slots and await cache.aadd(key, token, timeout):
@@ -243,24 +249,16 @@ _STORES: dict[str, Callable[[TokenSettings], Store]] = {
     "header": HeaderStore,
     "cache": CacheStore,
 }
-_store: Store | None = None
-_is_loaded = False
+#: A setting, and the store made for it.
+_made: tuple[TokenSettings | None, Store | None] = (None, None)
 
 
 def in_force() -> Store | None:
     """The store that ``REPLICANT_TOKEN`` names. Raises ``ImproperlyConfigured`` if it cannot be used."""
-    global _store, _is_loaded
-    if not _is_loaded:
-        found = token_settings.load()
-        _store = None if found.store is None else _STORES[found.store](found)
-        _is_loaded = True
-    return _store
-
-
-def _changed(*, setting: str, **kwargs: Any) -> None:
-    global _is_loaded
-    if setting == "REPLICANT_TOKEN":
-        _is_loaded = False
-
-
-setting_changed.connect(_changed, dispatch_uid="replicant.token_stores")
+    global _made
+    found = token_settings.load()
+    made_for, store = _made
+    if found is not made_for:
+        store = None if found.store is None else _STORES[found.store](found)
+        _made = found, store
+    return store

@@ -5,7 +5,10 @@ and read with ``SECRET_KEY_FALLBACKS`` too. The payload is URL-safe base64 of
 
 - one byte for the version and eight for the time of issue (milliseconds of wall clock, big endian), in every version,
 - eight random bytes,
-- the scope's causality as JSON, encrypted.
+- who made it, when by its monotonic clock, and the scope's causality, as JSON, encrypted.
+
+On the host that made it a token ages by the monotonic clock, so that nobody who sets the clock makes it younger or
+older; on others by the wall clock.
 
 Why encrypted: MySQL's positions name servers by UUID and MariaDB's by number, and a client must learn neither. Hashes
 in their place would do only for a receiver that knows every server already, which a process that has just started
@@ -27,6 +30,7 @@ cluster, at the time of issue. So does all of a token of another version: it may
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -37,6 +41,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from django.conf import settings
 from django.core.signing import BadSignature, Signer, b64_decode, b64_encode
@@ -72,6 +77,28 @@ def token() -> str:
     primary for ``PIN_SECONDS``, then by time.
     """
     return encode(causality.current())
+
+
+def renewed(received: Iterable[Causality]) -> str:
+    """The token that takes the place of those that brought ``received``; ``""`` if what the client holds will do.
+
+    A token is moved on while some replica lacks what was written, and to another member when reads move there. It need
+    not be to say that its client has read again where it says: the client stays there, and before it leaves, it
+    must see elsewhere what was shown there until then. So a token ends: what is not moved on expires, and its client
+    is again one that only reads.
+    """
+    items = causality.current()
+    if causality.has_written() or _is_to_be_moved_on(items, list(received)):
+        return encode(items)
+    return ""
+
+
+def _is_to_be_moved_on(items: Iterable[Causality], received: Sequence[Causality]) -> bool:
+    for item in items:
+        before = {required.member for required in received if required.cluster == item.cluster}
+        if item.position is not None or item.written is not None or (before and before != {item.member}):
+            return True
+    return False
 
 
 def after(token: str) -> After:
@@ -148,18 +175,21 @@ def decode(token: str, max_age: float | None = None) -> tuple[Causality, ...] | 
     version, issued, _ = _HEADER.unpack_from(payload)
     # Another host's clock may be ahead of ours.
     age = max(0.0, time.time() - issued / 1000)
+    entries: list[Any] | None = None
+    if version == _VERSION:
+        origin, ticks, *entries = json.loads(_xor(secret, payload[: _HEADER.size], payload[_HEADER.size :]))
+        if origin != _hash(secret, _host()):
+            # Its clock may have been behind ours: too old is the unsafe side.
+            age = max(0.0, age - CLOCK_SKEW)
+        elif ticks is not None:
+            age = max(0.0, ((_ticks() or ticks) - ticks) / 1000)
     if max_age is not None and age > max_age:
         rejected["expired"] += 1
         return None
     clusters = _clusters(secret, _core.generation())
     everything = [_write(primary, age) for primary, _ in clusters.values()]
-    if version != _VERSION:
+    if entries is None:
         return tuple(everything)
-    origin, *entries = json.loads(_xor(secret, payload[: _HEADER.size], payload[_HEADER.size :]))
-    if origin != _hash(secret, _host()):
-        # Its clock may have been behind ours: too old is the unsafe side.
-        age = max(0.0, age - CLOCK_SKEW)
-        everything = [item._replace(written=age) for item in everything]
     required: list[Causality] = []
     for cluster, kind, text, written, unpublished, member, read in entries:
         if cluster not in clusters:
@@ -199,8 +229,8 @@ def _write(cluster: str, age: float) -> Causality:
 
 
 def _plain(secret: str | bytes, items: Iterable[Causality], *, and_more: bool = False) -> bytes:
-    """The JSON: who made it, and an entry for each cluster. Ages are in milliseconds."""
-    entries: list[object] = [_hash(secret, _host())]
+    """The JSON: who made it, its monotonic clock, and an entry for each cluster. Times and ages are in milliseconds."""
+    entries: list[object] = [_hash(secret, _host()), _ticks()]
     for item in items:
         position = item.position
         entries.append(
@@ -292,10 +322,23 @@ def _clusters(secret: str | bytes, generation: int) -> dict[str, tuple[str, dict
     }
 
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_CLOCK = Path("/proc/self/ns/time")
+
+
 @functools.cache
 def _host() -> str:
-    """Names this host until it is booted again: two processes with the same name share a clock."""
+    """Names this host: two processes with the same name share a clock."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        name = _BOOT.read_text().strip()
     except OSError:
         return platform.node()
+    # A container may have a monotonic clock of its own.
+    with contextlib.suppress(OSError):
+        name += str(_CLOCK.readlink())
+    return name
+
+
+def _ticks() -> int | None:
+    """The monotonic clock, in milliseconds; None where it begins anew at a boot, and the host keeps its name."""
+    return None if _host() == platform.node() else int(time.monotonic() * 1000)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 #: What Django sends on the way to the statement it was asked for.
-_CONTROL_VERBS = frozenset({"BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET", "PRAGMA"})
+CONTROL_VERBS = frozenset({"BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET", "PRAGMA"})
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def recorded(
     connection: BaseDatabaseWrapper = context["connection"]
     alias, reason = connection.alias, None
     # A BEGIN that Django sends on the way must not take the reason of the statement it is sent for.
-    if not isinstance(sql, str) or _core.verb(sql, connection.vendor) not in _CONTROL_VERBS:
+    if not isinstance(sql, str) or _core.verb(sql, connection.vendor) not in CONTROL_VERBS:
         decision = _core.take_decision()
         reason = decision[1] if decision is not None and decision[0] == alias else None
     start = time.perf_counter()

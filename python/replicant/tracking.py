@@ -10,20 +10,34 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Set
-from typing import Any
+from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import _core, causality, conf, guard
+from replicant import _core, causality, conf, guard, mirrors
 from replicant.cursors import tell_of_bypasses
 from replicant.engines import NOTHING, UNKNOWN, Captured, engine_of
+from replicant.engines.asking import found_as_wanted
 from replicant.tracing import recorded, recording
 
 #: Where a connection keeps its tracker; the core looks there for transactions sent as text.
 _ATTRIBUTE = "_replicant_tracker"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
 _MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE
+
+
+class Observer(Protocol):
+    """Watches commits for :mod:`replicant.testing`."""
+
+    def published(self, connection: BaseDatabaseWrapper) -> None:
+        """What was written on a connection has become visible to others; its writers do not know yet."""
+
+    def is_tests_own(self, connection: BaseDatabaseWrapper) -> bool:
+        """Whether the transaction that is open on a connection is a test case's, and counts as none."""
+
+
+observer: Observer | None = None
 
 
 def track(connection: BaseDatabaseWrapper) -> Tracker:
@@ -44,6 +58,8 @@ class Tracker:
         self._autocommit_off = False
         #: The records of those who wrote in the open transaction.
         self._pending: set[_core.Record] = set()
+        #: Somebody in it was told that rows are as wanted, which others had made so.
+        self._found_as_wanted = False
         #: A statement may have ended the transaction without saying so: what is written next counts at once.
         self._is_uncertain = False
         #: The configuration this connection is prepared for.
@@ -51,6 +67,8 @@ class Tracker:
         self._is_primary = False
         self._has_positions = False
         self._read_only = False
+        self._is_guarded = False
+        self._is_recorded = False
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
@@ -60,7 +78,7 @@ class Tracker:
         self._wrap_method(connection, "_rollback", self._after_end)
         self._wrap_method(connection, "_close", self._after_close)
         self._wrap_method(connection, "set_autocommit", self._after_set_autocommit)
-        tell_of_bypasses(connection, self._after_bypass)
+        tell_of_bypasses(connection, self._before_bypass, self._after_bypass)
 
     @staticmethod
     def _wrap_method(
@@ -106,12 +124,15 @@ class Tracker:
             # The router says so to whoever asks it, and ``manage.py check`` must be able to say it.
             return
         self._is_primary = role == "primary"
+        self._is_recorded = self._is_primary and conf.is_consistent(connection.alias)
+        self._is_guarded = guard.guards(connection)
         if self._is_primary and conf.has_positions(connection.alias) and not self._has_positions:
             if self._transaction_is_open(connection) and not is_new:
                 return
             engine_of(connection).prepare_capture(connection)
         self._has_positions = self._is_primary and conf.has_positions(connection.alias)
-        read_only = conf.is_guarded(connection.alias)
+        # A mirror's session is the primary's: there the text alone tells.
+        read_only = self._is_guarded and not mirrors.is_shared(connection)
         if read_only != self._read_only:
             if self._transaction_is_open(connection) and not is_new:
                 # The setting would be lost with a rollback; the statement after the transaction comes here again.
@@ -130,8 +151,8 @@ class Tracker:
         queries = recording.get()
         if queries is not None:
             execute = functools.partial(recorded, queries, execute)
-        if self._read_only:
-            execute = functools.partial(guard.explained, execute)
+        if self._is_guarded:
+            execute = functools.partial(guard.guarded, execute)
         effects = self._effects(connection, sql) if self._is_primary else 0
         if not effects & _MATTERS:
             return execute(sql, params, many, context)
@@ -147,10 +168,15 @@ class Tracker:
     def _captured(self, connection: BaseDatabaseWrapper, sql: Any, many: bool, cursor: Any, effects: int) -> Captured:
         """What the statement just executed has published, or will when the transaction commits."""
         engine = engine_of(connection)
-        if self._has_positions and not self._transaction_is_open(connection):
-            captured = engine.captured(connection, many=many)
-            if captured is not UNKNOWN:
-                return captured
+        if self._has_positions:
+            if self._transaction_is_open(connection):
+                self._found_as_wanted = self._found_as_wanted or found_as_wanted(cursor, sql, connection.vendor)
+            else:
+                captured = engine.captured(connection, many=many)
+                if captured is NOTHING and found_as_wanted(cursor, sql, connection.vendor):
+                    return UNKNOWN
+                if captured is not UNKNOWN:
+                    return captured
         if (
             isinstance(sql, str)
             and effects & _MATTERS == _core.WRITES
@@ -174,6 +200,13 @@ class Tracker:
         if effects & _core.WRITES and captured is not NOTHING:
             self._wrote(connection, captured)
 
+    def _before_bypass(self, connection: BaseDatabaseWrapper, call: str, argument: Any) -> None:
+        """Something is about to be sent that no wrapper sees."""
+        if self._generation != _core.generation():
+            self._prepare(connection)
+        if self._is_guarded:
+            guard.check_call(connection, call, argument)
+
     def _after_bypass(self, connection: BaseDatabaseWrapper) -> None:
         """Something was sent that no wrapper saw: it may have done anything."""
         if self._is_primary:
@@ -181,12 +214,22 @@ class Tracker:
 
     def _wrote(self, connection: BaseDatabaseWrapper, captured: Captured) -> None:
         """A write was sent. It counts now, or when the open transaction commits, or if that is not sure, twice."""
+        if not self._is_recorded:
+            return
         record = _core.record()
         is_open = self._transaction_is_open(connection)
         if is_open:
             self._pending.add(record)
         if self._is_uncertain or not is_open:
+            if observer is not None:
+                observer.published(connection)
             record.wrote(connection.alias, _position(captured))
+
+    def left_block(self, connection: BaseDatabaseWrapper, *, failed: bool) -> None:
+        """The user's outermost ``atomic`` inside of a test case's own has ended, which is all the commit there is."""
+        if not failed:
+            self._publish(connection, UNKNOWN)
+        self._after_end(connection)
 
     @property
     def unpublished_writers(self) -> Set[_core.Record]:
@@ -194,7 +237,8 @@ class Tracker:
         return self._pending
 
     def _transaction_is_open(self, connection: BaseDatabaseWrapper) -> bool:
-        return self.in_text_transaction or connection.in_atomic_block or not connection.autocommit
+        is_open = self.in_text_transaction or connection.in_atomic_block or not connection.autocommit
+        return is_open and (observer is None or not observer.is_tests_own(connection))
 
     def _after_control(self, connection: BaseDatabaseWrapper, effects: int, captured: Captured) -> None:
         """A statement began or ended a transaction, or may have done so."""
@@ -210,9 +254,11 @@ class Tracker:
         elif not is_open and not rolls_back:
             commits = True
         if at_once or (commits and (begins or not is_open)):
-            self._publish(connection, captured)
+            self._publish(connection, UNKNOWN if self._found_as_wanted and captured is NOTHING else captured)
         if rolls_back:
             self._pending.clear()
+        if not is_open:
+            self._found_as_wanted = False
         if effects & (_core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON):
             self._autocommit_off = bool(effects & _core.AUTOCOMMIT_OFF)
         self._is_uncertain = at_once
@@ -233,12 +279,15 @@ class Tracker:
         if self._pending and self._has_positions and not failed:
             # At once: the next statement takes the server's report away.
             captured = engine_of(connection).captured(connection)
+            if captured is NOTHING and self._found_as_wanted:
+                captured = UNKNOWN
         self._publish(connection, captured)
         self._after_end(connection)
 
     def _after_end(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
         """Whatever was open is rolled back."""
         self._pending.clear()
+        self._found_as_wanted = False
         self._is_uncertain = False
         self._set_text_transaction(self._autocommit_off)
 
@@ -256,6 +305,8 @@ class Tracker:
     def _publish(self, connection: BaseDatabaseWrapper, captured: Captured) -> None:
         """What was written is visible now: for those who wrote it, and for the one who commits."""
         if self._pending and captured is not NOTHING:
+            if observer is not None:
+                observer.published(connection)
             self._pending.add(_core.record())
             for record in self._pending:
                 record.wrote(connection.alias, _position(captured))

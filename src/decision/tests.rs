@@ -6,9 +6,12 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::*;
 use crate::cluster::tests::settings;
-use crate::cluster::{Settings, State};
+use crate::cluster::{Home, Settings, State};
+use crate::memory::Last;
 use crate::names::Alias;
 use crate::pool::Order;
+use crate::position::Position;
+use crate::progress::Observation;
 use crate::scope::Kind;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -46,7 +49,10 @@ struct Ask {
     scope: Option<Arc<Scope>>,
     instance: Option<Loaded>,
     in_transaction: bool,
+    /// A member to which the connection is in a transaction.
+    blocked: Option<Member>,
     record: Option<Arc<Cell>>,
+    may_wait: bool,
     now: Duration,
     seed: u64,
     mode: Mode,
@@ -59,7 +65,9 @@ impl Default for Ask {
             scope: None,
             instance: None,
             in_transaction: false,
+            blocked: None,
             record: None,
+            may_wait: true,
             now: Duration::from_secs(100),
             seed: 1,
             mode: Mode::Decide,
@@ -73,13 +81,17 @@ impl Ask {
             exempt: self.exempt,
             scope: self.scope.as_deref(),
             instance: self.instance,
-            in_transaction: |member| Ok(self.in_transaction && member == PRIMARY),
+            in_transaction: |member| Ok((self.in_transaction && member == PRIMARY) || self.blocked == Some(member)),
             record: || Ok(self.record.clone()),
-            may_wait: true,
+            may_wait: self.may_wait,
             now: || self.now,
         };
         let draw = SmallRng::seed_from_u64(self.seed).next_u64();
-        decide::<_, _, _, Infallible>(cluster, &cluster.view(), read, draw, self.mode).map_err(|why| match why {
+        let answer: Result<_, Undecided<Infallible>> = match self.mode {
+            Mode::Decide => decide(cluster, &cluster.view(), read, draw),
+            Mode::Explain => explain(cluster, &cluster.view(), read, draw),
+        };
+        answer.map_err(|why| match why {
             Undecided::NoReplicaAvailable => Not::Available,
             Undecided::Ask(_) => Not::Asked,
             Undecided::Learn { last, .. } => Not::Learned(last),
@@ -212,6 +224,78 @@ fn row_6_a_named_replica_that_may_not_serve_is_replaced_whatever_reads_says() {
     cluster.set_state(1, State::Lagging);
     assert_eq!(within(&scope(None, named(1))).of(&cluster), Ok((2, Reason::Balanced)));
     assert_eq!(within(&scope(None, named(77))).of(&cluster), Ok((2, Reason::Balanced)));
+}
+
+fn lsn(place: u64) -> Position {
+    Position::parse(crate::position::Kind::PostgreSql, &format!("1:0/{place:X}")).unwrap()
+}
+
+fn look(cluster: &Cluster, at: Duration, places: &[(Member, u64)]) {
+    let seen = |&(member, place)| Observation { member, position: Some(lsn(place)), at, latency: None, server: None };
+    cluster.observe(&places.iter().map(seen).collect::<Vec<_>>());
+}
+
+/// Two replicas with positions, of which all is known at 90 seconds.
+fn with_positions() -> Cluster {
+    let cluster = with(|settings| settings.has_positions = true);
+    look(&cluster, SECOND * 90, &[(PRIMARY, 10), (1, 10), (2, 10)]);
+    cluster
+}
+
+#[test]
+fn row_6_while_the_named_replica_is_down_the_scope_stays_where_it_is() {
+    let cluster = with_positions();
+    cluster.set_state(1, State::Down);
+    let request = request();
+    let inside = || within(&scope(Some(&request), named(1)));
+    assert_eq!(inside().of(&cluster), Ok((2, Reason::Balanced)));
+    for seed in 0..5 {
+        assert_eq!(Ask { seed, ..inside() }.of(&cluster), Ok((2, Reason::Sticky)));
+    }
+}
+
+#[test]
+fn row_6_while_the_named_replica_lacks_the_position_the_scope_stays_where_it_is_and_asks_nobody() {
+    let cluster = Cluster::try_new(Settings { has_positions: true, ..settings(&[1.0; 4]) }).unwrap();
+    look(&cluster, SECOND * 101, &[(PRIMARY, 20), (1, 10), (2, 20), (3, 20), (4, 20)]);
+    let request = request();
+    request.cell().of(CLUSTER).need(|need| need.publish(Some(&lsn(20)), SECOND * 100));
+    let inside = |seed| Ask { seed, now: SECOND * 102, ..within(&scope(Some(&request), named(1))) };
+    let (first, reason) = inside(0).of(&cluster).unwrap();
+    assert_eq!(reason, Reason::Balanced);
+    for seed in 1..20 {
+        assert_eq!(inside(seed).of(&cluster), Ok((first, Reason::Sticky)));
+    }
+    look(&cluster, SECOND * 103, &[(1, 20)]);
+    // It has the position now; what the scope went on to read is asked for before it goes there.
+    assert_eq!(inside(0).of(&cluster), Err(Not::Learned(cluster.members()[first as usize])));
+}
+
+#[test]
+fn row_6_a_named_replica_that_was_asked_in_vain_is_not_asked_again() {
+    let (cluster, request) = (with_positions(), request());
+    let (sticky, _) = within(&request).of(&cluster).unwrap();
+    let (alias, other) = (cluster.members()[sticky as usize], 3 - sticky);
+    let inside = || Ask { now: SECOND * 102, ..within(&scope(Some(&request), named(other))) };
+    assert_eq!(inside().of(&cluster), Err(Not::Learned(alias)));
+    // The answers: it is at 30, and the other one at 20.
+    let memory = request.cell().of(CLUSTER);
+    memory.need(|need| need.require(&lsn(30), SECOND * 101));
+    look(&cluster, SECOND * 101, &[(sticky, 30), (other, 20)]);
+    memory.reads_from(Last::Learned);
+    for _ in 0..5 {
+        assert_eq!(inside().of(&cluster), Ok((sticky, Reason::Sticky)));
+    }
+}
+
+#[test]
+fn row_6_a_scope_that_leaves_the_named_replica_must_see_what_that_showed() {
+    let (cluster, request) = (with_positions(), request());
+    let inside = || Ask { now: SECOND * 102, ..within(&scope(Some(&request), named(1))) };
+    assert_eq!(inside().of(&cluster), Ok((1, Reason::UseReplica)));
+    request.cell().of(CLUSTER).need(|need| need.publish(Some(&lsn(20)), SECOND * 101));
+    look(&cluster, SECOND * 102, &[(PRIMARY, 20), (1, 15), (2, 20)]);
+    assert_eq!(inside().of(&cluster), Err(Not::Learned(cluster.members()[1])));
 }
 
 #[test]
@@ -369,6 +453,27 @@ fn explain_leaves_no_trace() {
 }
 
 #[test]
+fn what_would_be_asked_first_is_explained_as_pinned() {
+    let (cluster, request) = (with_positions(), request());
+    request.cell().of(CLUSTER).need(|need| need.publish(None, SECOND * 100));
+    assert_eq!(Ask { mode: Mode::Explain, ..within(&request) }.of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+    assert_eq!(within(&request).of(&cluster), Err(Not::Asked));
+}
+
+#[test]
+fn a_scope_whose_replica_is_gone_is_explained_as_it_is_decided() {
+    let (cluster, request) = (with_positions(), request());
+    let (sticky, _) = within(&request).of(&cluster).unwrap();
+    cluster.set_state(sticky, State::Down);
+    let ask = |mode, now| Ask { now, mode, ..within(&request) }.of(&cluster);
+    assert_eq!(ask(Mode::Explain, SECOND * 100), Ok((PRIMARY, Reason::Pinned)));
+    assert_eq!(ask(Mode::Decide, SECOND * 100), Ok((PRIMARY, Reason::Pinned)));
+    look(&cluster, SECOND * 101, &[(PRIMARY, 20), (3 - sticky, 20)]);
+    assert_eq!(ask(Mode::Explain, SECOND * 102), Ok((3 - sticky, Reason::Balanced)));
+    assert_eq!(ask(Mode::Decide, SECOND * 102), Ok((3 - sticky, Reason::Balanced)));
+}
+
+#[test]
 fn threads_of_one_request_read_from_one_replica() {
     let cluster = Cluster::try_new(settings(&[1.0; 10])).unwrap();
     for round in 0..100 {
@@ -382,7 +487,110 @@ fn threads_of_one_request_read_from_one_replica() {
     }
 }
 
+/// What happens around a scope.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Wrote(Option<u64>),
+    WroteByTime,
+    ReadElsewhere(Member),
+    Looked(Member, u64),
+    Changed(Member, usize),
+    Asked { effect: Option<Effect>, instance: Option<Member>, within: bool, blocked: Option<Member>, seed: u64 },
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let effect = prop_oneof![
+        Just(Effect::Primary),
+        Just(REPLICA),
+        (1..4_u32).prop_map(named),
+        Just(Effect::Replica { member: None, stale_ok: true }),
+    ];
+    let asked = (
+        prop::option::weighted(0.6, effect),
+        prop::option::weighted(0.2, 0..4_u32),
+        any::<bool>(),
+        prop::option::weighted(0.2, 0..4_u32),
+        any::<u64>(),
+    );
+    let asked = asked.prop_map(|(effect, instance, within, blocked, seed)| Event::Asked {
+        effect,
+        instance,
+        within,
+        blocked,
+        seed,
+    });
+    prop_oneof![
+        1 => prop::option::weighted(0.7, 1..30_u64).prop_map(Event::Wrote),
+        1 => Just(Event::WroteByTime),
+        1 => (1..4_u32).prop_map(Event::ReadElsewhere),
+        3 => (0..4_u32, 1..30_u64).prop_map(|(member, place)| Event::Looked(member, place)),
+        2 => (1..4_u32, 0..5_usize).prop_map(|(member, state)| Event::Changed(member, state)),
+        8 => asked,
+    ]
+}
+
 proptest! {
+    /// Whatever has happened: to explain changes nothing, and says what a read is then answered, or `pinned` if that asks
+    /// or waits for a server first.
+    #[test]
+    fn what_is_explained_is_what_is_decided(
+        events in prop::collection::vec(event(), 1..30),
+        (has_positions, watched, sticky, robin, in_request, may_wait) in any::<(bool, bool, bool, bool, bool, bool)>(),
+        reads_home in prop::bool::weighted(0.2),
+        primary_weight in prop::sample::select(vec![0.0, 1.0]),
+        wait in prop::sample::select(vec![Duration::ZERO, SECOND]),
+        on_unavailable in prop::sample::select(vec![OnUnavailable::Primary, OnUnavailable::Replica, OnUnavailable::Error]),
+    ) {
+        let cluster = Cluster::try_new(Settings {
+            has_positions, watched, sticky, primary_weight, wait, on_unavailable, primary_spill: 0.5,
+            reads: if reads_home { Home::Primary } else { Home::Replica },
+            balance: if robin { Order::RoundRobin } else { Order::Random },
+            ..settings(&[1.0, 2.0, 1.0])
+        }).unwrap();
+        let outermost = if in_request { request() } else { scope(None, REPLICA) };
+        let own = Arc::new(Cell::default());
+        let record = outermost.record().unwrap_or(&own).clone();
+        let memory = || record.of(CLUSTER);
+        for (number, event) in (90..).zip(events) {
+            let now = SECOND * number;
+            match event {
+                Event::Wrote(place) if has_positions => {
+                    memory().need(|need| need.publish(place.map(lsn).as_ref(), now));
+                }
+                Event::Wrote(_) | Event::WroteByTime => memory().need(|need| need.publish_by_time(now)),
+                Event::ReadElsewhere(member) => {
+                    memory().need(|need| need.require_read(Some(cluster.members()[member as usize]), now));
+                }
+                Event::Looked(member, place) if has_positions => look(&cluster, now, &[(member, place)]),
+                Event::Looked(..) => {}
+                Event::Changed(member, state) => { cluster.set_state(member, State::ALL[state]); }
+                Event::Asked { effect, instance, within, blocked, seed } => {
+                    let inner = effect.map(|effect| scope(Some(&outermost), effect));
+                    let ask = |mode| Ask {
+                        scope: inner.clone().or_else(|| within.then(|| outermost.clone())),
+                        instance: instance.map(loaded),
+                        record: Some(own.clone()),
+                        blocked,
+                        may_wait, now, seed, mode,
+                        ..Ask::default()
+                    };
+                    let trace = || format!("{:?} {own:?} {:?}", outermost, cluster.turn());
+                    let before = trace();
+                    let explained = ask(Mode::Explain).of(&cluster);
+                    prop_assert_eq!(before, trace());
+                    let expected = match ask(Mode::Decide).of(&cluster) {
+                        Err(Not::Asked | Not::Learned(_) | Not::Reached(_)) => {
+                            prop_assert!(may_wait);
+                            Ok((PRIMARY, Reason::Pinned))
+                        }
+                        answer => answer,
+                    };
+                    prop_assert_eq!(explained, expected);
+                }
+            }
+        }
+    }
+
     /// Whatever the settings, the states and the question: a member that may not serve is never chosen from the pool,
     /// and what must be read from the primary is.
     #[test]

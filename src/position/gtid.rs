@@ -111,15 +111,15 @@ impl GtidSet {
         Self::of(numbers, 0)
     }
 
-    /// The set with the fewest widths of gaps closed, narrowest first, whose text takes at most `limit` bytes.
-    pub(super) fn shortened(&self, limit: usize) -> Option<Self> {
+    /// The set with the fewest widths of gaps closed, narrowest first, that `fits`; `None` if not even one without gaps does.
+    /// What fits must go on to fit as more is closed.
+    pub(super) fn closing_gaps(&self, fits: impl Fn(&Self) -> bool) -> Option<Self> {
         let pairs = self.0.iter().flat_map(|(_, intervals)| intervals.windows(2));
         let mut gaps: Vec<u64> = pairs.map(|pair| pair[1].first - pair[0].last - 1).collect();
         gaps.sort_unstable();
         gaps.dedup();
-        // Joining two intervals never makes the text longer: `1-2:4` is `1-4` then, `2:4` is `2-4`.
         let closing = |gap| Self::of(self.0.iter().map(|(origin, own)| (origin.clone(), own.to_vec())).collect(), gap);
-        let enough = gaps.partition_point(|&gap| closing(gap).to_string().len() > limit);
+        let enough = gaps.partition_point(|&gap| !fits(&closing(gap)));
         gaps.get(enough).map(|&gap| closing(gap))
     }
 }

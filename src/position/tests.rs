@@ -272,6 +272,19 @@ fn a_set_is_shortened_by_closing_its_narrowest_gaps() {
 }
 
 #[test]
+fn a_set_of_many_intervals_becomes_one_of_few_that_contains_it() {
+    let few = |text: &str, most| mysql(text).of_few_intervals(most).to_string().replace(A, "A").replace(B, "B");
+    let text = "A:1-5:8-10:1000001-1000020:1000022-1000030,B:8";
+    assert_eq!(few(text, 5), text);
+    assert_eq!(few(text, 4), "A:1-5:8-10:1000001-1000030,B:8");
+    assert_eq!(few(text, 3), "A:1-10:1000001-1000030,B:8");
+    // One for each UUID is the least there is.
+    assert_eq!(few(text, 2), "A:1-1000030,B:8");
+    assert_eq!(few(text, 1), text);
+    assert_eq!(mariadb("0-1-5,2-3-7").of_few_intervals(1), mariadb("0-1-5,2-3-7"));
+}
+
+#[test]
 fn what_has_no_gaps_is_shortened_to_nothing_else() {
     assert_eq!(mariadb("0-1-5,2-3-7").shortened(11), Some(mariadb("0-1-5,2-3-7")));
     assert_eq!(mariadb("0-1-5,2-3-7").shortened(10), None);

@@ -16,6 +16,7 @@ use super::state::{self, Entry, Table};
 use super::transactions::Lookup;
 
 /// A cluster as `replicant.conf` hands it over, its values checked there.
+#[expect(clippy::struct_excessive_bools, reason = "as many as the contract has")]
 #[derive(Debug, FromPyObject)]
 pub struct Spec {
     primary: String,
@@ -37,6 +38,8 @@ pub struct Spec {
     wait: f64,
     on_unavailable: String,
     primary_spill: f64,
+    forbidden: Vec<String>,
+    are_mirrors: bool,
     /// Seconds.
     max_lag: Option<f64>,
     addresses: Vec<u64>,
@@ -70,6 +73,8 @@ impl Spec {
                 other => return Err(unknown("ON_UNAVAILABLE", other)),
             },
             primary_spill: self.primary_spill,
+            forbidden: self.forbidden.iter().map(|alias| names.intern(alias)).collect(),
+            are_mirrors: self.are_mirrors,
             max_lag: self.max_lag.map(|limit| seconds("MAX_LAG", limit)).transpose()?,
             addresses: self.addresses.clone(),
         })

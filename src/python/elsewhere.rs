@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::decision::{self, Mode, Read, Undecided};
+use crate::decision::{self, Read, Undecided};
 use crate::memory::Last;
 use crate::pool::Member;
 
@@ -39,7 +39,7 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
         };
         let view = cluster.view_without(&failed);
         let draw = state::with_thread(state::Thread::draw);
-        match decision::decide(cluster, &view, question, draw, Mode::Decide) {
+        match decision::decide(cluster, &view, question, draw) {
             Ok((member, reason)) => {
                 state::with_thread(|thread| {
                     cluster.counters().count(&thread.shard, member, reason);

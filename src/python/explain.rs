@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::cluster::{PRIMARY, State};
-use crate::decision::{Mode, Reason};
+use crate::decision::Reason;
 
 use super::state::{self, Last};
 use super::{router, session};
@@ -24,7 +24,7 @@ pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> Py
     state::with_thread(|thread| {
         let mut held = thread.snapshot(py)?;
         let (table, views) = held.parts();
-        let answer = router::read(table, views, model, instance.as_ref(), thread.preview(), Mode::Explain)?;
+        let answer = router::explain(table, views, model, instance.as_ref(), thread.preview())?;
         let Some((entry, (member, reason))) = answer else {
             return Ok((None, None, PyTuple::empty(py)));
         };

@@ -27,11 +27,11 @@ fn outcome(name: &str) -> PyResult<Outcome> {
 fn named(table: &Table, entry: &Entry, changes: Vec<Change>) -> impl Iterator<Item = Changed> {
     let cluster = &entry.cluster;
     let name = |alias| table.name(alias).to_owned();
-    let changed = |change: Change| {
+    let described = |change: Change| {
         let alias = cluster.members()[change.member as usize];
         (name(cluster.name()), name(alias), change.before.name(), change.after.name())
     };
-    changes.into_iter().map(changed).collect::<Vec<_>>().into_iter()
+    changes.into_iter().map(described).collect::<Vec<_>>().into_iter()
 }
 
 fn draw() -> u64 {

@@ -1,17 +1,22 @@
 //! `ReplicaRouter`: the four questions Django asks.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::cluster::{PRIMARY, View};
-use crate::decision::{self, Loaded, Mode, Read, Undecided};
+use crate::decision::{self, Decision, Loaded, Read, Undecided};
+use crate::memory::Cell;
 use crate::models::{ClusterIndex, Label};
 use crate::pool::Member;
 use crate::shared::Kept;
 
 use super::attribute::own_attribute;
 use super::model::{Place, labels};
+use super::scopes::ScopeNode;
 use super::state::{self, Entry, Last, Table};
 use super::{entry, errors, scopes, session};
 
@@ -114,7 +119,7 @@ pub fn db_for_read<'py>(
     state::with_thread(|thread| {
         let mut held = thread.snapshot(py)?;
         let (table, views) = held.parts();
-        let answer = read(table, views, model, instance, thread.draw(), Mode::Decide)?;
+        let answer = read(table, views, model, instance, thread.draw())?;
         let Some((entry, (member, reason))) = answer else {
             thread.last.set(None);
             return Ok(None);
@@ -166,6 +171,33 @@ struct Asked<'table> {
     loaded: Option<Loaded>,
 }
 
+impl Asked<'_> {
+    #[expect(clippy::type_complexity, reason = "three closures, each with one line of type")]
+    #[inline]
+    fn question<'a>(
+        &'a self,
+        py: Python<'a>,
+        table: &'a Table,
+        scope: Option<&'a Bound<'_, ScopeNode>>,
+        may_wait: bool,
+    ) -> Read<
+        'a,
+        impl FnMut(Member) -> PyResult<bool> + 'a,
+        impl Fn() -> PyResult<Option<Arc<Cell>>> + 'a,
+        impl Fn() -> Duration + 'a,
+    > {
+        Read {
+            exempt: self.exempt,
+            scope: scope.map(|node| &*node.get().scope),
+            instance: self.loaded,
+            in_transaction: move |member| table.lookup.in_transaction(self.entry.strings[member as usize].bind(py)),
+            record: move || scopes::record_cell(py),
+            may_wait,
+            now: state::now,
+        }
+    }
+}
+
 /// Where `model` is asked for; `None` where the router has no say: row 1 of the contract's table.
 #[inline]
 fn locate<'table>(
@@ -201,44 +233,33 @@ fn beside<'table>(
 /// One for the scope and one for the thread. While another thread of the scope goes on writing there is no last answer.
 const MOST_QUESTIONS: u8 = 2;
 
-/// Decides a read, `views` being those of the table's clusters; `None` where the router has no say.
+/// A cluster and its decision; `None` where the router has no say.
+type Answer<'table> = Option<(&'table Entry, Decision)>;
+
+/// Decides a read, `views` being those of the table's clusters.
 #[inline]
-pub fn read<'table>(
+fn read<'table>(
     table: &'table Table,
     views: &mut [Kept<View>],
     model: &Bound<'_, PyAny>,
     instance: Option<&Bound<'_, PyAny>>,
     draw: u64,
-    mode: Mode,
-) -> PyResult<Option<(&'table Entry, decision::Decision)>> {
+) -> PyResult<Answer<'table>> {
     let py = model.py();
-    let Some(Asked { index, entry, exempt, loaded }) = locate(table, model, instance)? else { return Ok(None) };
-    if mode == Mode::Decide {
-        state::watch(py)?;
-    }
+    let Some(asked) = locate(table, model, instance)? else { return Ok(None) };
+    let Asked { index, entry, .. } = asked;
+    state::watch(py)?;
     let scope = scopes::current(py)?;
     let (mut may_wait, mut questions) = (true, 0);
     loop {
-        let question = Read {
-            exempt,
-            scope: scope.as_ref().map(|node| &*node.get().scope),
-            instance: loaded,
-            in_transaction: |member: Member| table.lookup.in_transaction(entry.strings[member as usize].bind(py)),
-            record: || scopes::record_cell(py),
-            may_wait,
-            now: state::now,
-        };
+        let question = asked.question(py, table, scope.as_ref(), may_wait);
         let shared = entry.cluster.shared_view();
-        if mode == Mode::Decide && views[index].refreshed(shared).is_waiting() {
+        if views[index].refreshed(shared).is_waiting() {
             entry.cluster.settle(state::now(), draw);
         }
         let view = views[index].refreshed(shared);
-        match decision::decide(&entry.cluster, view, question, draw, mode) {
+        match decision::decide(&entry.cluster, view, question, draw) {
             Ok(decision) => return Ok(Some((entry, decision))),
-            Err(Undecided::NoReplicaAvailable) => {
-                return Err(errors::no_replica_available(py, table, &entry.cluster));
-            }
-            Err(Undecided::Failed(error)) => return Err(error),
             Err(Undecided::Learn { cell, last, target }) => may_wait = session::learn(py, entry, &cell, last, target)?,
             Err(Undecided::Ask(cell)) => {
                 questions += 1;
@@ -247,6 +268,33 @@ pub fn read<'table>(
             Err(Undecided::Wait { cell, member, position, longest }) => {
                 may_wait = session::wait(py, entry, &cell, member, position, longest)?;
             }
+            Err(why) => return Err(no_decision(py, table, entry, why)),
         }
+    }
+}
+
+/// What a read would be answered, without a trace; the arguments as for a read.
+pub fn explain<'table>(
+    table: &'table Table,
+    views: &mut [Kept<View>],
+    model: &Bound<'_, PyAny>,
+    instance: Option<&Bound<'_, PyAny>>,
+    draw: u64,
+) -> PyResult<Answer<'table>> {
+    let py = model.py();
+    let Some(asked) = locate(table, model, instance)? else { return Ok(None) };
+    let Asked { index, entry, .. } = asked;
+    let scope = scopes::current(py)?;
+    let question = asked.question(py, table, scope.as_ref(), !session::runs_a_loop(py)?);
+    let view = views[index].refreshed(entry.cluster.shared_view());
+    let decision = decision::explain(&entry.cluster, view, question, draw);
+    Ok(Some((entry, decision.map_err(|why| no_decision(py, table, entry, why))?)))
+}
+
+#[cold]
+fn no_decision(py: Python<'_>, table: &Table, entry: &Entry, why: Undecided<PyErr>) -> PyErr {
+    match why {
+        Undecided::Failed(error) => error,
+        _ => errors::no_replica_available(py, table, &entry.cluster),
     }
 }

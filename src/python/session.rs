@@ -7,6 +7,7 @@ use std::time::Duration;
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use crate::clock;
 use crate::cluster::{Cluster, PRIMARY};
 use crate::gate::Approach;
 use crate::memory::{Cell, Last};
@@ -86,26 +87,29 @@ pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Op
         return Ok(false);
     }
     let (cluster, at) = (&entry.cluster, state::now());
-    let causality = py.import("replicant.causality")?;
+    let position_of = |member: Member| -> PyResult<Option<Position>> {
+        let causality = py.import("replicant.causality")?;
+        Ok(causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?)
+    };
     // Who is known not to answer is not asked: that could take as long as a connection may.
     let answers = |member: &Member| cluster.view().answers(*member);
-    let position: Option<Position> = match cluster.member(last).filter(answers) {
+    let position = match cluster.member(last).filter(answers) {
         Some(PRIMARY) => ask_primary(py, entry)?,
-        Some(member) => causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?,
+        Some(member) => position_of(member)?,
         None => None,
     };
     let memory = cell.of(cluster.name());
     if let (Some(Position(position)), Some(member)) = (position, cluster.member(last)) {
-        let observe = |member, position| {
+        let observe = |member, position, at| {
             cluster.observe(&[Observation { member, position: Some(position), at, latency: None, server: None }]);
         };
         memory.need(|need| need.require(&position, at));
-        observe(member, position.clone());
+        observe(member, position.clone(), at);
         if let Some(target) = target.filter(|&target| !cluster.view().progress().has(target, &position)) {
-            let arguments = (&entry.strings[target as usize], Position(position), 0.0);
-            let reached: Option<Position> = causality.call_method1("wait", arguments)?.extract()?;
-            if let Some(Position(position)) = reached {
-                observe(target, position);
+            // Taken in also if it lacks something: it is not asked again before there is news of it.
+            let at = state::now();
+            if let Some(Position(position)) = position_of(target)? {
+                observe(target, position, at);
             }
         }
     } else {
@@ -115,7 +119,8 @@ pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Op
     Ok(true)
 }
 
-fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
+/// Whether this thread runs an event loop, which must not be kept waiting.
+pub fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
     Ok(!py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))?.is_none())
 }
 
@@ -179,18 +184,18 @@ pub fn distrust(py: Python<'_>, alias: &str) -> PyResult<()> {
     Ok(())
 }
 
-/// A moment of Python's monotonic clock on ours. Both run alike; what lies before our origin is taken for the origin, and
-/// so for later than it was, which is the safe side.
+/// A moment of Python's monotonic clock on ours, and never a later one. What lies before our origin (other processes look
+/// at the servers, too) is taken for the origin, before which nothing was read or written here.
 pub fn since_origin(py: Python<'_>, monotonic_ns: u64) -> PyResult<Duration> {
-    static ORIGIN: OnceLock<u64> = OnceLock::new();
-    let origin = if let Some(&origin) = ORIGIN.get() {
-        origin
+    static AHEAD: OnceLock<u64> = OnceLock::new();
+    let ahead = if let Some(&ahead) = AHEAD.get() {
+        ahead
     } else {
-        let python: u64 = py.import("time")?.call_method0("monotonic_ns")?.extract()?;
-        let ours = u64::try_from(state::now().as_nanos()).unwrap_or(u64::MAX);
-        *ORIGIN.get_or_init(|| python.saturating_sub(ours))
+        let monotonic = py.import("time")?.getattr("monotonic_ns")?;
+        let ahead = clock::ahead(state::now, || monotonic.call0()?.extract::<u64>())?;
+        *AHEAD.get_or_init(|| ahead)
     };
-    Ok(Duration::from_nanos(monotonic_ns.saturating_sub(origin)))
+    Ok(Duration::from_nanos(monotonic_ns.saturating_sub(ahead)))
 }
 
 /// The cells in force here: of the outermost scope and of the thread or task, which in a request are one.
@@ -216,7 +221,7 @@ pub fn eligible(py: Python<'_>, table: &Table, entry: &Entry) -> PyResult<Vec<Me
     if stale_ok || !cluster.settings().consistent || !Approach::is_needed(cells, cluster) {
         return Ok(view.eligible().to_vec());
     }
-    let approach = Approach { cluster, view: &view, cells, candidate: None, now: state::now() };
+    let approach = Approach { cluster, view: &view, cells, now: state::now() };
     let is_usable = |member| Ok(!table.lookup.in_transaction(entry.strings[member as usize].bind(py))?);
     approach.admitted(is_usable)
 }
@@ -267,7 +272,7 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
     }
     let view = cluster.view();
     let mut both = cells.iter();
-    let approach = Approach { cluster, view: &view, cells: [both.next(), both.next()], candidate: None, now };
+    let approach = Approach { cluster, view: &view, cells: [both.next(), both.next()], now };
     approach.forget_what_all_have();
     let (mut position, mut written, mut read) = (None::<crate::position::Position>, None, Need::default());
     for memory in cells.iter().filter_map(|cell| cell.get(cluster.name())) {
@@ -301,7 +306,9 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
         return None;
     }
     let ago = |at: Duration| now.saturating_sub(at).as_secs_f64();
-    let member = read.and_then(|(member, _)| member).map(|member: Alias| table.name(member).to_owned());
+    // Nobody is to go back to one that serves no more.
+    let serves = |alias: &Alias| cluster.member(*alias).is_some_and(|member| view.serves(member));
+    let member = read.and_then(|(member, _)| member).filter(serves).map(|member| table.name(member).to_owned());
     let name = table.name(cluster.name()).to_owned();
     Some((name, position.map(Position), written.map(ago), member, read.map(|(_, at)| ago(at))))
 }
@@ -329,6 +336,7 @@ pub fn require(
     let table = state::table(py)?;
     let Some(&(index, PRIMARY)) = table.places.get(primary) else { return Ok(()) };
     let (cluster, now) = (&table.entries[index].cluster, state::now());
+    let view = cluster.view();
     let at = |age: f64| now.saturating_sub(Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX));
     let member = member.and_then(|alias| table.places.get(alias)).filter(|place| place.0 == index);
     let member = member.map(|&(_, member)| cluster.members()[member as usize]);
@@ -345,7 +353,14 @@ pub fn require(
         if member != Some(cluster.name())
             && let Some(read) = read
         {
-            need.require_read(member, at(read));
+            // Its client may have read there until now, with a token that is not moved on while it says the same; another
+            // server there may lack what was shown.
+            let place = member.and_then(|alias| cluster.member(alias));
+            if place.is_some_and(|place| !view.progress().is_same_since(place, at(read))) {
+                need.require_read(None, now);
+            } else {
+                need.require_read(member, at(read));
+            }
         }
     });
     if let Some(member) = member.filter(|_| cluster.settings().sticky)

@@ -85,7 +85,7 @@ impl Table {
 }
 
 static TABLE: LazyLock<Shared<Option<Table>>> = LazyLock::new(|| Shared::new(Arc::new(None)));
-/// The configuration before, kept while settings change so that the next one can inherit what it knew.
+/// The configuration before, kept from a change of settings until the next one is in force, which inherits what it knew.
 static BEFORE: Mutex<Option<TableRef>> = Mutex::new(None);
 /// Held while the table in force is replaced, and never while Python runs.
 static CHANGING: Mutex<()> = Mutex::new(());
@@ -148,21 +148,32 @@ fn build(py: Python<'_>) -> PyResult<TableRef> {
 /// Puts a table in force that was built of the settings read under the number `generation`. If they have changed since,
 /// it is of no use, and the next question builds another.
 pub fn install(table: Table, generation: u64) {
-    let _changing = CHANGING.lock();
-    if configured() == generation {
-        TABLE.swap(Arc::new(Some(table)));
-        CONFIGURED.fetch_add(1, Ordering::Relaxed);
-        unwatch();
+    let mut table = Arc::new(Some(table));
+    let mut before = None;
+    {
+        let _changing = CHANGING.lock();
+        if configured() == generation {
+            table = TABLE.swap(table);
+            before = BEFORE.lock().take();
+            CONFIGURED.fetch_add(1, Ordering::Relaxed);
+            unwatch();
+        }
     }
+    // What is not in force. It holds Python objects, whose end may run Python: not before the lock is free.
+    drop((table, before));
 }
 
 /// The settings have changed: the next question builds a new table.
 pub fn drop_table() {
-    let _changing = CHANGING.lock();
-    if let Some(table) = TableRef::new(TABLE.swap(Arc::new(None))) {
-        *BEFORE.lock() = Some(table);
-    }
-    CONFIGURED.fetch_add(1, Ordering::Relaxed);
+    let none = Arc::new(None);
+    let past = {
+        let _changing = CHANGING.lock();
+        let past = TableRef::new(TABLE.swap(none)).and_then(|table| BEFORE.lock().replace(table));
+        CONFIGURED.fetch_add(1, Ordering::Relaxed);
+        past
+    };
+    // As in `install`.
+    drop(past);
 }
 
 /// The number of the configuration in force.

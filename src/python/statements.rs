@@ -1,4 +1,4 @@
-//! `analyse`: reads told from writes, as flags.
+//! `analyse`: reads told from writes, as flags. `refusal`: what may be sent to a replica.
 
 use pyo3::prelude::*;
 
@@ -46,6 +46,14 @@ pub fn analyse(sql: &str, vendor: &str) -> u8 {
     .iter()
     .filter(|(set, _)| *set)
     .fold(0, |flags, (_, flag)| flags | flag)
+}
+
+/// Why a statement may not be sent to a replica: the verb or construct, and the unknown function if that is all.
+#[pyfunction]
+#[pyo3(signature = (sql, vendor, allowed = Vec::new()))]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts a list as a vector")]
+pub fn refusal(sql: &str, vendor: &str, allowed: Vec<String>) -> Option<(String, Option<String>)> {
+    statement::refusal(sql, dialect(vendor), &allowed).map(|refusal| (refusal.what, refusal.function))
 }
 
 pub fn add_flags(module: &Bound<'_, PyModule>) -> PyResult<()> {

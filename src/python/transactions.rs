@@ -103,8 +103,33 @@ fn is_in_transaction(connection: &Bound<'_, PyAny>) -> PyResult<bool> {
         return Ok(TEXT_TRANSACTIONS.load(Ordering::Relaxed) > 0 && in_text_transaction(connection)?);
     }
     // A connection that was never opened has autocommit false, too.
-    Ok(connection.getattr(intern!(py, "in_atomic_block"))?.is_truthy()?
-        || !connection.getattr(intern!(py, "connection"))?.is_none())
+    if connection.getattr(intern!(py, "in_atomic_block"))?.is_truthy()? {
+        return is_in_users_block(connection);
+    }
+    Ok(!connection.getattr(intern!(py, "connection"))?.is_none())
+}
+
+/// Whether one of the `atomic` blocks that are open on a connection is the user's and was asked of it: not that of Django's
+/// `TestCase`, and not that of a mirror, which shares the connection.
+fn is_in_users_block(connection: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = connection.py();
+    let alias = connection.getattr(intern!(py, "alias"))?;
+    let mut is_empty = true;
+    for block in connection.getattr(intern!(py, "atomic_blocks"))?.try_iter()? {
+        let block = block?;
+        is_empty = false;
+        let from_testcase = block.getattr_opt(intern!(py, "_from_testcase"))?;
+        if from_testcase.is_some_and(|answer| answer.is_truthy().unwrap_or(false)) {
+            continue;
+        }
+        // None stands for the alias `default`, which is never a mirror's.
+        match block.getattr_opt(intern!(py, "using"))? {
+            Some(using) if !using.is_none() && !using.eq(&alias)? => {}
+            _ => return Ok(true),
+        }
+    }
+    // Somebody set `in_atomic_block` by hand.
+    Ok(is_empty)
 }
 
 #[cold]

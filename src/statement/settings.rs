@@ -1,7 +1,7 @@
 //! Statements that set something: SET and PRAGMA.
 
 use super::lexer::{Lexer, Token};
-use super::{Dialect, Effects, Name, finish, finish_after};
+use super::{Dialect, Effects, Name, finish_after};
 
 /// SET: the session's own business, unless it reaches further. MySQL's `autocommit` decides whether every statement
 /// opens a transaction.
@@ -57,8 +57,8 @@ fn autocommit(lexer: &mut Lexer<'_>) -> Effects {
     }
 }
 
-/// PRAGMA: a read if it only asks, or sets what concerns this connection alone.
-pub fn pragma(lexer: &mut Lexer<'_>) -> (Option<Effects>, bool) {
+/// Whether a PRAGMA of SQLite only asks, or sets what concerns this connection alone. `alone`: nothing follows its name.
+pub fn pragma_reads(name: &str, alone: bool) -> bool {
     const OWN: [&str; 9] = [
         "foreign_keys",
         "legacy_alter_table",
@@ -84,7 +84,7 @@ pub fn pragma(lexer: &mut Lexer<'_>) -> (Option<Effects>, bool) {
         "integrity_check",
     ];
     // Without a value these ask; others (optimize, incremental_vacuum) act.
-    const ASKING_ALONE: [&str; 10] = [
+    const ASKING_ALONE: [&str; 13] = [
         "user_version",
         "application_id",
         "schema_version",
@@ -95,16 +95,21 @@ pub fn pragma(lexer: &mut Lexer<'_>) -> (Option<Effects>, bool) {
         "encoding",
         "database_list",
         "compile_options",
+        "pragma_list",
+        "collation_list",
+        "module_list",
     ];
+    let known = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    known(&OWN) || known(&ASKING) || (alone && known(&ASKING_ALONE))
+}
+
+/// PRAGMA: a read if [`pragma_reads`] says so.
+pub fn pragma(lexer: &mut Lexer<'_>) -> (Option<Effects>, bool) {
     let name = match lexer.next() {
         Token::Word(name) => name,
         token => return finish_after(lexer, token, Effects::UNKNOWN),
     };
-    let known = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
-    if known(&OWN) || known(&ASKING) {
-        return finish(lexer, Effects::default());
-    }
     let token = lexer.next();
-    let asks = known(&ASKING_ALONE) && matches!(token, Token::End | Token::Semicolon);
-    finish_after(lexer, token, Effects { writes: !asks, ..Effects::default() })
+    let reads = pragma_reads(name, matches!(token, Token::End | Token::Semicolon));
+    finish_after(lexer, token, Effects { writes: !reads, ..Effects::default() })
 }

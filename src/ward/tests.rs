@@ -11,11 +11,13 @@ fn settle(ward: &Ward, now: Duration) -> Vec<State> {
     ward.settle(RULES, &Progress::unknown(ward.members.len()), now, 1).states.into()
 }
 
+fn read(ward: &Ward, member: Member, outcome: Outcome, took: Option<Duration>, now: Duration) {
+    let _ = ward.read(member, outcome, took, RULES, now, 1);
+}
+
 /// Five reads fail.
 fn fail(ward: &Ward, member: Member, now: Duration) {
-    for _ in 0..5 {
-        ward.read(member, Outcome::Failed, None, RULES, now, 1);
-    }
+    (0..5).for_each(|_| read(ward, member, Outcome::Failed, None, now));
 }
 
 fn probe(ward: &Ward, member: Member, outcome: Outcome, now: Duration) {
@@ -94,7 +96,7 @@ fn who_was_never_measured_costs_the_median_of_its_peers() {
     let took = |member, ms| Probe { member, outcome: Outcome::Ok, sent: SECOND, took: Some(Duration::from_millis(ms)) };
     ward.probed(&[took(0, 1), took(1, 3), took(2, 2)], SECOND);
     assert!((ward.costs().get(3) - 0.002).abs() < 1e-9);
-    ward.read(3, Outcome::Ok, Some(Duration::from_millis(9)), RULES, SECOND, 1);
+    read(&ward, 3, Outcome::Ok, Some(Duration::from_millis(9)), SECOND);
     assert!((ward.costs().get(3) - 0.009).abs() < 1e-9);
 }
 
@@ -112,9 +114,7 @@ proptest! {
             now += Duration::from_millis(pause);
             let before = settle(&ward, now);
             match event {
-                0 => {
-                    ward.read(member, Outcome::Ok, None, RULES, now, pause);
-                }
+                0 => read(&ward, member, Outcome::Ok, None, now),
                 1 => probe(&ward, member, Outcome::Ok, now),
                 2 => probe(&ward, member, Outcome::Gone, now),
                 _ => fail(&ward, member, now),

@@ -12,7 +12,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 
 use _core::cluster::{Cluster, Home, OnUnavailable, Settings, State, View};
 use _core::counters::Shard;
-use _core::decision::{Mode, Read, decide};
+use _core::decision::{Read, decide};
 use _core::names::Alias;
 use _core::pool::{Member, Order};
 use _core::position::{Kind, Position};
@@ -45,6 +45,8 @@ fn cluster(replicas: u32, balance: Order) -> Cluster {
         primary_spill: 1.0,
         max_lag: Some(Duration::from_secs(10)),
         addresses: Vec::new(),
+        forbidden: Vec::new(),
+        are_mirrors: false,
     };
     Cluster::try_new(settings).expect("settings that can be used")
 }
@@ -63,7 +65,7 @@ fn read(cluster: &Cluster, kept: &mut Kept<View>, draws: &mut Draws, generation:
     };
     let draw = draws.get(generation).next_u64();
     let view = kept.refreshed(cluster.shared_view());
-    let (member, reason) = decide(cluster, view, question, draw, Mode::Decide).expect("some replica serves");
+    let (member, reason) = decide(cluster, view, question, draw).expect("some replica serves");
     cluster.counters().count(shard, member, reason);
     member
 }

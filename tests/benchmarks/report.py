@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import django
+
 from tests.benchmarks.empty_extension import RESULTS
 
 PACKAGES = (
@@ -54,6 +56,50 @@ def core(*, quick: bool) -> None:
     )
 
 
+def capture(*, quick: bool) -> None:
+    _set_up_django()
+    from tests.benchmarks import capture, criteria
+
+    results = capture.measure(commits=300 if quick else 3000)
+    judged = capture.judge(results)
+    _write(
+        "capture",
+        capture.text(results) + "\n" + criteria.text(judged),
+        {
+            "microseconds": {name: spread.plain() for name, spread in results.items()},
+            "criteria": [criterion.plain() for criterion in judged],
+        },
+    )
+
+
+def middleware(*, quick: bool) -> None:
+    _set_up_django()
+    from tests.benchmarks import criteria, middleware
+    from tests.benchmarks.criteria import Criterion
+
+    added = middleware.measure_stores(rounds=40 if quick else 400)
+    judged = [Criterion(f"microseconds a request, {name}", figure, middleware.LIMIT) for name, figure in added.items()]
+    _write(
+        "middleware",
+        criteria.text(judged),
+        {"microseconds": added, "criteria": [criterion.plain() for criterion in judged]},
+    )
+
+
+def guard(*, quick: bool) -> None:
+    _set_up_django()
+    from tests.benchmarks import criteria, guard
+    from tests.benchmarks.criteria import Criterion
+
+    measured = guard.measure(quick=quick)
+    judged = [Criterion("nanoseconds that the guard adds on a replica", measured[guard.ON_REPLICA], guard.LIMIT)]
+    _write(
+        "guard",
+        guard.text(measured) + "\n" + criteria.text(judged),
+        {"nanoseconds": measured, "criteria": [criterion.plain() for criterion in judged]},
+    )
+
+
 def end_to_end(*, quick: bool) -> None:
     from tests.benchmarks.end_to_end import run
 
@@ -73,6 +119,11 @@ def read(part: str) -> dict[str, Any] | None:
     path = RESULTS / f"{part}.json"
     found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
     return found
+
+
+def _set_up_django() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+    django.setup()
 
 
 def _write(part: str, text: str, plain: dict[str, Any]) -> None:

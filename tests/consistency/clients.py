@@ -6,6 +6,7 @@ What a client does is data, drawn from a seed or by hypothesis, and does not dep
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 from django.db import Error, close_old_connections, transaction
 
 import replicant
-from replicant import request_scope, use_primary, use_replica
+from replicant import request_scope, tokens, use_primary, use_replica
 from replicant.tracing import record_queries
 from tests.consistency.history import Committing, Ended, Failed, History, Opened, Read, Token, Wrote
 from tests.consistency.models import Register
@@ -70,9 +71,17 @@ SCOPES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 
 class Tokens:
-    """The product's own tokens, as its middleware would carry them. A token handed over comes as to a task."""
+    """The product's own tokens, as its middleware would carry them. A token handed over comes as to a task.
+
+    Where the middleware would not move a token on, the client keeps the one it has, which must stand for this request
+    as well. A client that only ever read keeps one here, too.
+    """
+
+    def __init__(self) -> None:
+        self._here = threading.local()
 
     def open(self, texts: Sequence[str]) -> AbstractContextManager[Any]:
+        self._here.texts = tuple(texts)
         stack = ExitStack()
         stack.enter_context(request_scope())
         for text in texts:
@@ -80,7 +89,11 @@ class Tokens:
         return stack
 
     def token(self) -> str:
-        return replicant.token()
+        texts: tuple[str, ...] = self._here.texts
+        if not texts:
+            return replicant.token()
+        received = [required for text in texts for required in tokens.decode(text) or ()]
+        return tokens.renewed(received) or texts[0]
 
 
 class Requests:
@@ -149,9 +162,9 @@ class Client:
     def open(self, handed: tuple[int, str] | None = None) -> None:
         # As Django does before and after each request: a connection that an error broke is made anew.
         close_old_connections()
-        tokens = [token for token in (self.last, handed) if token is not None]
-        self._history.add(Opened(self.name, tuple(number for number, _ in tokens)))
-        self._scope = self._link.open([text for _, text in tokens if text])
+        brought = [token for token in (self.last, handed) if token is not None]
+        self._history.add(Opened(self.name, tuple(number for number, _ in brought)))
+        self._scope = self._link.open([text for _, text in brought if text])
         self._scope.__enter__()
 
     def forget(self) -> None:

@@ -37,3 +37,15 @@ def matched_nothing(cursor: Any, sql: str, vendor: str) -> bool:
         return False
     # What follows the verb, read as a query is read: anything that may write on its own is found there.
     return not _core.analyse(f"SELECT {text[6:]}", vendor) & _core.WRITES
+
+
+def found_as_wanted(cursor: Any, sql: Any, vendor: str) -> bool:
+    """Whether ``sql``, just executed on ``cursor``, may have left rows alone because they were as it wants them.
+
+    Somebody else had written them, and whoever sent this was told that it is done: an UPDATE whose rows already had
+    those values (to MySQL that is no change, and no position), or an INSERT that ignores what is there.
+    """
+    if not isinstance(sql, str):
+        return False
+    verb = _core.verb(sql, vendor)
+    return (verb == "UPDATE" and cursor.rowcount != 0) or (verb == "INSERT" and cursor.rowcount == 0)

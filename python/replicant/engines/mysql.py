@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from replicant.engines import session_state
 from replicant.engines.asking import ask, matched_nothing
 from replicant.engines.capture import NOTHING, UNKNOWN, Captured
 from replicant.engines.failure import Failure
+from replicant.engines.other import drop_pool as drop_pool
 from replicant.engines.sample import Sample, ask_first_known, position_of
 
 if TYPE_CHECKING:
@@ -112,7 +114,8 @@ def _prepare(connection: BaseDatabaseWrapper, assignments: list[str]) -> None:
         else:
             # The answer to that very statement says whether all of it works: server, library and reader.
             variable, expected = _ECHO[engine]
-            reported = reader(variable) or b""
+            with connection.wrap_database_errors:
+                reported = reader(variable) or b""
             if not any(each in reported for each in expected):
                 reader = None
             assignments = []
@@ -184,9 +187,7 @@ def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> b
 
 
 def ask_position(connection: BaseDatabaseWrapper) -> Position | None:
-    if _has_unread_results(connection.connection):
-        return None
-    if kind(connection) == "mariadb":
+    if kind(connection) == "mariadb" and not _has_unread_results(connection.connection):
         # Not @@last_gtid: what is asked about may have been written by another session (a thread of the same request,
         # or this thread before it reconnected), and of what was read on a replica it says nothing.
         return _position("mariadb", ask(connection, "SELECT IF(@@GLOBAL.log_bin, @@GLOBAL.gtid_current_pos, NULL)")[0])
@@ -194,8 +195,17 @@ def ask_position(connection: BaseDatabaseWrapper) -> Position | None:
 
 
 def _has_unread_results(driver: Any) -> bool:
-    """Whether further results of the user's statement are on their way: PyMySQL would throw them away for ours."""
-    return bool(getattr(getattr(driver, "_result", None), "has_next", False))
+    """Whether more of the user's statement may be on its way, further results or (SSCursor) rows.
+
+    A question of ours would make PyMySQL throw it away, and mysqlclient raise an error when the last row is read.
+    mysqlclient does not tell what is unread, so that where rows are unbuffered by default nothing is ever asked.
+    """
+    result = getattr(driver, "_result", None)
+    if getattr(result, "has_next", False) or getattr(result, "unbuffered_active", False):
+        return True
+    cursors = sys.modules.get("MySQLdb.cursors")
+    unbuffered = getattr(cursors, "CursorUseResultMixIn", ())
+    return issubclass(getattr(driver, "cursorclass", object), unbuffered)
 
 
 # What has arrived
@@ -215,13 +225,15 @@ _IS_MARIADB_REPLICA = (
 
 
 def position(connection: BaseDatabaseWrapper) -> Position | None:
+    if _has_unread_results(connection.connection):
+        return None
     engine = kind(connection)
     return _position(engine, ask(connection, f"SELECT {_APPLIED[engine]}")[0])
 
 
 def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) -> Position | None:
     engine = kind(connection)
-    if position.kind != engine:
+    if position.kind != engine or _has_unread_results(connection.connection):
         return None
     waiting = "NULL"
     if seconds > 0:
@@ -279,9 +291,7 @@ def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
 
 def probe(connection: BaseDatabaseWrapper) -> Sample:
     engine = kind(connection)
-    answer = ask_first_known(
-        connection, _QUESTIONS[engine], lambda error: error.args[:1] and error.args[0] in _REFUSALS
-    )
+    answer = ask_first_known(connection, _QUESTIONS[engine], _is_refusal)
     read_only, server, text = answer.row
     is_writable = str(read_only) in ("0", "OFF")
     return Sample(connection.alias, server, is_writable, position_of(engine, text), answer.asked_at, answer.latency)
@@ -310,10 +320,6 @@ def connect(
     # The drivers take whole seconds, which for both include the handshake: each of its answers.
     limit = max(1, math.ceil(seconds))
     return connect({**parameters, "connect_timeout": min(limit, parameters.get("connect_timeout") or limit)})
-
-
-def drop_pool(connection: type[BaseDatabaseWrapper], alias: str) -> None:
-    pass
 
 
 def connection_parameters(parameters: dict[str, Any], database: Any) -> None:

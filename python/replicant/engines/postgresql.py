@@ -12,8 +12,14 @@ from django.core import mail
 from replicant._core import Position
 from replicant.engines import punctual
 from replicant.engines.asking import ask, matched_nothing
-from replicant.engines.capture import UNKNOWN, Captured
 from replicant.engines.failure import Failure
+
+# This server reports no positions in passing, and our backends have nothing to add to Django's.
+from replicant.engines.other import adopt as adopt
+from replicant.engines.other import captured as captured
+from replicant.engines.other import connection_parameters as connection_parameters
+from replicant.engines.other import init_session as init_session
+from replicant.engines.other import prepare_capture as prepare_capture
 from replicant.engines.sample import Sample, ask_first_known
 
 if TYPE_CHECKING:
@@ -93,14 +99,6 @@ def kind(connection: BaseDatabaseWrapper) -> Literal["postgresql"]:
 # What was written
 
 
-def prepare_capture(connection: BaseDatabaseWrapper) -> None:
-    """Nothing to prepare: this server reports no positions in passing."""
-
-
-def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:
-    return UNKNOWN
-
-
 def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
     # A rule, or a trigger of the whole statement, acts also where no row was found, and a view may hide a table that
     # has one. Asked once per session and table: one that is made later is missed until the session ends. Functions of
@@ -166,12 +164,21 @@ SELECT pg_is_in_recovery(), max(lsn), {timeline}, {sizes} FROM poll
 """
 
 
+def _is_busy(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the user's statement still goes on: rows of psycopg's ``stream()`` to be read, a COPY to be ended. The
+    driver would wait for that before it sent anything, on the very thread that is to end it."""
+    # libpq's PQTRANS_ACTIVE.
+    return connection.connection is not None and connection.connection.info.transaction_status == 1
+
+
 def position(connection: BaseDatabaseWrapper) -> Position | None:
+    if _is_busy(connection):
+        return None
     return _position(_ask(connection, f"SELECT pg_is_in_recovery(), {_LSN}, {_TIMELINE}, {_SIZES}"))
 
 
 def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) -> Position | None:
-    if position.kind != "postgresql":
+    if position.kind != "postgresql" or _is_busy(connection):
         return None
     sql = _WAIT.format(
         lsn=_LSN,
@@ -188,11 +195,12 @@ def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) ->
 def _ask(connection: BaseDatabaseWrapper, sql: str) -> tuple[Any, ...]:
     """Ask, and leave no transaction open that was not open before (the driver begins one if autocommit is off)."""
     was_open = in_transaction(connection)
-    try:
-        return ask(connection, sql)
-    finally:
-        if not was_open and not connection.connection.closed and in_transaction(connection):
-            connection.connection.rollback()
+    with connection.wrap_database_errors:
+        try:
+            return ask(connection, sql)
+        finally:
+            if not was_open and not connection.connection.closed and in_transaction(connection):
+                connection.connection.rollback()
 
 
 def _position(row: tuple[Any, ...]) -> Position | None:
@@ -297,15 +305,3 @@ def drop_pool(connection: type[BaseDatabaseWrapper], alias: str) -> None:
     if pool is not None:
         # Does not wait for those who are connecting: whoever found out has something better to do.
         pool.close(timeout=0)
-
-
-def adopt(connection: BaseDatabaseWrapper) -> None:
-    pass
-
-
-def connection_parameters(parameters: dict[str, Any], database: Any) -> None:
-    pass
-
-
-def init_session(connection: BaseDatabaseWrapper, initialise: Callable[[], None]) -> None:
-    initialise()

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.db import OperationalError
 
 from replicant import _core
-from replicant.engines.capture import UNKNOWN, Captured
 from replicant.engines.failure import Failure
+
+# As any database: no positions, no connection that could be lost, and nothing to add to Django's backend.
+from replicant.engines.other import adopt as adopt
+from replicant.engines.other import ask_position as ask_position
+from replicant.engines.other import captured as captured
+from replicant.engines.other import connect as connect
+from replicant.engines.other import connection_parameters as connection_parameters
+from replicant.engines.other import drop_pool as drop_pool
+from replicant.engines.other import init_session as init_session
+from replicant.engines.other import kind as kind
+from replicant.engines.other import position as position
+from replicant.engines.other import prepare_capture as prepare_capture
+from replicant.engines.other import socket_of as socket_of
+from replicant.engines.other import wait as wait
 from replicant.engines.sample import Sample, ask_first_known
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
     from django.db.backends.base.base import BaseDatabaseWrapper
-
-    from replicant._core import Position
 
 #: Where a connection keeps how many rows its session had changed when it was last asked.
 _ATTRIBUTE = "_replicant_changes"
@@ -46,18 +56,6 @@ def is_gone(error: BaseException) -> bool:
     return failure(error) is Failure.GONE
 
 
-def kind(connection: BaseDatabaseWrapper) -> None:
-    return None
-
-
-def prepare_capture(connection: BaseDatabaseWrapper) -> None:
-    pass
-
-
-def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:
-    return UNKNOWN
-
-
 def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
     # Counts rows, those that triggers and foreign keys change included, but not what happens to the schema.
     driver = connection.connection
@@ -67,18 +65,6 @@ def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> b
     if _core.verb(sql, connection.vendor) not in _COUNTED or ";" in sql or cursor.description is not None:
         return False
     return bool(driver.total_changes == (before if driver is last_driver else 0))
-
-
-def ask_position(connection: BaseDatabaseWrapper) -> None:
-    return None
-
-
-def position(connection: BaseDatabaseWrapper) -> None:
-    return None
-
-
-def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) -> None:
-    return None
 
 
 # For the monitor
@@ -103,35 +89,3 @@ def probe(connection: BaseDatabaseWrapper) -> Sample:
         raise OperationalError("unable to open database file")
     is_writable = not file or os.access(file, os.W_OK)
     return Sample(connection.alias, file, is_writable, None, answer.asked_at, answer.latency)
-
-
-def socket_of(connection: BaseDatabaseWrapper) -> int | None:
-    return None
-
-
-# For replicant.backends
-
-
-def connect(
-    connection: BaseDatabaseWrapper,
-    connect: Callable[[dict[str, Any]], Any],
-    parameters: dict[str, Any],
-    seconds: float,
-) -> Any:
-    return connect(parameters)
-
-
-def drop_pool(connection: type[BaseDatabaseWrapper], alias: str) -> None:
-    pass
-
-
-def adopt(connection: BaseDatabaseWrapper) -> None:
-    pass
-
-
-def connection_parameters(parameters: dict[str, Any], database: Any) -> None:
-    pass
-
-
-def init_session(connection: BaseDatabaseWrapper, initialise: Callable[[], None]) -> None:
-    initialise()

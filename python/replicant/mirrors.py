@@ -1,0 +1,132 @@
+"""A mirrored replica in tests: an alias of its own, on the primary's connection.
+
+Django lets a mirror connect to the primary's test database by itself, where it is blind to what a ``TestCase`` has not
+committed (and never will). So here the alias keeps what is asked of it, its query log, its wrappers and its guard,
+while the session with the server, the transaction and everything else that a connection object remembers is the
+primary's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper as _Base
+else:
+    _Base = object
+
+#: What a mirror has for itself. What else a connection object is made with is its state, the primary's.
+_OWN = {
+    *("settings_dict", "alias", "queries_log", "force_debug_cursor", "execute_wrappers"),
+    *("client", "creation", "introspection", "ops", "validation"),
+}
+_PRIMARY = "_replicant_primary"
+_OWN_WORK = "_replicant_own_work"
+
+
+def mirrored(connection: _Base, primary: _Base) -> _Base:
+    """A connection object in place of ``connection``, with its alias, that uses ``primary``."""
+    base = type(connection)
+    mirror = base(connection.settings_dict, connection.alias)
+    mirror.force_debug_cursor = connection.force_debug_cursor
+    own = vars(mirror)
+    for name in own.keys() - _OWN:
+        del own[name]
+    # They find things out by creating tables, which a replica's guard would refuse.
+    own["features"] = primary.features
+    own[_PRIMARY] = primary
+    mirror.__class__ = _class_of_mirrors(base)
+    return mirror
+
+
+def is_shared(connection: _Base) -> bool:
+    """Whether a connection object stands for a replica and uses the primary's connection."""
+    return _PRIMARY in vars(connection)
+
+
+def does_own_work(connection: _Base) -> bool:
+    """Whether Django's test cases, not the user, are at work on a mirror."""
+    return _OWN_WORK in vars(connection)
+
+
+class _Mirror(_Base):
+    def __getattr__(self, name: str) -> Any:
+        if name == _PRIMARY:
+            raise AttributeError(name)
+        return getattr(self._replicant_primary, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self) or hasattr(type(self), name):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._replicant_primary, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in vars(self):
+            object.__delattr__(self, name)
+        else:
+            delattr(self._replicant_primary, name)
+
+    def connect(self) -> None:
+        primary = self._replicant_primary
+        with _permitted(primary):
+            primary.connect()
+
+    def close(self) -> None:
+        # It would take the test's transaction away from all aliases.
+        if not self.in_atomic_block:
+            self._replicant_primary.close()
+
+    def check_constraints(self, table_names: Any = None) -> None:
+        vars(self)[_OWN_WORK] = True
+        try:
+            super().check_constraints(table_names)
+        finally:
+            del vars(self)[_OWN_WORK]
+
+
+def _of_primary(name: str) -> property:
+    def get(self: _Mirror) -> Any:
+        return getattr(self._replicant_primary, name)
+
+    def set(self: _Mirror, value: Any) -> None:
+        setattr(self._replicant_primary, name, value)
+
+    return property(get, set)
+
+
+_classes: dict[type[_Base], type[_Base]] = {}
+
+
+def _class_of_mirrors(base: type[_Base]) -> type[_Base]:
+    if base not in _classes:
+        members: dict[str, Any] = {
+            "__module__": base.__module__,
+            "__qualname__": base.__qualname__,
+            # What is made of a mirror's class is none: copies, and Django's connections to the server's own database.
+            "__new__": lambda cls, *args, **kwargs: base(*args, **kwargs),
+        }
+        # State that begins as an attribute of the class (PostgreSQL numbers a session's named cursors), and what was
+        # asked of the server once and is kept (a mirror that asks anew would spoil a count of its queries).
+        for name in ("_named_cursor_idx", "mysql_server_data", "pg_version"):
+            if hasattr(base, name):
+                members[name] = _of_primary(name)
+        _classes[base] = type(base.__name__, (_Mirror, base), members)
+    return _classes[base]
+
+
+@contextmanager
+def _permitted(connection: _Base) -> Iterator[None]:
+    """Let a connection be opened for its mirror, even if the test at hand lists the mirror alone."""
+    failure = sys.modules["django.test.testcases"]._DatabaseFailure if "django.test.testcases" in sys.modules else ()
+    own = vars(connection)
+    forbidden = {name: value for name, value in own.items() if isinstance(value, failure)}
+    for name, value in forbidden.items():
+        own[name] = value.wrapped
+    try:
+        yield
+    finally:
+        own.update(forbidden)

@@ -1,0 +1,214 @@
+//! Row 5 of the contract's table: what the code around a read says about it, and who may serve what must see something.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::{Cluster, Home, PRIMARY, View};
+use crate::gate::{Approach, Gate, Shut};
+use crate::memory::{Cell, Last, Memory};
+use crate::names::Alias;
+use crate::pool::Member;
+use crate::scope::{Effect, Scope};
+
+use super::{Read, Undecided, is_eligible};
+
+/// What the code around a read, and the instance at hand, say about it.
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
+pub(super) struct Around<'a> {
+    pub(super) in_request: bool,
+    /// Positions and pins are set aside.
+    pub(super) stale_ok: bool,
+    /// The replica asked for by name, while it may serve.
+    pub(super) named: Option<Member>,
+    /// The instance at hand leads to the primary.
+    pub(super) follows_primary: bool,
+    /// With no scope open: the member that loaded the instance at hand.
+    pub(super) loaded: Option<Member>,
+    /// Reads do not go to replicas here.
+    pub(super) stays_home: bool,
+    /// What the outermost scope or the request remembers.
+    pub(super) cell: Option<&'a Arc<Cell>>,
+    /// The member that the scope reads from.
+    pub(super) sticky: Option<Alias>,
+    /// Where the scope read last.
+    pub(super) last: Last,
+}
+
+impl<'a> Around<'a> {
+    #[inline]
+    pub(super) fn new<I, L, N>(
+        cluster: &Cluster,
+        view: &View,
+        read: &Read<'a, I, L, N>,
+        effect: Option<Effect>,
+    ) -> Self {
+        let settings = cluster.settings();
+        let (named, stale_ok) = match effect {
+            Some(Effect::Replica { member, stale_ok }) => (member, stale_ok),
+            _ => (None, false),
+        };
+        let in_request = read.scope.is_some_and(Scope::in_request);
+        let migrating = read.scope.is_some_and(Scope::migrating);
+        let home =
+            if in_request || settings.reads == Home::Primary { settings.reads } else { settings.outside_requests };
+        let cell = read.scope.map(Scope::cell);
+        Self {
+            in_request,
+            stale_ok,
+            named: named.and_then(|alias| cluster.member(alias)).filter(|&member| !migrating && view.serves(member)),
+            follows_primary: effect.is_none()
+                && read.instance.is_some_and(|instance| instance.from == PRIMARY && !instance.exempt),
+            loaded: read.instance.filter(|_| read.scope.is_none()).map(|instance| instance.from),
+            stays_home: migrating || settings.replicas.is_empty() || (effect.is_none() && home == Home::Primary),
+            cell,
+            sticky: cell.filter(|_| settings.sticky).and_then(|cell| cell.get(cluster.name())?.sticky()),
+            last: cell
+                .filter(|_| settings.has_positions)
+                .and_then(|cell| cell.get(cluster.name()))
+                .map_or(Last::Sticky, Memory::last),
+        }
+    }
+
+    /// Whether row 5 has nothing to say: there is nothing that must be seen, and the scope can stay where it is.
+    #[inline]
+    pub(super) fn is_free(&self, cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2]) -> bool {
+        !cluster.settings().consistent
+            || (!self.sticky_is_gone(cluster, view)
+                && !Approach::is_needed(cells, cluster)
+                && self.moves_from(cluster).is_none())
+    }
+
+    /// The member that the scope reads from, if that was found to have what must be seen and nothing has changed since.
+    #[inline]
+    pub(super) fn proven(&self, cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2]) -> Option<Member> {
+        if self.stale_ok || self.named.is_some() || self.loaded.is_some() || self.moves_from(cluster).is_some() {
+            return None;
+        }
+        let member = self.sticky.and_then(|alias| cluster.member(alias))?;
+        let is_proven = |cell: &Arc<Cell>| {
+            cell.get(cluster.name()).is_none_or(|memory| !memory.has_need() || memory.verdict(view.number(), member))
+        };
+        (is_eligible(cluster, view, member) && cells.into_iter().flatten().all(is_proven)).then_some(member)
+    }
+
+    /// The member that this read moves away from, which may have shown more than where it goes has. Judged where there are
+    /// positions, which tell.
+    #[inline]
+    pub(super) fn moves_from(&self, cluster: &Cluster) -> Option<Alias> {
+        let stays_home = self.named.is_none() && (self.follows_primary || self.stays_home);
+        if !cluster.settings().has_positions || self.stale_ok || stays_home {
+            return None;
+        }
+        let target = self.named.map(|member| cluster.members()[member as usize]).or(self.sticky);
+        let last = match self.last {
+            Last::Sticky => self.sticky,
+            Last::Named(alias) => Some(alias),
+            Last::Learned => None,
+        };
+        last.filter(|_| last != target)
+    }
+
+    /// The read goes to this replica, since it was asked for by name; or where the scope sticks.
+    pub(super) fn reads_from(&self, cluster: &Cluster, named: Option<Member>) {
+        let settings = cluster.settings();
+        if settings.has_positions
+            && settings.consistent
+            && !self.stale_ok
+            && let Some(cell) = self.cell
+        {
+            let named = named.map(|member| cluster.members()[member as usize]);
+            let last = named.filter(|_| self.sticky != named).map_or(Last::Sticky, Last::Named);
+            if last != self.last {
+                cell.of(cluster.name()).reads_from(last);
+            }
+        }
+    }
+
+    /// Whether the replica that the scope reads from no longer serves.
+    #[inline]
+    pub(super) fn sticky_is_gone(&self, cluster: &Cluster, view: &View) -> bool {
+        let is_here = |alias| cluster.member(alias).is_some_and(|member| is_eligible(cluster, view, member));
+        self.sticky.is_some_and(|alias| alias != cluster.name() && !is_here(alias))
+    }
+
+    /// The scope no longer reads from where it did, and must see elsewhere what it may have seen there.
+    pub(super) fn leave_sticky(&mut self, cluster: &Cluster, view: &View, now: Duration) {
+        if let Some(alias) = self.sticky.take()
+            && let Some(memory) = self.cell.and_then(|cell| cell.get(cluster.name()))
+        {
+            memory.need(|need| need.require_reads_of(cluster, view, alias, now));
+            memory.unstick(alias);
+        }
+    }
+}
+
+/// Who may serve a scope that must see something; `None` if nobody but the primary.
+#[cold]
+#[inline(never)]
+pub(super) fn row_5<I, L, N, E>(
+    cluster: &Cluster,
+    view: &View,
+    read: &mut Read<'_, I, L, N>,
+    around: &mut Around<'_>,
+    cells: [Option<&Arc<Cell>>; 2],
+) -> Result<Option<Gate>, Undecided<E>>
+where
+    I: FnMut(Member) -> Result<bool, E>,
+    N: Fn() -> Duration,
+{
+    let now = (read.now)();
+    if around.sticky_is_gone(cluster, view) {
+        around.leave_sticky(cluster, view, now);
+    }
+    if around.stale_ok {
+        return Ok(Some(Gate::Open));
+    }
+    let approach = Approach { cluster, view, cells, now };
+    approach.forget_what_all_have();
+    // A transaction that is open there has a snapshot, which stays as old as it is.
+    let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
+    let wanted = around.named;
+    if let Some(named) = wanted {
+        // One that is known to lack something already is not asked about the rest: the scope stays where it is.
+        let may_learn = read.may_wait && around.moves_from(cluster).is_some();
+        let may_serve = approach.admits(named) || (may_learn && approach.may_admit(named));
+        if !may_serve || !is_usable(named)? {
+            around.named = None;
+        }
+    }
+    if let Some(last) = around.moves_from(cluster)
+        && let Some(cell) = around.cell
+    {
+        if read.may_wait {
+            let target = around.named.or_else(|| around.sticky.and_then(|alias| cluster.member(alias)));
+            return Err(Undecided::Learn { cell: cell.clone(), last, target });
+        }
+        let memory = cell.of(cluster.name());
+        memory.need(|need| need.require_read(Some(last), now));
+        memory.reads_from(Last::Learned);
+        around.last = Last::Learned;
+    }
+    around.named = around.named.filter(|&named| approach.admits(named));
+    if let Some(named) = around.named {
+        return Ok(Some(Gate::Only(named)));
+    }
+    let before = || cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| need.read())?.0);
+    let last = || around.sticky.or_else(before).and_then(|alias| cluster.member(alias));
+    let candidate = around.loaded.or_else(last).filter(|&member| is_eligible(cluster, view, member));
+    if let Some(member) = candidate.filter(|&member| approach.admits(member))
+        && is_usable(member)?
+    {
+        return Ok(Some(Gate::Only(member)));
+    }
+    if around.sticky.is_some_and(|alias| alias != cluster.name()) {
+        around.leave_sticky(cluster, view, now);
+    }
+    // It is of no use to wait for a replica if the read then stays at home.
+    let may_wait = read.may_wait && !around.stays_home && !around.follows_primary;
+    match approach.for_others(may_wait, wanted.or(candidate), is_usable)? {
+        Ok(gate) => Ok(Some(gate)),
+        Err(Shut::Pinned) => Ok(None),
+        Err(Shut::Ask { cell }) => Err(Undecided::Ask(cell)),
+        Err(Shut::Wait { cell, member, position, longest }) => Err(Undecided::Wait { cell, member, position, longest }),
+    }
+}

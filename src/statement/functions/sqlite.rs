@@ -1,0 +1,37 @@
+//! SQLite's harmless functions.
+
+/// Its own, those that Django registers on its connections, and `SpatiaLite`'s.
+#[rustfmt::skip]
+pub const FUNCTIONS: &[&str] = &[
+    "acosh", "any_value", "area", "asewkb", "asewkt", "asgeojson", "asgml", "asinh", "askml", "assvg", "aswkb", "aswkt",
+    "atanh", "azimuth", "bitxor", "bm25", "boundary", "boundingcircle", "buffer", "castautomagic", "casttoxy",
+    "casttoxyz", "centroid", "changes", "collect", "contains", "convexhull", "cosh", "coveredby", "covers", "crosses",
+    "dbstat", "difference", "disjoint", "distance", "endpoint", "envelope", "equals", "extent", "forcepolygoncw",
+    "fromwkb", "fromwkt", "fts5", "fts5_source_id", "generate_series", "geodesiclength", "geohash", "geometrydistance",
+    "geometryn", "geometrytype", "geomfromewkb", "geomfromewkt", "geomfromtext", "geos_version",
+    "geosminimumboundingcircle", "geosversion", "greatcirclelength", "group_concat", "gunion", "hex", "highlight", "if",
+    "ifnull", "iif", "instr", "intersection", "intersects", "isclosed", "isempty", "isnull", "isvalid",
+    "json_array_length", "json_each", "json_error_position", "json_extract", "json_group_array", "json_group_object",
+    "json_insert", "json_patch", "json_pretty", "json_quote", "json_remove", "json_replace", "json_set", "json_tree",
+    "json_type", "json_valid", "jsonb_array", "jsonb_each", "jsonb_extract", "jsonb_group_array", "jsonb_group_object",
+    "jsonb_insert", "jsonb_object", "jsonb_patch", "jsonb_remove", "jsonb_replace", "jsonb_set", "jsonb_tree",
+    "julianday", "last_insert_rowid", "likelihood", "likely", "linelocatepoint", "log2", "lwgeom_version", "makeline",
+    "makepoint", "makevalid", "matchinfo", "mbrcontains", "mbrdisjoint", "mbrequal", "mbrintersects", "mbrmaxx",
+    "mbrmaxy", "mbrminx", "mbrminy", "mbroverlaps", "mbrtouches", "mbrwithin", "median", "memsize", "npoints",
+    "numgeometries", "numpoints", "offsets", "overlaps", "percentile", "perimeter", "pointn", "printf", "proj4_version",
+    "proj_version", "ptdistwithin", "quote", "rand", "random", "randomblob", "relate", "rtreecheck", "rtreedepth",
+    "rtreenode", "rttopo_version", "scale", "scalecoords", "setsrid", "sha1", "sha224", "sha256", "sha384", "sha512",
+    "shiftcoords", "simplify", "sinh", "snaptogrid", "snippet", "spatialite_version", "sqlite_compileoption_get",
+    "sqlite_compileoption_used", "sqlite_source_id", "sqlite_version", "srid", "st_3dextent", "st_asewkb", "st_asewkt",
+    "st_asgml", "st_askml", "st_assvg", "st_azimuth", "st_boundingcircle", "st_closestpoint", "st_containsproperly",
+    "st_coveredby", "st_covers", "st_dfullywithin", "st_distancesphere", "st_distancespheroid", "st_dwithin",
+    "st_expand", "st_extent", "st_force2d", "st_force3d", "st_forcelhr", "st_forcepolygoncw", "st_fromwkb",
+    "st_fromwkt", "st_geofunc", "st_geogfromwkb", "st_geometrydistance", "st_geomfromewkb", "st_geomfromewkt",
+    "st_geomoutputgeofunc", "st_length2d", "st_length_spheroid", "st_lengthspheroid", "st_line_interpolate_point",
+    "st_line_locate_point", "st_linelocatepoint", "st_makeline", "st_makepoint", "st_makevalid", "st_memsize",
+    "st_minimumboundingcircle", "st_npoints", "st_perimeter", "st_perimeter3d", "st_point", "st_polygon", "st_reverse",
+    "st_rotate", "st_scale", "st_setsrid", "st_snaptogrid", "st_translate", "st_z", "startpoint", "strftime",
+    "string_agg", "subtype", "swapcoordinates", "swapcoords", "symdifference", "tanh", "timediff", "total",
+    "total_changes", "touches", "transform", "translate", "trunc", "typeof", "unhex", "unicode", "unistr", "unixepoch",
+    "unlikely", "uuidv4", "uuidv7", "x", "y", "z", "zeroblob",
+];

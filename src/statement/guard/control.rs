@@ -1,0 +1,326 @@
+//! Statements by their first word, and those that set something or control a transaction.
+
+use super::super::lexer::Token;
+use super::super::{Dialect, settings};
+use super::names::is;
+use super::{Reader, Refusal, Verdict, unsure};
+
+/// The settings that make a session writable again.
+const READ_ONLY: [&str; 3] = ["transaction_read_only", "default_transaction_read_only", "tx_read_only"];
+/// The settings with which a session of MySQL or MariaDB would say what a transaction is called that it makes.
+const REPLICATION: [&str; 8] = [
+    "gtid_next",
+    "gtid_seq_no",
+    "gtid_domain_id",
+    "server_id",
+    "sql_log_bin",
+    "pseudo_slave_mode",
+    "pseudo_replica_mode",
+    "wsrep_on",
+];
+
+fn one_of(word: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| is(word, known))
+}
+
+/// Whether assigning to a setting may make the session writable again.
+pub fn makes_writable(setting: &str) -> bool {
+    one_of(setting, &READ_ONLY)
+}
+
+impl<'a> Reader<'a> {
+    /// Judges one statement, whose first token was read, and reads to its end.
+    pub(super) fn statement(&mut self, first: Token<'a>) -> Verdict {
+        let word = match first {
+            Token::Word(word) => word,
+            Token::Unsure => return Err(unsure()),
+            _ => return Err(Refusal::of("a statement without a verb")),
+        };
+        let refused = || Err(Refusal::of(word.to_uppercase()));
+        let mysql = self.dialect == Dialect::MySql;
+        let postgresql = self.dialect == Dialect::PostgreSql;
+        // The most frequent first.
+        match word.to_ascii_lowercase().as_str() {
+            "select" | "values" | "table" | "show" | "savepoint" | "release" | "deallocate" => self.scan(),
+            "with" => {
+                self.begins_with = true;
+                self.with_lists |= self.at_depth();
+                self.scan()
+            }
+            "set" => self.set(),
+            "begin" | "start" => self.begin(word),
+            "commit" | "rollback" | "end" | "abort" => self.end(word),
+            "explain" | "describe" | "desc" => self.explain(word),
+            "analyze" if mysql && !self.words_after(&["table", "tables", "local", "no_write_to_binlog"]) => {
+                self.explain(word)
+            }
+            "pragma" if self.dialect == Dialect::Sqlite => self.pragma(),
+            "declare" if postgresql => self.declare(),
+            "copy" if postgresql => self.copy(),
+            "reset" if postgresql => self.reset(),
+            "create" => self.create(),
+            other if one_of(other, concerns_the_session(self.dialect)) => self.scan(),
+            _ => refused(),
+        }
+    }
+
+    /// Whether the next token is one of these words.
+    fn words_after(&self, words: &[&str]) -> bool {
+        matches!(self.lexer.clone().next(), Token::Word(word) if one_of(word, words))
+    }
+
+    fn create(&mut self) -> Verdict {
+        let mut ahead = self.lexer.clone();
+        for _ in 0..3 {
+            if let Token::Word(word) = ahead.next()
+                && one_of(word, &["temporary", "temp"])
+            {
+                return Err(Refusal::of("CREATE TEMPORARY TABLE"));
+            }
+        }
+        Err(Refusal::of("CREATE"))
+    }
+
+    /// BEGIN and START TRANSACTION, with any mode but READ WRITE.
+    fn begin(&mut self, verb: &str) -> Verdict {
+        let mut is_first = true;
+        loop {
+            let token = self.next();
+            match token {
+                Token::End | Token::Semicolon if is_first && is(verb, "start") => return Err(Refusal::of("START")),
+                Token::End | Token::Semicolon => return Ok(()),
+                Token::Unsure => return Err(unsure()),
+                Token::Word(word) if is(word, "write") => {
+                    return Err(Refusal::of(format!("{} READ WRITE", transaction(verb))));
+                }
+                // START REPLICA; MariaDB's BEGIN NOT ATOMIC is a block of statements.
+                Token::Word(word) if is_first => {
+                    let known: &[&str] = match (is(verb, "start"), self.dialect) {
+                        (true, _) => &["transaction"],
+                        (false, Dialect::MySql) => &["work"],
+                        (false, Dialect::Sqlite) => &["transaction", "deferred"],
+                        (false, _) => &["work", "transaction", "isolation", "read", "deferrable", "not"],
+                    };
+                    if !one_of(word, known) {
+                        return Err(Refusal::of(format!("{} {}", verb.to_uppercase(), word.to_uppercase())));
+                    }
+                }
+                _ => {}
+            }
+            is_first = false;
+        }
+    }
+
+    /// COMMIT and ROLLBACK, but not of another session's prepared transaction.
+    fn end(&mut self, verb: &str) -> Verdict {
+        loop {
+            match self.next() {
+                Token::End | Token::Semicolon => return Ok(()),
+                Token::Unsure => return Err(unsure()),
+                Token::Word(word) if is(word, "prepared") => {
+                    return Err(Refusal::of(format!("{} PREPARED", verb.to_uppercase())));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// SET: what concerns this session alone, and leaves it read-only.
+    fn set(&mut self) -> Verdict {
+        // MariaDB's settings for one statement.
+        let is_for_statement = self.dialect == Dialect::MySql && self.words_after(&["statement"]);
+        let mut is_value = false;
+        loop {
+            let token = self.lexer.next();
+            match token {
+                Token::End | Token::Semicolon => {
+                    self.follow(token);
+                    return Ok(());
+                }
+                Token::Unsure => return Err(unsure()),
+                Token::Open => self.call()?,
+                Token::Equals => is_value = true,
+                // The next setting; for PostgreSQL, the next value.
+                Token::Comma if self.dialect != Dialect::PostgreSql && self.depth == 0 => is_value = false,
+                Token::Word(word) if is_for_statement && self.depth == 0 && is(word, "for") => {
+                    let first = self.next();
+                    return self.statement(first);
+                }
+                Token::Word(word) if is_value => self.word(word)?,
+                Token::Word(word) if is(word, "to") => is_value = true,
+                Token::Word(setting) | Token::Quoted(setting) if !is_value => self.setting(setting)?,
+                _ => {}
+            }
+            self.follow(token);
+        }
+    }
+
+    /// A word on the left side of a SET.
+    fn setting(&self, word: &str) -> Verdict {
+        let refused = |what: &str| Err(Refusal::of(format!("SET {}", what.to_uppercase())));
+        if makes_writable(word) {
+            return if self.is_turned_on() { Ok(()) } else { refused(word) };
+        }
+        if is(word, "write") {
+            return refused("TRANSACTION READ WRITE");
+        }
+        if self.dialect == Dialect::PostgreSql {
+            return Ok(());
+        }
+        if is(word, "default") && self.words_after(&["role"]) {
+            return refused("DEFAULT ROLE");
+        }
+        let far = ["global", "persist", "persist_only", "password", "resource"];
+        if one_of(word, &far) || one_of(word, &REPLICATION) { refused(word) } else { Ok(()) }
+    }
+
+    /// Whether a true value is assigned next.
+    fn is_turned_on(&self) -> bool {
+        let mut ahead = self.lexer.clone();
+        let mut token = ahead.next();
+        if token == Token::Other {
+            // The colon of `:=`.
+            token = ahead.next();
+        }
+        let is_assigned = token == Token::Equals || token.is_word("to");
+        is_assigned
+            && match ahead.next() {
+                Token::Word(value) | Token::Text(value) => one_of(value, &["on", "true", "1"]),
+                Token::Number(value) => value == "1",
+                _ => false,
+            }
+            && matches!(ahead.next(), Token::End | Token::Semicolon | Token::Comma)
+    }
+
+    /// RESET of one setting; RESET ALL takes the session's own back, among them that it is read-only.
+    fn reset(&mut self) -> Verdict {
+        match self.next() {
+            Token::Word(word) | Token::Quoted(word) if !makes_writable(word) && !is(word, "all") => self.scan(),
+            Token::Word(word) | Token::Quoted(word) => Err(Refusal::of(format!("RESET {}", word.to_uppercase()))),
+            _ => Err(Refusal::of("RESET")),
+        }
+    }
+
+    /// EXPLAIN of what is a read itself: with ANALYZE it is executed, and some servers execute parts of it without.
+    fn explain(&mut self, verb: &str) -> Verdict {
+        const OPTIONS: [&str; 13] = [
+            "analyze",
+            "analyse",
+            "verbose",
+            "extended",
+            "partitions",
+            "format",
+            "query",
+            "plan",
+            "json",
+            "tree",
+            "traditional",
+            "settings",
+            "memory",
+        ];
+        const VERBS: [&str; 13] = [
+            "insert", "update", "delete", "replace", "merge", "call", "execute", "create", "declare", "refresh",
+            "into", "do", "import",
+        ];
+        loop {
+            let token = self.next();
+            match token {
+                Token::End | Token::Semicolon => return Err(Refusal::of(verb.to_uppercase())),
+                Token::Unsure => return Err(unsure()),
+                Token::Open if self.words_after(&["select", "with", "values", "table"]) => {}
+                Token::Open if self.dialect == Dialect::PostgreSql && self.lexer.clone().next() != Token::Open => {
+                    while !matches!(self.next(), Token::Close | Token::End | Token::Unsure) {}
+                }
+                Token::Word(word) if one_of(word, &["select", "with", "values", "table"]) => {
+                    return self.statement(token);
+                }
+                Token::Word(word) if one_of(word, &OPTIONS) => {}
+                // A table, or FOR CONNECTION.
+                Token::Word(word) if self.dialect == Dialect::MySql && !one_of(word, &VERBS) => return self.scan(),
+                Token::Quoted(_) if self.dialect == Dialect::MySql => return self.scan(),
+                Token::Word(word) => {
+                    return Err(Refusal::of(format!("{} {}", verb.to_uppercase(), word.to_uppercase())));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// DECLARE name CURSOR FOR a query.
+    fn declare(&mut self) -> Verdict {
+        loop {
+            match self.next() {
+                Token::End | Token::Semicolon => return Err(Refusal::of("DECLARE")),
+                Token::Unsure => return Err(unsure()),
+                Token::Word(word) if is(word, "for") => break,
+                _ => {}
+            }
+        }
+        loop {
+            match self.next() {
+                Token::Open => {}
+                token @ Token::Word(word) if one_of(word, &["select", "with", "values", "table"]) => {
+                    return self.statement(token);
+                }
+                _ => return Err(Refusal::of("DECLARE")),
+            }
+        }
+    }
+
+    /// COPY of a table or of a query's rows to the client.
+    fn copy(&mut self) -> Verdict {
+        let mut ahead = self.lexer.clone();
+        let mut depth = 0_u32;
+        let direction = loop {
+            match ahead.next() {
+                Token::Open => depth += 1,
+                Token::Close => depth = depth.saturating_sub(1),
+                Token::End | Token::Semicolon | Token::Unsure => break "COPY",
+                Token::Word(word) if depth == 0 && is(word, "from") => break "COPY ... FROM",
+                Token::Word(word) if depth == 0 && is(word, "to") => {
+                    if ahead.next().is_word("stdout") {
+                        self.is_copy = true;
+                        return self.scan();
+                    }
+                    break "COPY ... TO";
+                }
+                _ => {}
+            }
+        };
+        Err(Refusal::of(direction))
+    }
+
+    /// PRAGMA that asks, or sets what concerns this connection alone, and leaves it read-only.
+    fn pragma(&mut self) -> Verdict {
+        let refused = |name: &str| Err(Refusal::of(format!("PRAGMA {name}")));
+        let mut name = self.next();
+        let mut token = self.next();
+        if token == Token::Dot {
+            name = self.next();
+            token = self.next();
+        }
+        let Token::Word(name) = name else { return refused("") };
+        let asks = matches!(token, Token::End | Token::Semicolon);
+        let turned_on = matches!(token, Token::Equals | Token::Open)
+            && matches!(self.lexer.clone().next(), Token::Number("1"))
+            || token == Token::Equals && self.words_after(&["on", "true", "yes"]);
+        let reads = if is(name, "query_only") { asks || turned_on } else { settings::pragma_reads(name, asks) };
+        if !reads {
+            return refused(name);
+        }
+        if asks { Ok(()) } else { self.scan() }
+    }
+}
+
+/// Verbs of one server that read, or set what concerns the session alone.
+fn concerns_the_session(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::MySql => &["use", "help", "checksum"],
+        Dialect::PostgreSql => &["fetch", "move", "close"],
+        _ => &[],
+    }
+}
+
+fn transaction(verb: &str) -> &'static str {
+    if is(verb, "start") { "START TRANSACTION" } else { "BEGIN" }
+}
