@@ -465,8 +465,7 @@ impl Cluster {
         for &member in failed {
             standing.states[member as usize] = State::Down;
         }
-        standing.trials =
-            view.standing.trials.iter().filter(|(member, _)| !failed.contains(member)).cloned().collect();
+        standing.trials = view.standing.trials.iter().filter(|(member, _)| !failed.contains(member)).cloned().collect();
         View::new(&self.settings, standing, self.ward.costs(), view.progress.clone())
     }
 

@@ -23,8 +23,8 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
     let Some(&(index, _)) = table.places.get(alias) else { return Ok(None) };
     let entry = &table.entries[index];
     let cluster = &entry.cluster;
-    let place = |alias: &String| table.places.get(alias).filter(|place| place.0 == index).map(|place| place.1);
-    let failed: Vec<Member> = failed.iter().filter_map(place).collect();
+    let place = |alias: String| table.places.get(&alias).filter(|place| place.0 == index).map(|place| place.1);
+    let failed: Vec<Member> = failed.into_iter().filter_map(place).collect();
     let scope = scopes::current(py)?;
     let (mut may_wait, mut questions) = (true, 0);
     loop {
