@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, connections, router, transaction
 from django.test import override_settings
 
-from replicant import NoReplicaAvailable, _core, health, monitor, request_scope, use_replica
+from replicant import NoReplicaAvailable, _core, health, lines, monitor, request_scope, use_replica
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.load import load
@@ -87,7 +88,12 @@ def end_session(node: Node, session: str) -> None:
         wait_until(lambda: node.value(gone) == "0", SECONDS, "the session ends")
 
 
-def test_naive_a_killed_replica_fails_the_read(naive: Cluster):
+@pytest.mark.parametrize("cluster", ["mariadb", "postgresql"], indirect=True)
+def test_naive_a_killed_replica_and_a_connection_that_ended_fail_the_read(naive: Cluster):
+    end_session(naive.replicas[0], session_of("replica1"))
+    with pytest.raises(DatabaseError):
+        names()
+    connections["replica1"].close()
     assert names() == ["0", "1", "2"]
     naive.replicas[0].kill()
     with pytest.raises(DatabaseError):
@@ -271,6 +277,35 @@ def test_a_pool_is_closed_when_its_replica_goes_out_of_service(naive: Cluster, d
         connections["replica1"].close_pool()
 
 
+@pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
+def test_naive_a_read_waits_for_a_silent_replica_for_ever(naive: Cluster, database: str):
+    with use_databases(naive.databases(database), REPLICANT=watching(FAST)):
+        router.db_for_read(Item)
+        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+        answers: list[list[str]] = []
+        connected = threading.Event()
+
+        def read() -> None:
+            names()
+            connected.set()
+            suspended.wait()
+            answers.append(names())
+            connections.close_all()
+
+        suspended = threading.Event()
+        thread = threading.Thread(target=read)
+        thread.start()
+        connected.wait()
+        naive.replicas[0].suspend()
+        suspended.set()
+        silent = lines.SILENCE_SECONDS * 1.5
+        wait_until(lambda: monitor.latest()["replica1"].latency > silent, SECONDS, "it has been silent for long")
+        assert answers == []
+        naive.replicas[0].resume()
+        thread.join()
+        assert answers == [["0", "1", "2"]]
+
+
 def test_a_read_that_waits_for_a_silent_replica_is_answered_by_another(naive: Cluster, database: str):
     with use_databases(ours(naive.databases(database)), REPLICANT=watching(FAST)):
         router.db_for_read(Item)
@@ -361,3 +396,10 @@ def test_under_load_no_request_fails_for_a_replicas_sake(naive: Cluster, databas
     assert running.errors == []
     assert running.stale == 0
     assert max(running.seconds) < 5.0
+
+
+def test_a_connection_that_the_driver_knows_to_be_lost_is_opened_again(reading: Cluster):
+    assert names() == ["0", "1", "2"]
+    connections["replica1"].connection.close()
+    assert names() == ["0", "1", "2"]
+    assert state("replica1") == "up"

@@ -123,23 +123,46 @@ def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], 
     if may_move and connection.connection is not None and is_outdated(connection):
         _close(connection)
     is_new = connection.connection is None
-    if may_move and is_new and _is_out(connection.alias):
+    try:
+        made = make(name) if not (is_new and may_move and _is_out(connection.alias)) else None
+    except Exception as error:
+        if not may_move or _kind(connection, error) is Failure.NOTHING:
+            raise
+        made, is_new = _reached_anew(connection, error, begun, make, name, was_new=is_new), True
+    if made is None:
         # Who asks for it by name, or has it from before.
-        error = OperationalError(f"The replica {connection.alias!r} does not answer.")
-        made = _unreached(connection, error, begun)
-    else:
-        try:
-            made = make(name)
-        except Exception as error:
-            if not may_move or not is_new or _kind(connection, error) is Failure.NOTHING:
-                raise
-            # What Django asks and sets in a new session is part of connecting.
-            _close(connection)
-            _report(connection, error, is_connecting=True)
-            made = _unreached(connection, error, begun)
+        silent = OperationalError(f"The replica {connection.alias!r} does not answer.")
+        made = _unreached(connection, silent, begun)
     made.__class__ = _surviving_class(type(made))
     made.__dict__.update(_name=name, _is_new=is_new, _statement=None, _survival=None, _is_exhausted=False)
     return made
+
+
+def _reached_anew(
+    connection: BaseDatabaseWrapper,
+    error: Exception,
+    begun: float,
+    make: Callable[..., CursorWrapper],
+    name: str | None,
+    *,
+    was_new: bool,
+) -> CursorWrapper:
+    """The cursor where ``make`` has failed with ``error``: of a new connection, or one that was not reached."""
+    # What Django asks and sets in a new session is part of connecting.
+    _close(connection)
+    if not was_new and not _is_out(connection.alias):
+        # Of a connection that psycopg knows to be lost. The next one may not be.
+        try:
+            return make(name)
+        except Exception as another:
+            _close(connection)
+            if _kind(connection, another) is Failure.NOTHING:
+                raise
+            error = another
+            was_new = True
+    if was_new:
+        _report(connection, error, is_connecting=True)
+    return _unreached(connection, error, begun)
 
 
 class _Unreached:
