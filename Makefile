@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: $(VENV)/demo.done ## Run the example project (DB=sqlite, mysql, mariadb or postgresql)
@@ -29,6 +29,11 @@ test: $(VENV)/test.done test-core ## Install the database servers and run every 
 	$(BIN)/python -m tests.servers install
 	$(BIN)/python -X dev -W error -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/python tests/packaging.py
+
+.PHONY: test-foreign
+test-foreign: $(VENV)/test.done ## Run other people's test suites without us and with us (ARGS="wagtail-sqlite --only with")
+	$(BIN)/python -m tests.servers install mysql
+	$(BIN)/python -m tests.foreign $(ARGS)
 
 .PHONY: soak
 soak: $(VENV)/test.done ## Look for stale reads of one's own under faults (SECONDS=60 for each engine, SEED=..., DB=...)

@@ -9,8 +9,9 @@ class ReplicantConfig(AppConfig):
     verbose_name = "Replicant"
 
     def ready(self) -> None:
-        from replicant import checks, hooks
+        from replicant import checks, hooks, related
 
         register(checks.check_settings)
         register(checks.check_servers, Tags.database)
         hooks.install()
+        related.install()

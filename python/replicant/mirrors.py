@@ -24,6 +24,8 @@ _OWN = {
     *("client", "creation", "introspection", "ops", "validation"),
 }
 _PRIMARY = "_replicant_primary"
+#: What every connection object of its class is made with.
+_STATE = "_replicant_state"
 _OWN_WORK = "_replicant_own_work"
 
 
@@ -33,7 +35,8 @@ def mirrored(connection: _Base, primary: _Base) -> _Base:
     mirror = base(connection.settings_dict, connection.alias)
     mirror.force_debug_cursor = connection.force_debug_cursor
     own = vars(mirror)
-    for name in own.keys() - _OWN:
+    own[_STATE] = frozenset(own)
+    for name in own[_STATE] - _OWN:
         del own[name]
     # They find things out by creating tables, which a replica's guard would refuse.
     own["features"] = primary.features
@@ -53,13 +56,21 @@ def does_own_work(connection: _Base) -> bool:
 
 
 class _Mirror(_Base):
+    def _is_shared(self, name: str) -> bool:
+        """Whether an attribute that the mirror does not have is to be the primary's.
+
+        Engines add some when they connect (``isolation_level``). What others hang on a connection object, by names of
+        their own, is about that object: who looks whether an alias is instrumented must not find the primary's mark.
+        """
+        return not name.startswith("_") or name in vars(self).get(_STATE, ())
+
     def __getattr__(self, name: str) -> Any:
-        if name == _PRIMARY:
-            raise AttributeError(name)
+        if not self._is_shared(name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._replicant_primary, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in vars(self) or hasattr(type(self), name):
+        if name in vars(self) or hasattr(type(self), name) or not self._is_shared(name):
             object.__setattr__(self, name, value)
         else:
             setattr(self._replicant_primary, name, value)

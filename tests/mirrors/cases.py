@@ -67,6 +67,14 @@ class ListsAll(Checks, TestCase):
         assert replicant.token() == ""
         assert not _core.has_written()
 
+    def test_what_others_hang_on_an_alias_stays_there(self):
+        connections["default"]._instrumented = True
+        assert not hasattr(connections["replica1"], "_instrumented")
+        connections["replica2"]._instrumented = True
+        del connections["default"]._instrumented
+        assert connections["replica2"]._instrumented
+        del connections["replica2"]._instrumented
+
     def test_ones_own_transaction_counts(self):
         with transaction.atomic():
             assert reason() == "transaction"

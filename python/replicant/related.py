@@ -1,0 +1,61 @@
+"""Rows read from a replica, handed to the managers of related objects.
+
+``author.books.add(book)`` compares where the book was loaded from with where it is about to write, and takes a row of
+a replica for one that was never saved. No answer of a router changes that, so such a row is called the primary's just
+before: there it is about to be changed, as ``save()`` would call it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.apps import apps
+from django.db import models, router
+from django.db.models.fields import related_descriptors
+
+from replicant import _core
+
+_UID = "replicant.related"
+
+
+def install() -> None:
+    """Let the managers that are made from now on take rows of replicas. May be called again."""
+    _wrap(related_descriptors, "create_reverse_many_to_one_manager")
+    if apps.is_installed("django.contrib.contenttypes"):
+        from django.contrib.contenttypes import fields
+
+        _wrap(fields, "create_generic_related_manager")
+
+
+def _wrap(module: Any, name: str) -> None:
+    create: Callable[..., type[Any]] = getattr(module, name)
+    if hasattr(create, _UID):
+        return
+
+    @functools.wraps(create)
+    def created(*args: Any, **kwargs: Any) -> type[Any]:
+        manager = create(*args, **kwargs)
+        add = manager.add
+
+        @functools.wraps(add)
+        def adding(self: Any, *objs: Any, **options: Any) -> None:
+            _take_over(objs, router.db_for_write(self.model, instance=self.instance))
+            add(self, *objs, **options)
+
+        manager.add = adding
+        return manager
+
+    setattr(created, _UID, True)
+    setattr(module, name, created)
+
+
+def _take_over(objs: Iterable[Any], primary: str) -> None:
+    """Call the rows that were read from replicas of ``primary`` its own."""
+    for obj in objs:
+        # Anything may be handed over; Django says what may not.
+        if not isinstance(obj, models.Model) or obj._state.db in (None, primary):
+            continue
+        if _core.role(obj._state.db) == "replica" and router.db_for_write(type(obj), instance=obj) == primary:
+            obj._state.db = primary

@@ -1,0 +1,99 @@
+"""The suites: which release, how its authors start it, and what of it concerns databases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One suite on one engine."""
+
+    name: str
+    #: The distribution, and its pinned release.
+    distribution: str
+    version: str
+    #: What is run inside of the unpacked source distribution: "pytest" or "django", its arguments, and which tests.
+    runner: str
+    arguments: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+    #: Where in the source distribution it is run.
+    folder: str = "."
+    #: The settings module of the suite; None where its tests configure settings themselves.
+    settings: str | None = None
+    database: str = "SQLite"
+    #: The names of the databases to be made on the server, by alias.
+    databases: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}-{self.database.lower()}"
+
+
+#: What of Django's own suite is most about databases: a few minutes. All of it takes an hour on a busy machine.
+CORE = """
+async backends basic bulk_create contenttypes_tests defer fixtures generic_relations get_or_create many_to_many
+model_forms multiple_database prefetch_related queries raw_query select_for_update sessions_tests transaction_hooks
+transactions
+"""
+
+
+def _django(name: str, database: str, tests: list[str]) -> Suite:
+    return Suite(
+        name,
+        "django",
+        "5.2.19",
+        "django",
+        # Copies of a MySQL database for parallel processes take a client that is not among the servers' files.
+        arguments=("runtests.py", "--parallel", "2" if database == "SQLite" else "1"),
+        tests=tuple(tests),
+        folder="tests",
+        settings="test_sqlite",
+        database=database,
+        databases={} if database == "SQLite" else {"default": "django", "other": "django_other"},
+    )
+
+
+SUITES = (
+    Suite(
+        "djangorestframework",
+        "djangorestframework",
+        "3.18.3",
+        "pytest",
+        # Its own options are a table that only pytest 9 reads, which cannot run django-celery-beat.
+        arguments=("-c", "/dev/null", "--rootdir", ".", "--no-migrations"),
+        tests=("tests",),
+    ),
+    Suite(
+        "django-celery-beat",
+        "django-celery-beat",
+        "2.9.0",
+        "pytest",
+        settings="t.proj.settings",
+        tests=("t/unit",),
+    ),
+    Suite(
+        "django-debug-toolbar",
+        "django-debug-toolbar",
+        "8.0.0",
+        "django",
+        arguments=("-m", "django", "test"),
+        tests=("tests",),
+        settings="tests.settings",
+    ),
+    _django("django-core", "SQLite", CORE.split()),
+    _django("django-core", "MySQL", CORE.split()),
+    Suite(
+        "wagtail",
+        "wagtail",
+        "8.0.1",
+        "django",
+        arguments=("-m", "django", "test", "--parallel", "2"),
+        tests=("wagtail",),
+        settings="wagtail.test.settings",
+        environment={"DATABASE_NAME": ":memory:"},
+    ),
+    _django("django", "SQLite", []),
+    _django("django", "MySQL", []),
+)
