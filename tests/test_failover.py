@@ -118,6 +118,7 @@ def test_a_connection_that_ended_is_opened_again_to_the_same_replica(reading: Cl
     assert state("replica1") == "up"
 
 
+@pytest.mark.parametrize("cluster", ["mariadb"], indirect=True)
 def test_a_replica_that_refuses_is_not_connected_to_twice(reading: Cluster):
     connections["replica1"].close()
     reading.replicas[0].kill()
@@ -163,6 +164,7 @@ def test_in_a_transaction_the_error_is_the_callers(reading: Cluster):
     assert names() == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
 def test_what_is_no_read_is_not_sent_again(reading: Cluster):
     with connections["replica1"].cursor() as cursor:
         end_session(reading.replicas[0], session_of("replica1"))
@@ -170,6 +172,7 @@ def test_what_is_no_read_is_not_sent_again(reading: Cluster):
             cursor.execute(f"SELECT name FROM {Item._meta.db_table} FOR UPDATE")
 
 
+@pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
 def test_a_session_with_settings_of_its_own_is_not_exchanged_for_another(reading: Cluster):
     setting = "SET search_path = public" if connections["replica1"].vendor == "postgresql" else "SET @tenant = 1"
     with connections["replica1"].cursor() as cursor:
@@ -212,6 +215,7 @@ def test_a_fifth_of_the_scopes_is_let_through_to_the_primary(reading: Cluster):
     assert 60 < served < 140
 
 
+@pytest.mark.parametrize("cluster", ["mariadb"], indirect=True)
 def test_a_scope_does_not_go_back_to_what_is_older_than_what_it_has_seen(reading: Cluster):
     ahead, behind = reading.replicas
     behind.pause_replication()
@@ -227,6 +231,7 @@ def test_a_scope_does_not_go_back_to_what_is_older_than_what_it_has_seen(reading
 
 
 @override_settings(DEBUG=True)
+@pytest.mark.parametrize("cluster", ["mariadb", "postgresql"], indirect=True)
 def test_with_queries_logged_a_read_survives_as_well(reading: Cluster):
     assert names() == ["0", "1", "2"]
     reading.replicas[0].kill()
@@ -234,6 +239,7 @@ def test_with_queries_logged_a_read_survives_as_well(reading: Cluster):
         assert names() == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize("cluster", ["mariadb"], indirect=True)
 def test_a_connection_from_before_an_outage_is_not_used_again(reading: Cluster):
     before = session_of("replica1")
     _core.set_state("replica1", "up")
@@ -306,6 +312,7 @@ def test_naive_a_read_waits_for_a_silent_replica_for_ever(naive: Cluster, databa
         assert answers == [["0", "1", "2"]]
 
 
+@pytest.mark.parametrize("cluster", ["mysql", "postgresql"], indirect=True)
 def test_a_read_that_waits_for_a_silent_replica_is_answered_by_another(naive: Cluster, database: str):
     with use_databases(ours(naive.databases(database)), REPLICANT=watching(FAST)):
         router.db_for_read(Item)
@@ -366,6 +373,7 @@ def persistent(naive: Cluster, database: str) -> Callable[[dict[str, Any]], Any]
     return use
 
 
+@pytest.mark.parametrize("cluster", ["mariadb"], indirect=True)
 def test_naive_under_load_a_killed_replica_fails_requests(naive: Cluster, database: str, persistent):
     with persistent(naive.databases(database)), load(8) as running:
         wait_until(lambda: running.done > 100, SECONDS, "it runs")
@@ -398,6 +406,7 @@ def test_under_load_no_request_fails_for_a_replicas_sake(naive: Cluster, databas
     assert max(running.seconds) < 5.0
 
 
+@pytest.mark.parametrize("cluster", ["mariadb", "postgresql"], indirect=True)
 def test_a_connection_that_the_driver_knows_to_be_lost_is_opened_again(reading: Cluster):
     assert names() == ["0", "1", "2"]
     connections["replica1"].connection.close()
