@@ -456,6 +456,19 @@ impl Cluster {
         self.view.load()
     }
 
+    /// The present view, but for members that have just failed the one who asks: to them they are down, whatever they are to
+    /// others.
+    #[must_use]
+    pub fn view_without(&self, failed: &[Member]) -> View {
+        let view = self.view();
+        let mut standing = Standing::clone(&view.standing);
+        for &member in failed {
+            standing.states[member as usize] = State::Down;
+        }
+        standing.trials = view.standing.trials.iter().filter(|(member, _)| !failed.contains(member)).cloned().collect();
+        View::new(&self.settings, standing, self.ward.costs(), view.progress.clone())
+    }
+
     /// Sets the state of `member`, whatever is found of it; `State::Up` ends that. Returns the state before.
     pub fn set_state(&self, member: Member, state: State) -> State {
         let _changing = self.changing.lock();

@@ -27,12 +27,14 @@ __all__ = [
     "causality",
     "configure",
     "distrust",
+    "elsewhere",
     "explain",
     "generation",
     "has_written",
     "in_transaction",
     "invalidate",
     "load_mysql_client",
+    "member_state",
     "moved",
     "mysql_session_state",
     "observe",
@@ -289,6 +291,17 @@ def after_fork() -> None:
 
 def explain(model: Any, hints: dict[str, Any]) -> tuple[str | None, str | None, tuple[str, ...]]:
     """What a read of ``model`` would be answered now: the alias, the reason, and the eligible replicas."""
+
+def elsewhere(alias: str, failed: list[str]) -> str | None:
+    """The alias that a read of the cluster of ``alias`` goes to, now that the members ``failed`` have failed it.
+
+    None for an alias of no cluster. The scope in force moves there.
+
+    Raises ``NoReplicaAvailable`` as :meth:`ReplicaRouter.db_for_read` does.
+    """
+
+def member_state(alias: str) -> Literal["up", "lagging", "ejected", "probing", "down"] | None:
+    """What is known of the member behind ``alias``; None for an alias of no cluster."""
 
 def snapshot() -> dict[str, list[dict[str, Any]]]:
     """Every cluster and member, as plain data."""

@@ -70,6 +70,8 @@ class Cluster:
     consistency: str = field(default="session")
     #: The interval of the probe; None for no probe.
     probe: float | None = field(default=None)
+    connect: float = field(default=1.0)
+    budget: float = field(default=5.0)
     #: The members that the test at hand may not use.
     forbidden: list[str] = field(default_factory=list)
     #: The other replicas share the primary's connection: what is known of the servers is of no account.
@@ -140,10 +142,6 @@ class Key:
     in_effect: Callable[[Any], bool] = lambda value: True
 
 
-def _not_yet(value: Any) -> bool:
-    return False
-
-
 KEYS: dict[str, Key] = {
     "READS": Key("replica", _choice("replica", "primary")),
     "PRIMARY_WEIGHT": Key(0, _number(0)),
@@ -159,8 +157,8 @@ KEYS: dict[str, Key] = {
     "ON_UNAVAILABLE": Key("primary", _choice("primary", "replica", "error")),
     "PRIMARY_SPILL": Key(1.0, _number(0, 1)),
     "PROBE_SECONDS": Key(1.0, _number(0, none=True, above=True)),
-    "CONNECT_SECONDS": Key(1.0, _number(0, above=True), _not_yet),
-    "BUDGET_SECONDS": Key(5.0, _number(0, above=True), _not_yet),
+    "CONNECT_SECONDS": Key(1.0, _number(0, above=True)),
+    "BUDGET_SECONDS": Key(5.0, _number(0, above=True)),
     "TOPOLOGY": Key(None, _topology, lambda value: value is None),
     "GUARD": Key(True, _boolean),
 }
@@ -311,6 +309,8 @@ class _Reader:
                 max_lag=values["MAX_LAG"] and float(values["MAX_LAG"]),
                 consistency=consistency,
                 probe=values["PROBE_SECONDS"] and float(values["PROBE_SECONDS"]),
+                connect=float(values["CONNECT_SECONDS"]),
+                budget=float(values["BUDGET_SECONDS"]),
                 addresses=[_address(alias) for alias in (primary, *dict(replicas))],
             )
         )
@@ -407,6 +407,8 @@ def read() -> tuple[list[Cluster], list[Problem]]:
 #: The primary of each replica whose sessions are to be read-only.
 _guarded: dict[str, str] = {}
 _clusters: tuple[Cluster, ...] = ()
+#: The cluster of each replica.
+_cluster_of: dict[str, Cluster] = {}
 #: The number of the configuration that the two were read for.
 _read_under = -1
 
@@ -418,7 +420,7 @@ def in_force() -> tuple[Cluster, ...]:
 
 def load() -> None:
     """Put the settings in force. Raises ``ImproperlyConfigured`` with the text of ``manage.py check``."""
-    global _guarded, _clusters, _read_under
+    global _guarded, _clusters, _cluster_of, _read_under
     from replicant import hooks, trials
 
     generation = _core.generation()
@@ -435,7 +437,13 @@ def load() -> None:
     clusters = [trials.adapted(cluster) for cluster in clusters]
     _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}
     _clusters = tuple(clusters)
+    _cluster_of = {alias: cluster for cluster in clusters for alias, _ in cluster.replicas}
     _core.configure(clusters, generation)
+
+
+def cluster_of(replica: str) -> Cluster | None:
+    """The cluster that ``replica`` is a replica of, as it was read last."""
+    return _cluster_of.get(replica)
 
 
 def has_positions(primary: str) -> bool:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from replicant import _core, causality
+from replicant import _core, causality, lines
 from replicant.engines import Sample
 from replicant.signals import replica_ejected, replica_restored
 
@@ -72,6 +72,9 @@ def report(alias: str, outcome: Outcome, seconds: float | None = None) -> None:
 def observe(samples: Sequence[Sample]) -> None:
     """Take in what the monitor found."""
     causality.observe(samples)
+    for sample in samples:
+        if sample.is_gone and sample.latency >= lines.SILENCE_SECONDS:
+            lines.hang_up(sample.alias)
     # After that: who was behind and has caught up is not to be judged by what it lacked.
     _announce(_core.probed([(sample.alias, _outcome(sample), sample.asked_at, sample.latency) for sample in samples]))
 

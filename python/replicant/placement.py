@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 import socket
-import threading
 import time
 import weakref
 from collections.abc import Mapping
@@ -21,11 +20,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.core.signals import setting_changed
 from django.db import OperationalError, connections
+from django.db.utils import load_backend
 
 from replicant import _core
 from replicant.engines import engine_of
 from replicant.promotion import Placement
-from replicant.signals import primary_changed
+from replicant.signals import primary_changed, replica_ejected
 
 if TYPE_CHECKING:
     from replicant import conf
@@ -124,7 +124,9 @@ def put(primary: str, after: Placement, *, gone: bool) -> None:
     if gone:
         _hang_up(primary)
     for alias in moved:
-        _close_pool(alias)
+        with contextlib.suppress(Exception):
+            wrapper = load_backend(connections.settings[alias]["ENGINE"]).DatabaseWrapper
+            engine_of(wrapper).drop_pool(wrapper, alias)
     old, new = before.servers[primary], after.servers[primary]
     if old != new:
         logger.warning(
@@ -135,6 +137,10 @@ def put(primary: str, after: Placement, *, gone: bool) -> None:
             "does not answer" if gone else "does not",
         )
         primary_changed.send_robust(sender=_core.ReplicaRouter, cluster=primary, old=old, new=new)
+        if gone:
+            # It was found down as the primary; as a replica it is so from the beginning.
+            alias = after.alias_of(old)
+            replica_ejected.send_robust(sender=_core.ReplicaRouter, alias=alias, cluster=primary, state="down")
 
 
 def snapshot() -> dict[str, str]:
@@ -231,16 +237,6 @@ def _hang_up(alias: str) -> None:
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(session.descriptor)) as handle:
             if session.ends == (handle.getsockname(), handle.getpeername()):
                 handle.shutdown(socket.SHUT_RDWR)
-
-
-def _close_pool(alias: str) -> None:
-    """Have Django's PostgreSQL pool of ``alias`` made anew. Closing it waits for its workers: not here."""
-    from django.db.utils import load_backend
-
-    backend = load_backend(connections.settings[alias]["ENGINE"]).DatabaseWrapper
-    pool = getattr(backend, "_connection_pools", {}).pop(alias, None)
-    if pool is not None:
-        threading.Thread(target=pool.close, name="replicant-pool", daemon=True).start()
 
 
 def _changed(*, setting: str, **kwargs: Any) -> None:

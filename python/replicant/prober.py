@@ -180,7 +180,7 @@ class Prober:
             seconds = (time.monotonic_ns() - asked_at) / 1e9
             described = self._described(error)
             sample = Sample(self.alias, "", False, None, asked_at, seconds, described, self._says_gone(error))
-            _drop_frames(error)
+            drop_frames(error)
         if not self._given_up:
             self._answer = sample
         self._is_busy = False
@@ -256,7 +256,7 @@ class Prober:
         return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH]
 
 
-def _drop_frames(error: BaseException) -> None:
+def drop_frames(error: BaseException) -> None:
     """Let go of what the frames of an error hold.
 
     Where connecting takes too long, psycopg leaves its unfinished connection there, with a socket, in a cycle of

@@ -115,6 +115,9 @@ class Tracker:
 
     def _prepare(self, connection: BaseDatabaseWrapper, *, is_new: bool = False) -> None:
         """Bring the session in line with the configuration in force."""
+        if connection.connection is None:
+            # A replica that could not be reached.
+            return
         generation = _core.generation()
         try:
             role = _core.role(connection.alias)

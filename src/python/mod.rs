@@ -4,6 +4,7 @@ mod attribute;
 mod configure;
 mod context;
 mod driver;
+mod elsewhere;
 mod entry;
 mod errors;
 mod explain;
@@ -25,6 +26,8 @@ mod _core {
     use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state, unwatch, watch};
     #[pymodule_export]
     use super::driver::{load_mysql_client, mysql_session_state};
+    #[pymodule_export]
+    use super::elsewhere::{elsewhere, member_state};
     #[pymodule_export]
     use super::explain::{explain, snapshot, take_decision};
     #[pymodule_export]

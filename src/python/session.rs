@@ -91,7 +91,9 @@ pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Op
         let causality = py.import("replicant.causality")?;
         Ok(causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?)
     };
-    let position = match cluster.member(last) {
+    // Who is known not to answer is not asked: that could take as long as a connection may.
+    let answers = |member: &Member| cluster.view().answers(*member);
+    let position = match cluster.member(last).filter(answers) {
         Some(PRIMARY) => ask_primary(py, entry)?,
         Some(member) => position_of(member)?,
         None => None,

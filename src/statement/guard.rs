@@ -265,8 +265,8 @@ impl<'a> Reader<'a> {
             || before.is_word("as")
             || before == Token::Cast
             || PAIRS.iter().any(|(first, second)| before.is_word(first) && name.is_word(second))
-            // FROM (...) name (columns): an expression cannot follow another one.
-            || (before == Token::Close && self.names_follow())
+            // FROM (...) name (columns), WITH ORDINALITY name (columns): an expression cannot follow another one.
+            || ((before == Token::Close || before.is_word("ordinality")) && self.names_follow())
     }
 
     /// A call of a function that is known to do more than read, at least with some arguments.

@@ -179,6 +179,7 @@ READS: dict[str, list[str]] = {
         "SELECT g.n FROM generate_series(1, 3) AS g (n)",
         "SELECT * FROM generate_series(now() - interval '1 day', now(), '1 hour')",
         "SELECT a, b FROM unnest(ARRAY[1, 2], ARRAY['a', 'b']) WITH ORDINALITY AS x (a, b, c)",
+        "SELECT place FROM unnest(ARRAY[1, 2]) WITH ORDINALITY x(a, place)",
         "SELECT v.a FROM (VALUES (1, 'a'), (2, 'b')) v (a, b)",
         "SELECT * FROM json_to_recordset('[{\"a\": 1}]') AS x (a int, b text)",
         "SELECT * FROM ROWS FROM (generate_series(1, 2), unnest(ARRAY[1])) AS x (a, b)",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error
 
-from replicant import _core, monitor, placement
+from replicant import _core, failover, lines, monitor, placement
 from replicant.engines import engine_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class ReplicantMixin(_Base):
 
     On MySQL and MariaDB a session with a primary has the server report what it commits, switched on in a statement
     that Django sends anyway, so that what was written is known without asking.
+
+    A read of a replica that cannot be reached, or is lost before its first row, goes elsewhere.
 
     Connects with the server that is behind its alias now, which after a promotion is another one than its settings say.
     """
@@ -49,10 +51,21 @@ class ReplicantMixin(_Base):
         engine_of(self).connection_parameters(parameters, getattr(self, "Database", None))
         return parameters
 
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        connect, seconds = super().get_new_connection, failover.connect_seconds(self)
+        if seconds is None:
+            return connect(conn_params)
+        made = engine_of(self).connect(self, connect, conn_params, seconds)
+        if failover.is_connecting(self):
+            # Before anything is asked: the answer may never come.
+            self.connection = made
+            lines.opened(self)
+        return made
+
     def connect(self) -> None:
         placement.prepare(self)
         try:
-            super().connect()
+            self._connect()
         except Exception:
             self._wake()
             raise
@@ -60,8 +73,17 @@ class ReplicantMixin(_Base):
             # It was moved meanwhile. The next time it is as good as certain, and else found out when it is used.
             self.close()
             placement.prepare(self)
-            super().connect()
+            self._connect()
             placement.opened(self)
+
+    def _connect(self) -> None:
+        with failover.connecting(self):
+            super().connect()
+
+    def close(self) -> None:
+        super().close()
+        if self.connection is None:
+            lines.closed(self)
 
     def ensure_connection(self) -> None:
         if self.replicant_placement != placement.number:
@@ -77,6 +99,8 @@ class ReplicantMixin(_Base):
             # Or Django, about to look whether it is in order, would open another one to a server that may be dead.
             with contextlib.suppress(Error):
                 placement.follow(self)
+        if self.connection is not None and not self.in_atomic_block and failover.is_outdated(self):
+            self.close()
         super().close_if_unusable_or_obsolete()
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
@@ -109,6 +133,10 @@ class ReplicantMixin(_Base):
         if self._is_primary():
             monitor.wake()
 
+    def _cursor(self, name: str | None = None) -> Any:
+        self._role()
+        return failover.cursor(self, super()._cursor, name)  # type: ignore[misc]
+
     def init_connection_state(self) -> None:
         initialise = super().init_connection_state
         if self._is_primary():
@@ -117,8 +145,11 @@ class ReplicantMixin(_Base):
             initialise()
 
     def _is_primary(self) -> bool:
+        return self._role() == "primary"
+
+    def _role(self) -> str | None:
         try:
-            return _core.role(self.alias) == "primary"
+            return _core.role(self.alias)
         except ImproperlyConfigured:
             # ``manage.py check`` says so, and must be able to connect.
-            return False
+            return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from replicant.engines import mysql, other, postgresql, sqlite
 from replicant.engines.capture import NOTHING, UNKNOWN, Capture, Captured
+from replicant.engines.failure import Failure
 from replicant.engines.sample import Sample
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from replicant._core import Position
 
-__all__ = ["NOTHING", "UNKNOWN", "Capture", "Captured", "Engine", "Sample", "engine_of"]
+__all__ = ["NOTHING", "UNKNOWN", "Capture", "Captured", "Engine", "Failure", "Sample", "engine_of"]
 
 _ENGINES: dict[str, ModuleType] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
 
@@ -39,6 +40,9 @@ class Engine(Protocol):
 
     def in_transaction(self, connection: BaseDatabaseWrapper) -> bool | None:
         """Whether the driver knows a transaction to be open, without asking the server; None where it cannot say."""
+
+    def failure(self, error: BaseException) -> Failure:
+        """What an error says of the server; Django's error, raised from the driver's, or the driver's own."""
 
     def is_gone(self, error: BaseException) -> bool:
         """Whether an error says that the server, or at least this connection to it, is gone; Django's error, raised
@@ -102,6 +106,21 @@ class Engine(Protocol):
 
     def socket_of(self, connection: BaseDatabaseWrapper) -> int | None:
         """The file descriptor of an open connection's socket; None where there is none, or the driver hides it."""
+
+    def connect(
+        self,
+        connection: BaseDatabaseWrapper,
+        connect: Callable[[dict[str, Any]], Any],
+        parameters: dict[str, Any],
+        seconds: float,
+    ) -> Any:
+        """Open a driver's connection by Django's ``get_new_connection``, within ``seconds``.
+
+        As far as the driver can see to that: those for MySQL, and psycopg2, take whole seconds.
+        """
+
+    def drop_pool(self, connection: type[BaseDatabaseWrapper], alias: str) -> None:
+        """Close the connections that the engine keeps for all threads, those in use when they are given back."""
 
     def adopt(self, connection: BaseDatabaseWrapper) -> None:
         """Change what must be changed in a new connection object of our own backends."""

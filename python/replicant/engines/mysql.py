@@ -13,6 +13,8 @@ from replicant._core import Position
 from replicant.engines import session_state
 from replicant.engines.asking import ask, matched_nothing
 from replicant.engines.capture import NOTHING, UNKNOWN, Captured
+from replicant.engines.failure import Failure
+from replicant.engines.other import drop_pool as drop_pool
 from replicant.engines.sample import Sample, ask_first_known, position_of
 
 if TYPE_CHECKING:
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
 #: Where a connection keeps what is known of its session.
 _ATTRIBUTE = "_replicant_session"
 
-#: The server is gone or going: nobody there (2002, 2003, 2005), shutting down (1053).
-_SERVER_IS_GONE = frozenset({1053, 2002, 2003, 2005})
-#: This connection has ended, perhaps only this one; 0 is how both drivers say that it was closed before.
-_CONNECTION_IS_GONE = frozenset({0, 1927, 2006, 2013, 2055, 3169, 4031})
+#: What an error's number says; 0 is how both drivers say that the connection was closed before.
+_FAILURES = {
+    **dict.fromkeys((1053, 2002, 2003, 2005), Failure.GONE),
+    **dict.fromkeys((0, 1927, 2006, 2013, 2055, 3169, 4031), Failure.ENDED),
+    1040: Failure.FULL,
+    # A read_only server, a read-only transaction, read-only mode.
+    **dict.fromkeys((1290, 1792, 1836), Failure.DEMOTED),
+}
 
 #: 0 would be "for ever" to MySQL.
 _SHORTEST_WAIT_SECONDS = 0.001
@@ -38,8 +44,7 @@ def read_only_sql(read_only: bool) -> str | None:
 
 
 def refused_as_read_only(error: DatabaseError) -> bool:
-    # A read-only transaction (1792), a read_only server (1290), read-only mode (1836).
-    return bool(error.args) and error.args[0] in (1290, 1792, 1836)
+    return failure(error) is Failure.DEMOTED
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
@@ -47,8 +52,13 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     return None
 
 
+def failure(error: BaseException) -> Failure:
+    number = error.args[0] if error.args else None
+    return _FAILURES.get(number, Failure.NOTHING) if isinstance(number, int) else Failure.NOTHING
+
+
 def is_gone(error: BaseException) -> bool:
-    return bool(error.args) and error.args[0] in _SERVER_IS_GONE | _CONNECTION_IS_GONE
+    return failure(error) in (Failure.GONE, Failure.ENDED)
 
 
 def kind(connection: BaseDatabaseWrapper) -> Literal["mysql", "mariadb"]:
@@ -318,6 +328,17 @@ def socket_of(connection: BaseDatabaseWrapper) -> int | None:
 
 
 # For replicant.backends
+
+
+def connect(
+    connection: BaseDatabaseWrapper,
+    connect: Callable[[dict[str, Any]], Any],
+    parameters: dict[str, Any],
+    seconds: float,
+) -> Any:
+    # The drivers take whole seconds, which for both include the handshake: each of its answers.
+    limit = max(1, math.ceil(seconds))
+    return connect({**parameters, "connect_timeout": min(limit, parameters.get("connect_timeout") or limit)})
 
 
 def connection_parameters(parameters: dict[str, Any], database: Any) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import OperationalError
 
 from replicant.engines.capture import UNKNOWN, Captured
+from replicant.engines.failure import Failure
 from replicant.engines.sample import Sample
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ def refused_as_read_only(error: DatabaseError) -> bool:
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     return None
+
+
+def failure(error: BaseException) -> Failure:
+    return Failure.NOTHING
 
 
 def is_gone(error: BaseException) -> bool:
@@ -85,6 +90,19 @@ def socket_of(connection: BaseDatabaseWrapper) -> int | None:
 
 
 # For replicant.backends
+
+
+def connect(
+    connection: BaseDatabaseWrapper,
+    connect: Callable[[dict[str, Any]], Any],
+    parameters: dict[str, Any],
+    seconds: float,
+) -> Any:
+    return connect(parameters)
+
+
+def drop_pool(connection: type[BaseDatabaseWrapper], alias: str) -> None:
+    pass
 
 
 def adopt(connection: BaseDatabaseWrapper) -> None:

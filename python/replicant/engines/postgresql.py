@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from django.core import mail
 
 from replicant._core import Position
+from replicant.engines import punctual
 from replicant.engines.asking import ask, matched_nothing
+from replicant.engines.failure import Failure
 
 # This server reports no positions in passing, and our backends have nothing to add to Django's.
 from replicant.engines.other import adopt as adopt
@@ -39,8 +42,7 @@ def read_only_sql(read_only: bool) -> str | None:
 
 
 def refused_as_read_only(error: DatabaseError) -> bool:
-    # read_only_sql_transaction
-    return _sqlstate(error.__cause__) == "25006"
+    return failure(error) is Failure.DEMOTED
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
@@ -48,26 +50,40 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     return connection.connection is not None and connection.connection.info.transaction_status != 0
 
 
-#: In English; in other languages a server with a wrong password for the monitor is taken for one that is gone.
-_REFUSES_A_USER = (
-    "authentication failed",
-    "no pg_hba.conf entry",
-    "does not exist",
-    "no password supplied",
-    "too many",
-)
+_FAILURES = {
+    # crash_shutdown, cannot_connect_now
+    **dict.fromkeys(("57P02", "57P03"), Failure.GONE),
+    # admin_shutdown, which is also how one connection is ended; idle_session_timeout
+    **dict.fromkeys(("57P01", "57P05"), Failure.ENDED),
+    # too_many_connections
+    "53300": Failure.FULL,
+    # read_only_sql_transaction
+    "25006": Failure.DEMOTED,
+    # serialization_failure, deadlock_detected: on a standby, conflicts with what it applies
+    **dict.fromkeys(("40001", "40P01"), Failure.CONFLICT),
+}
+#: What a server says at the handshake, where libpq hands out no code. In English; in other languages a server with a
+#: wrong password is taken for one that is gone.
+_REFUSES_A_USER = ("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied")
+
+
+def failure(error: BaseException) -> Failure:
+    cause = error.__cause__ if error.__cause__ is not None else error
+    state, text, name = _sqlstate(cause), str(cause), type(cause).__name__
+    if state is not None:
+        return Failure.ENDED if state.startswith("08") else _FAILURES.get(state, Failure.NOTHING)
+    # Libpq's own errors have none: it could not connect, or the connection has gone. Nor has misuse of the driver.
+    if name == "ConnectionTimeout":
+        return Failure.GONE
+    if name not in ("OperationalError", "InterfaceError") or any(words in text for words in _REFUSES_A_USER):
+        return Failure.NOTHING
+    if name == "InterfaceError" and "cursor" in text:
+        return Failure.NOTHING
+    return Failure.FULL if "too many" in text else Failure.ENDED
 
 
 def is_gone(error: BaseException) -> bool:
-    cause = error.__cause__ if error.__cause__ is not None else error
-    state = _sqlstate(cause)
-    if state is None:
-        # Libpq's own errors have none: it could not connect, or the connection has gone. Nor has misuse of the driver,
-        # and what a server says at the handshake, which with wrong credentials does not mean that it is gone.
-        if any(words in str(cause) for words in _REFUSES_A_USER):
-            return False
-        return type(cause).__name__ in ("OperationalError", "ConnectionTimeout", "InterfaceError")
-    return state.startswith("08") or state in ("57P01", "57P02", "57P03")
+    return failure(error) in (Failure.GONE, Failure.ENDED)
 
 
 def _sqlstate(error: BaseException | None) -> str | None:
@@ -263,3 +279,33 @@ def replicates(connection: BaseDatabaseWrapper) -> bool | None:
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     return int(connection.connection.fileno())
+
+
+# For replicant.backends
+
+
+def connect(
+    connection: BaseDatabaseWrapper,
+    connect: Callable[[dict[str, Any]], Any],
+    parameters: dict[str, Any],
+    seconds: float,
+) -> Any:
+    # Whole seconds, of which 1 counts as 2.
+    limit = max(2, math.ceil(seconds))
+    parameters = {**parameters, "connect_timeout": min(limit, int(parameters.get("connect_timeout") or limit))}
+    database: Any = connection.Database  # type: ignore[attr-defined]
+    if not punctual.can_be(database):
+        return connect(parameters)
+    # Django connects by `self.Database.connect`.
+    connection.__dict__["Database"] = punctual.Database(database, seconds)
+    try:
+        return connect(parameters)
+    finally:
+        del connection.__dict__["Database"]
+
+
+def drop_pool(connection: type[BaseDatabaseWrapper], alias: str) -> None:
+    pool = getattr(connection, "_connection_pools", {}).pop(alias, None)
+    if pool is not None:
+        # Does not wait for those who are connecting: whoever found out has something better to do.
+        pool.close(timeout=0)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 from django.db import OperationalError
 
 from replicant import _core
+from replicant.engines.failure import Failure
 
 # As any database: no positions, no connection that could be lost, and nothing to add to Django's backend.
 from replicant.engines.other import adopt as adopt
 from replicant.engines.other import ask_position as ask_position
 from replicant.engines.other import captured as captured
+from replicant.engines.other import connect as connect
 from replicant.engines.other import connection_parameters as connection_parameters
+from replicant.engines.other import drop_pool as drop_pool
 from replicant.engines.other import init_session as init_session
 from replicant.engines.other import kind as kind
 from replicant.engines.other import position as position
@@ -46,8 +49,12 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
     return connection.connection is not None and bool(connection.connection.in_transaction)
 
 
+def failure(error: BaseException) -> Failure:
+    return Failure.GONE if "unable to open database file" in str(error) else Failure.NOTHING
+
+
 def is_gone(error: BaseException) -> bool:
-    return "unable to open database file" in str(error)
+    return failure(error) is Failure.GONE
 
 
 def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:

@@ -70,6 +70,7 @@ fn a_name_before_a_parenthesis_is_not_always_called() {
             "WITH x (a), y (b) AS (SELECT 1) SELECT 1",
             "SELECT * FROM (WITH RECURSIVE x (a) AS (SELECT 1) SELECT a FROM x) y (b)",
             "SELECT * FROM generate_series(1, 2) AS g (n), (VALUES (1)) v (a)",
+            "SELECT * FROM unnest(a) WITH ORDINALITY cols (n, place)",
             "SELECT a::my_type(3), CAST(a AS my_type(3))",
             "SELECT DISTINCT ON (a) lower(b) FROM t",
             "COPY t (a, b) TO STDOUT (FORMAT csv)",

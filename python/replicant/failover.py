@@ -1,0 +1,398 @@
+"""Reads that outlive the replica they were sent to.
+
+By the time a read fails, Django has chosen a connection and its caller holds a cursor. So the statement is executed
+again on another member's connection, and the caller's cursor goes on with that one's. Only what is surely a read, in
+autocommit, and before its first row was handed out; everything else fails as it does in Django.
+
+Connecting comes first, and then the statement is not known yet: where a replica cannot be reached, the caller gets a
+cursor that fails when it executes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from django.db import OperationalError, connections
+from django.db.backends.utils import CursorWrapper
+
+from replicant import _core, conf, health
+from replicant.engines import Failure, engine_of
+from replicant.errors import NoReplicaAvailable
+from replicant.prober import drop_frames
+from replicant.signals import replica_ejected
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+logger = logging.getLogger("replicant")
+
+#: Where a connection keeps that it is being opened; for how many seconds that may take; that its session is not as it
+#: was when it was opened; and in which outage of its replica it was opened.
+_CONNECTING = "_replicant_connecting"
+_PATIENCE = "_replicant_connect_seconds"
+_CUSTOMISED = "_replicant_customised"
+_OUTAGE = "_replicant_outage"
+
+_READS = frozenset({"SELECT", "WITH", "VALUES", "TABLE"})
+#: Whatever a statement may be but a read that leaves nothing behind.
+_NO_READ = (
+    _core.WRITES
+    | _core.LOCKS
+    | _core.AT_ONCE
+    | _core.BEGINS
+    | _core.COMMITS
+    | _core.ROLLS_BACK
+    | _core.AUTOCOMMIT_OFF
+    | _core.AUTOCOMMIT_ON
+)
+
+#: How often each replica was taken out of service. A connection from before is not used again: it would go on serving
+#: from a member that is lagging or ejected, or leads to a server that has been restarted since.
+_outages: dict[str, int] = {}
+
+
+# Connections.
+
+
+@contextlib.contextmanager
+def connecting(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Around the opening of a connection, whose own statements concern that server and no other."""
+    own = connection.__dict__
+    own[_CONNECTING] = True
+    own[_OUTAGE] = _outages.get(connection.alias, 0)
+    try:
+        yield
+    finally:
+        del own[_CONNECTING]
+        # What is done to every new session is done to the others, too.
+        own.pop(_CUSTOMISED, None)
+
+
+def is_connecting(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the connection is being opened for Django, not for the monitor."""
+    return _CONNECTING in connection.__dict__
+
+
+def connect_seconds(connection: BaseDatabaseWrapper) -> float | None:
+    """How long connecting may take; None if that is nobody's business here."""
+    cluster = conf.cluster_of(connection.alias)
+    return None if cluster is None else connection.__dict__.get(_PATIENCE, cluster.connect)
+
+
+def is_outdated(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a connection to a replica was opened before the replica was last taken out of service."""
+    return bool(connection.__dict__.get(_OUTAGE, 0) != _outages.get(connection.alias, 0))
+
+
+def _ejected(*, alias: str, **kwargs: Any) -> None:
+    _outages[alias] = _outages.get(alias, 0) + 1
+    with contextlib.suppress(Exception):
+        wrapper = connections[alias]
+        engine_of(wrapper).drop_pool(type(wrapper), alias)
+
+
+replica_ejected.connect(_ejected, dispatch_uid="replicant.failover")
+
+
+def _is_out(alias: str) -> bool:
+    """Whether to connect would be to find out once more that nobody answers."""
+    state = _core.member_state(alias)
+    cluster = conf.cluster_of(alias)
+    # With no probe, one that refused rests as an ejected one does, until a read may try it.
+    return state == "down" or (state == "ejected" and cluster is not None and cluster.probe is None)
+
+
+def _may_move(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a read on this connection may be executed on another: it is in no transaction."""
+    autocommit = connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.autocommit
+    return bool(autocommit) and not connection.in_atomic_block and _CUSTOMISED not in connection.__dict__
+
+
+# Cursors.
+
+
+def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], name: str | None) -> CursorWrapper:
+    """What ``make``, Django's ``_cursor``, returns; but one whose reads survive, on a replica."""
+    if conf.cluster_of(connection.alias) is None or is_connecting(connection):
+        return make(name)
+    begun, may_move = time.monotonic(), _may_move(connection)
+    if may_move and connection.connection is not None and is_outdated(connection):
+        _close(connection)
+    is_new = connection.connection is None
+    try:
+        made = make(name) if not (is_new and may_move and _is_out(connection.alias)) else None
+    except Exception as error:
+        if not may_move or _kind(connection, error) is Failure.NOTHING:
+            raise
+        made, is_new = _reached_anew(connection, error, begun, make, name, was_new=is_new), True
+    if made is None:
+        # Who asks for it by name, or has it from before.
+        silent = OperationalError(f"The replica {connection.alias!r} does not answer.")
+        made = _unreached(connection, silent, begun)
+    made.__class__ = _surviving_class(type(made))
+    made.__dict__.update(_name=name, _is_new=is_new, _statement=None, _survival=None, _is_exhausted=False)
+    return made
+
+
+def _reached_anew(
+    connection: BaseDatabaseWrapper,
+    error: Exception,
+    begun: float,
+    make: Callable[..., CursorWrapper],
+    name: str | None,
+    *,
+    was_new: bool,
+) -> CursorWrapper:
+    """The cursor where ``make`` has failed with ``error``: of a new connection, or one that was not reached."""
+    # What Django asks and sets in a new session is part of connecting.
+    _close(connection)
+    if not was_new and not _is_out(connection.alias):
+        # Of a connection that psycopg knows to be lost. The next one may not be.
+        try:
+            return make(name)
+        except Exception as another:
+            _close(connection)
+            if _kind(connection, another) is Failure.NOTHING:
+                raise
+            error = another
+            was_new = True
+    if was_new:
+        _report(connection, error, is_connecting=True)
+    return _unreached(connection, error, begun)
+
+
+class _Unreached:
+    """Stands where a driver's cursor would, had the server been reached."""
+
+    def __init__(self, error: Exception, begun: float) -> None:
+        self.error = error
+        #: When it was tried.
+        self.begun = begun
+
+    def close(self) -> None:
+        pass
+
+    def _fail(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise self.error
+
+    execute = executemany = callproc = _fail
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise self.error
+
+
+def _unreached(connection: BaseDatabaseWrapper, error: Exception, begun: float) -> CursorWrapper:
+    made: CursorWrapper = connection._prepare_cursor(_Unreached(error, begun))  # type: ignore[attr-defined]
+    return made
+
+
+_surviving_classes: dict[type[CursorWrapper], type[CursorWrapper]] = {}
+
+
+def _surviving_class(cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
+    if cursor_class not in _surviving_classes:
+        _surviving_classes[cursor_class] = type(cursor_class.__name__, (_SurvivingCursor, cursor_class), {})
+    return _surviving_classes[cursor_class]
+
+
+class _SurvivingCursor(CursorWrapper):
+    """Django's cursor, or somebody's that derives from it, on a replica."""
+
+    _name: str | None
+    #: Whether the connection was opened for the statement.
+    _is_new: bool
+    #: What was executed, until its first row is handed out.
+    _statement: tuple[Any, Any] | None
+    #: What that statement has been through.
+    _survival: _Survival | None
+    #: Whether the last row was handed out, though a caller of ``fetchmany`` asks once more.
+    _is_exhausted: bool
+
+    def execute(self, sql: Any, params: Any = None) -> Any:
+        if self._statement is not None:
+            self._is_new = False
+        self._statement, self._survival, self._is_exhausted = (sql, params), None, False
+        begun = time.monotonic()
+        try:
+            result = super().execute(sql, params)
+        except Exception as error:
+            return self._survive(error, begun)
+        if not _is_read(self.db, sql):
+            self.db.__dict__[_CUSTOMISED] = True
+        health.report(self.db.alias, "ok")
+        return result
+
+    def executemany(self, sql: Any, param_list: Any) -> Any:
+        self._statement = None
+        self.db.__dict__[_CUSTOMISED] = True
+        return super().executemany(sql, param_list)
+
+    def fetchone(self) -> Any:
+        return self._fetch("fetchone")
+
+    def fetchmany(self, *args: Any) -> Any:
+        rows = self._fetch("fetchmany", *args)
+        self._is_exhausted = bool(args) and len(rows) < args[0]
+        return rows
+
+    def fetchall(self) -> Any:
+        return self._fetch("fetchall")
+
+    def __iter__(self) -> Iterator[Any]:
+        while (row := self.fetchone()) is not None:
+            yield row
+
+    def close(self) -> None:
+        try:
+            self.cursor.close()
+        except Exception as error:
+            # What was to be read was read; the connection ended after that.
+            if not _may_move(self.db) or _kind(self.db, error) is Failure.NOTHING:
+                raise
+            # Now that psycopg knows it, too, there is nothing to be told to the server.
+            with contextlib.suppress(Exception):
+                self.cursor.close()
+
+    def _fetch(self, name: str, *args: Any) -> Any:
+        """Rows. Those of a server-side cursor are still at the server, and may be lost with it."""
+        begun = time.monotonic()
+        while True:
+            try:
+                result = self.db.wrap_database_errors(getattr(self.cursor, name))(*args)
+            except Exception as error:
+                if self._is_exhausted and _kind(self.db, error) is not Failure.NOTHING:
+                    return None if name == "fetchone" else []
+                self._survive(error, begun)
+            else:
+                self._is_new, self._statement = False, None
+                return result
+
+    def _survive(self, error: Exception, begun: float) -> Any:
+        """Execute the statement elsewhere, and go on with that cursor; or raise ``error``."""
+        if self._statement is None or not _may_move(self.db) or not _is_read(self.db, self._statement[0]):
+            raise error
+        if self._survival is None:
+            self._survival = _Survival(self, begun)
+        result, survivor = self._survival.execute(self, error, *self._statement)
+        self.cursor, self.db = survivor.cursor, survivor.db
+        self._is_new = getattr(survivor, "_is_new", False)
+        drop_frames(error)
+        return result
+
+
+def _is_read(connection: BaseDatabaseWrapper, sql: Any) -> bool:
+    """Whether a statement surely reads, and neither changes the session nor depends on what others did to it."""
+    if not isinstance(sql, str) or _core.verb(sql.lstrip("( \t\n"), connection.vendor) not in _READS:
+        return False
+    return not _core.analyse(sql, connection.vendor) & _NO_READ
+
+
+class _Survival:
+    """One read, looking for a member that answers it."""
+
+    def __init__(self, cursor: _SurvivingCursor, begun: float) -> None:
+        self._alias = cursor.db.alias
+        self._name = cursor._name
+        cluster = conf.cluster_of(self._alias)
+        assert cluster is not None
+        self._connect_seconds = cluster.connect
+        self._until = (cursor.cursor.begun if isinstance(cursor.cursor, _Unreached) else begun) + cluster.budget
+        #: The members that have failed it.
+        self._failed: list[str] = []
+        #: Whether it has been executed on another member than the one it was sent to.
+        self._has_moved = False
+
+    def execute(self, cursor: CursorWrapper, error: Exception, sql: Any, params: Any) -> tuple[Any, CursorWrapper]:
+        """Execute elsewhere what failed on ``cursor`` with ``error``; the result, and the cursor it was executed on."""
+        while True:
+            cursor = self._next(cursor, error)
+            try:
+                if isinstance(cursor, _SurvivingCursor):
+                    # Not its own execute(), which would look for another member in its turn.
+                    return super(_SurvivingCursor, cursor).execute(sql, params), cursor
+                return cursor.execute(sql, params), cursor
+            except Exception as next_error:
+                if not isinstance(cursor, _SurvivingCursor):
+                    raise
+                error = next_error
+
+    def _next(self, cursor: Any, error: Exception) -> CursorWrapper:
+        """The cursor to try next; raises what the read failed with if there is none."""
+        connection, was_reached = cursor.db, not isinstance(cursor.cursor, _Unreached)
+        kind = Failure.GONE
+        # Who was not reached was reported then.
+        if was_reached:
+            kind = _kind(connection, error)
+            if kind in (Failure.NOTHING, Failure.DEMOTED):
+                raise error
+            _report(connection, error)
+            if kind in (Failure.GONE, Failure.ENDED):
+                _close(connection)
+            with contextlib.suppress(Exception):
+                cursor.close()
+            if self._has_moved:
+                raise error
+        if time.monotonic() >= self._until:
+            raise error
+        if kind is Failure.ENDED and not cursor._is_new and not _is_out(connection.alias):
+            # It may have been idle for long, and ended by whoever cleans up.
+            return self._open(connection)
+        self._has_moved |= was_reached
+        self._failed.append(connection.alias)
+        return self._elsewhere(error)
+
+    def _elsewhere(self, error: Exception) -> CursorWrapper:
+        while True:
+            try:
+                alias = _core.elsewhere(self._alias, self._failed)
+            except NoReplicaAvailable as none:
+                raise none from error
+            if alias is None or alias in self._failed:
+                raise error
+            connection: BaseDatabaseWrapper = connections[alias]
+            if conf.cluster_of(alias) is None:
+                # The primary: its transaction, if there is one, shows what this thread has written.
+                return self._open(connection)
+            # Not in an open snapshot, nor in a session that is not as others are.
+            if _may_move(connection):
+                if connection.connection is not None and not connection.is_usable():
+                    _close(connection)
+                try:
+                    return self._open(connection)
+                except Exception as refusal:
+                    logger.debug("%r could not stand in for %r: %s", alias, self._alias, refusal)
+            self._failed.append(alias)
+
+    def _open(self, connection: BaseDatabaseWrapper) -> CursorWrapper:
+        connection.__dict__[_PATIENCE] = min(self._connect_seconds, max(0.001, self._until - time.monotonic()))
+        try:
+            return connection.cursor() if self._name is None else connection.chunked_cursor()
+        finally:
+            del connection.__dict__[_PATIENCE]
+
+
+def _kind(connection: BaseDatabaseWrapper, error: Exception) -> Failure:
+    if isinstance(error, OSError):
+        # PyMySQL's sockets, now and then.
+        return Failure.ENDED
+    return engine_of(connection).failure(error)
+
+
+def _report(connection: BaseDatabaseWrapper, error: Exception, *, is_connecting: bool = False) -> None:
+    kind = _kind(connection, error)
+    if kind is Failure.GONE or (is_connecting and kind is Failure.ENDED):
+        health.report(connection.alias, "gone")
+    elif kind is Failure.FULL:
+        health.report(connection.alias, "failed")
+
+
+def _close(connection: BaseDatabaseWrapper) -> None:
+    # One that is broken may not be closed in an orderly way.
+    with contextlib.suppress(Exception):
+        connection.close()
+    if not connection.in_atomic_block:
+        connection.connection = None

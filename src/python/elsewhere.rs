@@ -1,0 +1,79 @@
+//! Where a read goes that a member has failed: the same table, without the member.
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::decision::{self, Read, Undecided};
+use crate::memory::Last;
+use crate::pool::Member;
+
+use super::state::{self, Last as Decided};
+use super::{errors, scopes, session};
+
+/// One for the scope and one for the thread, as in [`super::router::read`].
+const MOST_QUESTIONS: u8 = 2;
+
+/// Where a read of the cluster of `alias` goes, now that the members `failed` have failed it; `None` for an alias of no
+/// cluster. Which model is read is not known any more, and so no exemption.
+///
+/// The scope moves: what it may have seen on a member that failed it must see where it goes.
+#[pyfunction]
+pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyResult<Option<Bound<'py, PyString>>> {
+    let table = state::table(py)?;
+    let Some(&(index, _)) = table.places.get(alias) else { return Ok(None) };
+    let entry = &table.entries[index];
+    let cluster = &entry.cluster;
+    let place = |alias: String| table.places.get(&alias).filter(|place| place.0 == index).map(|place| place.1);
+    let failed: Vec<Member> = failed.into_iter().filter_map(place).collect();
+    let scope = scopes::current(py)?;
+    let (mut may_wait, mut questions) = (true, 0);
+    loop {
+        let question = Read {
+            exempt: false,
+            scope: scope.as_ref().map(|node| &*node.get().scope),
+            instance: None,
+            in_transaction: |member: Member| table.lookup.in_transaction(entry.strings[member as usize].bind(py)),
+            record: || scopes::record_cell(py),
+            may_wait,
+            now: state::now,
+        };
+        let view = cluster.view_without(&failed);
+        let draw = state::with_thread(state::Thread::draw);
+        match decision::decide(cluster, &view, question, draw) {
+            Ok((member, reason)) => {
+                state::with_thread(|thread| {
+                    cluster.counters().count(&thread.shard, member, reason);
+                    thread.last.set(Some(Decided::Read(cluster.name(), member, reason)));
+                });
+                return Ok(Some(entry.strings[member as usize].bind(py).clone()));
+            }
+            Err(Undecided::NoReplicaAvailable) => return Err(errors::no_replica_available(py, &table, cluster)),
+            Err(Undecided::Failed(error)) => return Err(error),
+            // Whoever has just failed is not to be asked how far it was.
+            Err(Undecided::Learn { cell, last, .. })
+                if cluster.member(last).is_some_and(|last| failed.contains(&last)) =>
+            {
+                let memory = cell.of(cluster.name());
+                memory.need(|need| need.require_read(Some(last), state::now()));
+                memory.reads_from(Last::Learned);
+            }
+            Err(Undecided::Learn { cell, last, target }) => may_wait = session::learn(py, entry, &cell, last, target)?,
+            Err(Undecided::Ask(cell)) => {
+                questions += 1;
+                may_wait = session::ask(py, entry, &cell)? && questions < MOST_QUESTIONS;
+            }
+            Err(Undecided::Wait { cell, member, position, longest }) => {
+                may_wait = session::wait(py, entry, &cell, member, position, longest)?;
+            }
+        }
+    }
+}
+
+/// What is known of the member behind `alias`: `"up"`, `"lagging"`, `"ejected"`, `"probing"` or `"down"`; `None` for an alias
+/// of no cluster.
+#[pyfunction]
+pub fn member_state(alias: &str) -> Option<&'static str> {
+    let table = state::present_table()?;
+    let &(index, member) = table.places.get(alias)?;
+    Some(table.entries[index].cluster.view().state(member).name())
+}
