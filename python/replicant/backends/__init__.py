@@ -86,7 +86,8 @@ class ReplicantMixin(_Base):
             lines.closed(self)
 
     def ensure_connection(self) -> None:
-        if self.replicant_placement != placement.number:
+        # Django comes here in the middle of connecting, too: what has changed by then is looked at when that is done.
+        if self.replicant_placement != placement.number and not failover.is_connecting(self):
             placement.follow(self)
         if self.connection is None and self.in_atomic_block and not self.atomic_blocks:
             # A transaction with autocommit off whose connection was closed: Django has left its last block and
