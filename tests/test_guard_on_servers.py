@@ -236,6 +236,19 @@ def test_the_guards_of_a_promoted_server_are_off(servers: Cluster, objects: None
             cursor.execute("SELECT app_double(2)")
 
 
+def test_a_session_that_the_settings_make_serializable_can_be_opened_again(servers: Cluster):
+    if servers.engine == "postgresql":
+        pytest.skip("A standby refuses it.")
+    connection = connections["replica1"]
+    connection.settings_dict["OPTIONS"] = {**connection.settings_dict["OPTIONS"], "isolation_level": "serializable"}
+    for _ in range(2):
+        connection.close()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            with pytest.raises(ReplicaWriteError):
+                cursor.execute("SET SESSION transaction_isolation = 'SERIALIZABLE'")
+
+
 @pytest.fixture
 def composed(servers: Cluster) -> Iterator[Any]:
     if servers.engine != "postgresql":
