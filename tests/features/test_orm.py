@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 
 import pytest
 from django.core.paginator import Paginator
@@ -17,6 +18,8 @@ from tests.features.conftest import OLD_BOOKS, Sent, elsewhere, new, new_book
 from tests.features.models import Author, Book, BookProxy, Novel
 
 stocks = itertools.count(100)
+#: MySQL's statement does not say which constraint it is about.
+CONFLICT = {"mysql": {}, "postgresql": {"unique_fields": ["pk"]}}
 
 
 def test_a_row_is_refreshed_after_it_was_saved(scope):
@@ -56,6 +59,20 @@ def test_who_adds_what_somebody_else_has_added_already_sees_it(scope):
     with scope():
         Author.objects.bulk_create([Author(name=author.name)], ignore_conflicts=True)
         assert Author.objects.filter(name=author.name).exists()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_who_adds_or_updates_what_is_so_already_sees_it(scope, in_transaction: bool):
+    """MySQL counts a row that it leaves alone as one that was added."""
+    stock = next(stocks)
+    book = elsewhere(lambda: new_book(stock=stock))
+    with scope():
+        with transaction.atomic() if in_transaction else nullcontext():
+            rows = [Book(pk=book.pk, author_id=book.author_id, title=book.title, stock=stock)]
+            Book.objects.bulk_create(
+                rows, update_conflicts=True, update_fields=["stock"], **CONFLICT[connection.vendor]
+            )
+        assert Book.objects.filter(pk=book.pk).exists()
 
 
 def test_counting_with_f_and_reading_the_count(scope):
