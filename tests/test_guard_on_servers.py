@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import DatabaseError, connections
 from django.test import override_settings
 from hypothesis import HealthCheck, given, settings
@@ -133,6 +135,18 @@ def test_no_read_is_refused(servers: Cluster, state: Callable[[], Any]):
     assert failed == []
     assert state() == before
     connections["replica1"].close()
+
+
+def test_django_may_look_at_the_tables_of_a_replica(servers: Cluster):
+    found = {}
+    for alias in ("default", "replica1"):
+        output = io.StringIO()
+        call_command("inspectdb", database=alias, stdout=output)
+        found[alias] = output.getvalue()
+        with connections[alias].cursor() as cursor:
+            assert connections[alias].introspection.get_primary_key_column(cursor, Item._meta.db_table) == "id"
+    # It would leave out, with a comment, what it is refused.
+    assert found["replica1"] == found["default"]
 
 
 _SPACES = [" ", "\n", "\t", "  ", "/**/", " /* a */ ", " /* ' */ ", ' /* " */ ', " -- a\n", " -- '\n", " /* -- */\n"]
