@@ -59,8 +59,8 @@ def _leave_the_alias_to_the_query(manager: type[Any]) -> None:
     apply = manager._apply_rel_filters
 
     @functools.wraps(apply)
-    def applied(self: Any, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        related: models.QuerySet[Any] = apply(self, queryset)
+    def applied(self: Any, queryset: Any) -> Any:
+        related = apply(self, queryset)
         if not self._db:
             related._db = None
             related._add_hints(instance=self.instance)
