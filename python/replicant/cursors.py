@@ -33,7 +33,7 @@ def _make_cursor(
 
 
 def _telling_class(asked: Asked, told: Told, cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
-    # In the class, not in the cursor: django-debug-toolbar derives from it, and makes its own of what is inside of ours.
+    # In the class, not in the cursor: django-debug-toolbar derives from it, and makes one of what is inside of ours.
     told_to = {"_asked": staticmethod(asked), "_told": staticmethod(told)}
     return type(cursor_class.__name__, (_TellingCursor, cursor_class), told_to)
 
