@@ -99,10 +99,7 @@ impl ReplicaRouter {
         }
         // Stand-ins for apps and models have stand-ins for names: they are no cluster's.
         let Ok(app_label) = app_label.extract::<&str>() else { return Ok(None) };
-        let model_name = match model_name.map(|name| name.extract::<&str>()).transpose() {
-            Ok(model_name) => model_name,
-            Err(_) => return Ok(None),
-        };
+        let Ok(model_name) = model_name.map(PyAnyMethods::extract::<&str>).transpose() else { return Ok(None) };
         let model = hints.map(|hints| hints.get_item(intern!(py, "model"))).transpose()?.flatten();
         let Place { cluster: home, .. } = match (model, model_name) {
             (Some(model), _) => table.place_of(&labels(&model)?),
