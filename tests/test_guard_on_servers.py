@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import DatabaseError, connections
 from django.test import override_settings
 from hypothesis import HealthCheck, given, settings
@@ -135,6 +137,18 @@ def test_no_read_is_refused(servers: Cluster, state: Callable[[], Any]):
     connections["replica1"].close()
 
 
+def test_django_may_look_at_the_tables_of_a_replica(servers: Cluster):
+    found = {}
+    for alias in ("default", "replica1"):
+        output = io.StringIO()
+        call_command("inspectdb", database=alias, stdout=output)
+        found[alias] = output.getvalue()
+        with connections[alias].cursor() as cursor:
+            assert connections[alias].introspection.get_primary_key_column(cursor, Item._meta.db_table) == "id"
+    # It would leave out, with a comment, what it is refused.
+    assert found["replica1"] == found["default"]
+
+
 _SPACES = [" ", "\n", "\t", "  ", "/**/", " /* a */ ", " /* ' */ ", ' /* " */ ', " -- a\n", " -- '\n", " /* -- */\n"]
 _OF_ENGINE = {
     "mysql": [" # a\n", " #'\n", "/*!*/", " /*!50000 */ ", " --\t\n"],
@@ -234,6 +248,19 @@ def test_the_guards_of_a_promoted_server_are_off(servers: Cluster, objects: None
             cursor.execute("SELECT app_double(2)")
         with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1"]}}), pytest.raises(ReplicaWriteError):
             cursor.execute("SELECT app_double(2)")
+
+
+def test_a_session_that_the_settings_make_serializable_can_be_opened_again(servers: Cluster):
+    if servers.engine == "postgresql":
+        pytest.skip("A standby refuses it.")
+    connection = connections["replica1"]
+    connection.settings_dict["OPTIONS"] = {**connection.settings_dict["OPTIONS"], "isolation_level": "serializable"}
+    for _ in range(2):
+        connection.close()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            with pytest.raises(ReplicaWriteError):
+                cursor.execute("SET SESSION transaction_isolation = 'SERIALIZABLE'")
 
 
 @pytest.fixture

@@ -414,6 +414,14 @@ def test_nothing_is_migrated_on_a_replica():
     assert built.allow_migrate("other", "app", model_name="item") is None
 
 
+def test_what_has_no_text_for_a_name_is_migrated_where_django_says():
+    # Such as the mocks that tests put in the place of apps and models.
+    built = _core.ReplicaRouter()
+    assert built.allow_migrate("default", object()) is None
+    assert built.allow_migrate("default", "app", model_name=object()) is None
+    assert built.allow_migrate("replica1", object()) is False
+
+
 def test_models_are_migrated_on_their_own_cluster():
     clusters = {"default": {"REPLICAS": ["replica1"]}, "other": {"REPLICAS": [], "MODELS": ["app.Item", "auth"]}}
     with override_settings(REPLICANT=clusters):

@@ -381,6 +381,22 @@ def test_a_replica_is_of_no_use_while_a_transaction_is_open_there(paused: Cluste
         assert read(pk) == (alias, True)
 
 
+def test_a_transaction_there_counts_that_was_begun_by_a_statement(paused: Cluster):
+    replica = paused.replicas[0]
+    with request_scope(), connections["replica1"].cursor() as cursor:
+        looked()
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT COUNT(*) FROM app_item")
+        pk = write()
+        catch_up(paused, replica)
+        looked()
+        with use_replica("replica1"):
+            assert read(pk) == ("default", True)
+        cursor.execute("ROLLBACK")
+        until(lambda: reason() != "pinned", "the transaction is over")
+        assert read(pk) == ("replica1", True)
+
+
 def test_a_transaction_on_a_replica_is_no_obstacle_to_who_wrote_nothing(shop: Cluster):
     with request_scope(), transaction.atomic(using="replica1"), use_replica("replica1"):
         assert read()[0] == "replica1"

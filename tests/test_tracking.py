@@ -31,6 +31,12 @@ def is_pinned() -> bool:
     return reason() == "pinned"
 
 
+def toolbars_cursor():
+    """As django-debug-toolbar makes one: of a class derived from that of the cursor it found."""
+    cursor = connection.cursor()
+    return type("Logging", (type(cursor),), {})(cursor.cursor, connection)
+
+
 WRITES = {
     "create": lambda: Item.objects.create(name="x"),
     "save": lambda: Item(name="x").save(),
@@ -43,6 +49,7 @@ WRITES = {
     "cursor": lambda: connection.cursor().execute("INSERT INTO app_tag (name) VALUES ('x')"),
     "executemany": lambda: connection.cursor().executemany("INSERT INTO app_tag (name) VALUES (%s)", [["x"], ["y"]]),
     "executescript": lambda: connection.cursor().executescript("INSERT INTO app_tag (name) VALUES ('x')"),
+    "executescript of a toolbar's": lambda: toolbars_cursor().executescript("INSERT INTO app_tag (name) VALUES ('x')"),
     "returning": lambda: list(Tag.objects.using("default").raw("INSERT INTO app_tag (name) VALUES ('x') RETURNING *")),
     "hidden by a comment": lambda: connection.cursor().execute("/* SELECT */ DELETE FROM app_tag"),
     "schema": lambda: connection.cursor().execute("CREATE TABLE more (id int)"),

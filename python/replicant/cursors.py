@@ -18,26 +18,24 @@ Told = Callable[[BaseDatabaseWrapper], None]
 
 def tell_of_bypasses(connection: BaseDatabaseWrapper, asked: Asked, told: Told) -> None:
     """Let ``asked`` and ``told`` know of every call on the connection's cursors that bypasses the execute wrappers."""
+    telling_class = functools.cache(functools.partial(_telling_class, asked, told))
     for name in ("make_cursor", "make_debug_cursor"):
-        connection.__dict__[name] = functools.partial(_make_cursor, getattr(connection, name), asked, told)
+        connection.__dict__[name] = functools.partial(_make_cursor, getattr(connection, name), telling_class)
 
 
-def _make_cursor(make: Callable[[Any], CursorWrapper], asked: Asked, told: Told, cursor: Any) -> CursorWrapper:
+def _make_cursor(
+    make: Callable[[Any], CursorWrapper], telling_class: Callable[[type], type[CursorWrapper]], cursor: Any
+) -> CursorWrapper:
     wrapper = make(cursor)
     # Not a wrapper around the wrapper: other packages, and Django's own tests, look at what they get.
-    wrapper.__class__ = _telling_class(type(wrapper))
-    wrapper.__dict__["_asked"] = asked
-    wrapper.__dict__["_told"] = told
+    wrapper.__class__ = telling_class(type(wrapper))
     return wrapper
 
 
-_telling_classes: dict[type[CursorWrapper], type[CursorWrapper]] = {}
-
-
-def _telling_class(cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
-    if cursor_class not in _telling_classes:
-        _telling_classes[cursor_class] = type(cursor_class.__name__, (_TellingCursor, cursor_class), {})
-    return _telling_classes[cursor_class]
+def _telling_class(asked: Asked, told: Told, cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
+    # In the class, not in the cursor: django-debug-toolbar derives from it, and makes one of what is inside of ours.
+    told_to = {"_asked": staticmethod(asked), "_told": staticmethod(told)}
+    return type(cursor_class.__name__, (_TellingCursor, cursor_class), told_to)
 
 
 class _TellingCursor(CursorWrapper):

@@ -129,7 +129,7 @@ def check(connection: BaseDatabaseWrapper, sql: Any) -> None:
 def _check_again(connection: BaseDatabaseWrapper, text: str) -> None:
     """Refuse a statement unless the code around it allows what made it unsure."""
     refusal = _core.refusal(text, connection.vendor, _allowed_names())
-    if refusal is None or text == _begin_of(connection) or mirrors.does_own_work(connection):
+    if refusal is None or text in _djangos_own(connection) or mirrors.does_own_work(connection):
         return
     raise _refused(connection, *refusal)
 
@@ -154,9 +154,14 @@ def _allowed_names() -> list[str]:
     return [name for names in _allowed.get() for name in names]
 
 
-def _begin_of(connection: BaseDatabaseWrapper) -> str:
-    """What Django's ``atomic`` sends to SQLite, whose users choose by setting whether it locks the file."""
-    return f"BEGIN {getattr(connection, 'transaction_mode', None)}"
+def _djangos_own(connection: BaseDatabaseWrapper) -> tuple[str, ...]:
+    """What Django itself sends because the alias has it in its OPTIONS.
+
+    On SQLite ``atomic`` begins so, and may lock the file; on MySQL and MariaDB a new session may be a serializable one.
+    """
+    isolation = f"SET SESSION TRANSACTION ISOLATION LEVEL {str(getattr(connection, 'isolation_level', None)).upper()}"
+    begin = f"BEGIN {getattr(connection, 'transaction_mode', None)}"
+    return (begin, isolation, f"SET SQL_AUTO_IS_NULL = 0; {isolation}")
 
 
 def _text_of(connection: BaseDatabaseWrapper, sql: Any) -> str | None:

@@ -10,7 +10,6 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models import Model
-from django.db.models.signals import pre_save
 
 from replicant import _core, conf, trials
 from replicant.tracking import track
@@ -29,9 +28,9 @@ def install() -> None:
         return
     _installed = True
     connection_created.connect(_opened, dispatch_uid=_UID)
-    pre_save.connect(_complete, dispatch_uid=_UID)
     for connection in connections.all(initialized_only=True):
         track(connection)
+    _save_what_was_loaded()
     _scope_migrate()
     trials.install()
 
@@ -43,18 +42,43 @@ def _opened(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     track(connection).opened(connection)
 
 
-def _complete(*, instance: Model, using: str, raw: bool = False, update_fields: Any = None, **kwargs: Any) -> None:
-    """Load what was deferred from where the row is about to be saved.
+def _save_what_was_loaded() -> None:
+    """Have a row that was loaded in part from a replica saved in that part, as one of the primary's is.
 
-    With one database Django saves only the fields that were loaded. A row from a replica it saves in full, on the
-    primary, and loads the rest from that replica first: values that nobody looked at, perhaps older than those they
-    would overwrite.
+    Django does so where a row is saved in the database that it came from. Elsewhere it saves all of it, having loaded
+    the rest from where the row came from: values that nobody looked at, older perhaps than those they overwrite.
     """
-    alias = instance._state.db
-    if alias is None or alias == using or raw or update_fields is not None:
+    save_base = Model.save_base
+    if hasattr(save_base, _UID):
         return
-    if (deferred := instance.get_deferred_fields()) and conf.is_replica_of(alias, using):
-        instance.refresh_from_db(using=using, fields=deferred)
+
+    @functools.wraps(save_base)
+    def saving(
+        self: Model,
+        raw: bool = False,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Any = None,
+    ) -> None:
+        if update_fields is None and using and not raw and not force_insert:
+            update_fields = _loaded_from_a_replica(self, using)
+        save_base(self, raw, force_insert, force_update, using, update_fields)
+
+    setattr(saving, _UID, True)
+    Model.save_base = saving  # type: ignore[method-assign]
+
+
+def _loaded_from_a_replica(instance: Model, using: str) -> frozenset[str] | None:
+    """Which fields a row has that came in part from a replica of ``using``; None for any other row."""
+    alias = instance._state.db
+    if alias is None or alias == using:
+        return None
+    meta = instance._meta
+    loaded = {field.attname for field in meta.concrete_fields if field.generated or field.attname in vars(instance)}
+    if len(loaded) == len(meta.concrete_fields) or not conf.is_replica_of(alias, using):
+        return None
+    return frozenset(loaded.difference(field.attname for field in meta.pk_fields)) or None
 
 
 def _scope_migrate() -> None:

@@ -1,8 +1,11 @@
-"""Rows read from a replica, handed to the managers of related objects.
+"""Rows read from a replica, and the managers of related objects.
 
 ``author.books.add(book)`` compares where the book was loaded from with where it is about to write, and takes a row of
 a replica for one that was never saved. No answer of a router changes that, so such a row is called the primary's just
 before: there it is about to be changed, as ``save()`` would call it.
+
+``book.notes`` of a generic relation settles for the alias to read from as soon as it is asked for anything, and would
+send ``update()`` and ``delete()`` there too (Django's ticket 36389). Other managers leave that to the query.
 """
 
 from __future__ import annotations
@@ -26,10 +29,10 @@ def install() -> None:
     if apps.is_installed("django.contrib.contenttypes"):
         from django.contrib.contenttypes import fields
 
-        _wrap(fields, "create_generic_related_manager")
+        _wrap(fields, "create_generic_related_manager", _leave_the_alias_to_the_query)
 
 
-def _wrap(module: Any, name: str) -> None:
+def _wrap(module: Any, name: str, amend: Callable[[type[Any]], None] = lambda manager: None) -> None:
     create: Callable[..., type[Any]] = getattr(module, name)
     if hasattr(create, _UID):
         return
@@ -45,10 +48,25 @@ def _wrap(module: Any, name: str) -> None:
             add(self, *objs, **options)
 
         manager.add = adding
+        amend(manager)
         return manager
 
     setattr(created, _UID, True)
     setattr(module, name, created)
+
+
+def _leave_the_alias_to_the_query(manager: type[Any]) -> None:
+    apply = manager._apply_rel_filters
+
+    @functools.wraps(apply)
+    def applied(self: Any, queryset: Any) -> Any:
+        related = apply(self, queryset)
+        if not self._db:
+            related._db = None
+            related._add_hints(instance=self.instance)
+        return related
+
+    manager._apply_rel_filters = applied
 
 
 def _take_over(objs: Iterable[Any], primary: str) -> None:

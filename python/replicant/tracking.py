@@ -66,6 +66,7 @@ class Tracker:
         #: The configuration this connection is prepared for.
         self._generation: int | None = None
         self._is_primary = False
+        self._is_replica = False
         self._has_positions = False
         self._read_only = False
         self._is_guarded = False
@@ -125,6 +126,8 @@ class Tracker:
             # The router says so to whoever asks it, and ``manage.py check`` must be able to say it.
             return
         self._is_primary = role == "primary"
+        # A mirror's session is the primary's.
+        self._is_replica = role == "replica" and not mirrors.is_shared(connection)
         self._is_recorded = self._is_primary and conf.is_consistent(connection.alias)
         self._is_guarded = guard.guards(connection)
         if self._is_primary and conf.has_positions(connection.alias) and not self._has_positions:
@@ -132,8 +135,8 @@ class Tracker:
                 return
             engine_of(connection).prepare_capture(connection)
         self._has_positions = self._is_primary and conf.has_positions(connection.alias)
-        # A mirror's session is the primary's: there the text alone tells.
-        read_only = self._is_guarded and not mirrors.is_shared(connection)
+        # On a mirror the text alone tells.
+        read_only = self._is_guarded and self._is_replica
         if read_only != self._read_only:
             if self._transaction_is_open(connection) and not is_new:
                 # The setting would be lost with a rollback; the statement after the transaction comes here again.
@@ -154,9 +157,13 @@ class Tracker:
             execute = functools.partial(recorded, queries, execute)
         if self._is_guarded:
             execute = functools.partial(guard.guarded, execute)
-        effects = self._effects(connection, sql) if self._is_primary else 0
+        effects = 0
         if self._is_primary:
             execute = functools.partial(_watched, execute)
+            effects = self._effects(connection, sql)
+        elif self._is_replica and not (isinstance(sql, str) and sql.startswith("SELECT ")):
+            # A snapshot that is open there stays as old as it is. Nearly all that is sent there begins none: quickly.
+            effects = self._effects(connection, sql) & _CONTROLS
         if not effects & _MATTERS:
             return execute(sql, params, many, context)
         try:

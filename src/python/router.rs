@@ -84,8 +84,8 @@ impl ReplicaRouter {
         &self,
         py: Python<'_>,
         db: &str,
-        app_label: &str,
-        model_name: Option<&str>,
+        app_label: &Bound<'_, PyAny>,
+        model_name: Option<&Bound<'_, PyAny>>,
         hints: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<bool>> {
         let table = match state::table(py) {
@@ -97,6 +97,9 @@ impl ReplicaRouter {
         if member != PRIMARY {
             return Ok(Some(false));
         }
+        // Stand-ins for apps and models have stand-ins for names: they are no cluster's.
+        let Ok(app_label) = app_label.extract::<&str>() else { return Ok(None) };
+        let Ok(model_name) = model_name.map(PyAnyMethods::extract::<&str>).transpose() else { return Ok(None) };
         let model = hints.map(|hints| hints.get_item(intern!(py, "model"))).transpose()?.flatten();
         let Place { cluster: home, .. } = match (model, model_name) {
             (Some(model), _) => table.place_of(&labels(&model)?),

@@ -58,7 +58,7 @@ struct Reader<'a> {
     path: Path<'a>,
     /// How many parentheses are open.
     depth: u32,
-    /// At which depths the names of a WITH are being read, as bits.
+    /// At which depths, of those that are open, a WITH's list is being read, as bits.
     with_lists: u128,
     /// At which depths the parentheses after DISTINCT ON end, as bits.
     distinct_on: u128,
@@ -121,7 +121,10 @@ impl<'a> Reader<'a> {
     fn follow(&mut self, token: Token<'a>) {
         match token {
             Token::Open => self.depth += 1,
-            Token::Close => self.depth = self.depth.saturating_sub(1),
+            Token::Close => {
+                self.with_lists &= !self.at_depth();
+                self.depth = self.depth.saturating_sub(1);
+            }
             _ => {}
         }
         self.path.follow(token, self.last);
@@ -259,14 +262,14 @@ impl<'a> Reader<'a> {
         let name = self.last;
         // COPY table (columns) TO STDOUT (options).
         (self.is_copy && self.depth == 0)
-            // WITH name (columns) AS.
-            || self.with_lists & self.at_depth() != 0
+            // WITH name (columns) AS. The query after the list may stand in parentheses, and calls may follow it.
+            || (self.with_lists & self.at_depth() != 0 && self.after_names().is_some_and(|next| next.is_word("as")))
             // FROM ... AS name (columns), CAST(... AS type(length)), ...::type(length).
             || before.is_word("as")
             || before == Token::Cast
             || PAIRS.iter().any(|(first, second)| before.is_word(first) && name.is_word(second))
             // FROM (...) name (columns), WITH ORDINALITY name (columns): an expression cannot follow another one.
-            || ((before == Token::Close || before.is_word("ordinality")) && self.names_follow())
+            || ((before == Token::Close || before.is_word("ordinality")) && self.after_names().is_some())
     }
 
     /// A call of a function that is known to do more than read, at least with some arguments.
@@ -283,21 +286,19 @@ impl<'a> Reader<'a> {
         if harmless { Ok(()) } else { Err(Refusal::of(format!("{name}()"))) }
     }
 
-    /// Whether nothing but names, and perhaps their types, stands between the parentheses that were opened.
-    fn names_follow(&self) -> bool {
+    /// What stands after the parentheses that were opened, if nothing but names, and perhaps their types, is in them.
+    fn after_names(&self) -> Option<Token<'a>> {
         let mut ahead = self.lexer.clone();
         let mut depth = 1;
-        loop {
+        while depth > 0 {
             match ahead.next() {
                 Token::Open => depth += 1,
                 Token::Close => depth -= 1,
                 Token::Word(_) | Token::Quoted(_) | Token::Comma | Token::Number(_) => {}
-                _ => return false,
-            }
-            if depth == 0 {
-                return true;
+                _ => return None,
             }
         }
+        Some(ahead.next())
     }
 }
 

@@ -301,6 +301,13 @@ impl<'a> Lexer<'a> {
         if may_be_several(word) {
             return self.unsure();
         }
+        // PostgreSQL's U&"\0061" is the name a: what it is called cannot be told from its text.
+        if self.dialect == Dialect::PostgreSql
+            && word.eq_ignore_ascii_case("u")
+            && self.text[self.at..].starts_with("&\"")
+        {
+            return self.unsure();
+        }
         self.is_escape_string =
             self.dialect == Dialect::PostgreSql && self.peek(0) == b'\'' && word.eq_ignore_ascii_case("e");
         self.saw_analyse |=

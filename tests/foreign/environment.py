@@ -15,6 +15,8 @@ from tests.foreign.suites import Suite
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "target" / "foreign"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+#: What a source distribution lacks of its own suite, by the distribution's name.
+SUPPORT = Path(__file__).with_name("support")
 PYTHON = FOLDER / "venv" / "bin" / "python"
 
 
@@ -55,4 +57,6 @@ def source(suite: Suite) -> Path:
             files.extractall(fetched, filter="data")
         unpacked.parent.mkdir(exist_ok=True)
         (fetched / top).rename(unpacked)
+    if (support := SUPPORT / suite.distribution).exists():
+        shutil.copytree(support, unpacked, dirs_exist_ok=True)
     return unpacked / suite.folder

@@ -38,6 +38,15 @@ model_forms multiple_database prefetch_related queries raw_query select_for_upda
 transactions
 """
 
+#: What of wagtail's suite is most about databases: all of its 7,000 tests take too long.
+WAGTAIL = """
+wagtail.admin.tests.pages wagtail.images wagtail.tests.test_audit_log wagtail.tests.test_collection_model
+wagtail.tests.test_page_model wagtail.tests.test_page_permissions wagtail.tests.test_page_privacy
+wagtail.tests.test_page_queryset wagtail.tests.test_page_search wagtail.tests.test_reference_index
+wagtail.tests.test_revision_model wagtail.tests.test_sites wagtail.tests.test_translatablemixin
+wagtail.tests.test_workflow
+"""
+
 
 def _django(name: str, database: str, tests: list[str]) -> Suite:
     return Suite(
@@ -74,6 +83,16 @@ SUITES = (
         tests=("t/unit",),
     ),
     Suite(
+        "django-oauth-toolkit",
+        "django-oauth-toolkit",
+        "3.4.1",
+        "pytest",
+        # Its own options ask for processes of which each would want a database.
+        arguments=("-c", "/dev/null", "--rootdir", ".", "-p", "tests.fixtures"),
+        tests=("tests",),
+        settings="tests.settings",
+    ),
+    Suite(
         "django-debug-toolbar",
         "django-debug-toolbar",
         "8.0.0",
@@ -90,7 +109,7 @@ SUITES = (
         "8.0.1",
         "django",
         arguments=("-m", "django", "test", "--parallel", "2"),
-        tests=("wagtail",),
+        tests=tuple(WAGTAIL.split()),
         settings="wagtail.test.settings",
         environment={"DATABASE_NAME": ":memory:"},
     ),

@@ -43,9 +43,10 @@ def found_as_wanted(cursor: Any, sql: Any, vendor: str) -> bool:
     """Whether ``sql``, just executed on ``cursor``, may have left rows alone because they were as it wants them.
 
     Somebody else had written them, and whoever sent this was told that it is done: an UPDATE whose rows already had
-    those values (to MySQL that is no change, and no position), or an INSERT that ignores what is there.
+    those values (to MySQL that is no change, and no position), or an INSERT that ignores what is there, or updates it.
+    The last is counted as a row, as if it had been added.
     """
     if not isinstance(sql, str):
         return False
     verb = _core.verb(sql, vendor)
-    return (verb == "UPDATE" and cursor.rowcount != 0) or (verb == "INSERT" and cursor.rowcount == 0)
+    return verb == "INSERT" or (verb == "UPDATE" and cursor.rowcount != 0)

@@ -7,6 +7,9 @@ use super::{Reader, Refusal, Verdict, unsure};
 
 /// The settings that make a session writable again.
 const READ_ONLY: [&str; 3] = ["transaction_read_only", "default_transaction_read_only", "tx_read_only"];
+/// The setting with which every SELECT in a transaction of MySQL or MariaDB takes row locks, and the values that do not.
+const ISOLATION: [&str; 2] = ["transaction_isolation", "tx_isolation"];
+const ISOLATION_WITHOUT_LOCKS: [&str; 3] = ["read-uncommitted", "read-committed", "repeatable-read"];
 /// The settings with which a session of MySQL or MariaDB would say what a transaction is called that it makes.
 const REPLICATION: [&str; 8] = [
     "gtid_next",
@@ -159,7 +162,7 @@ impl<'a> Reader<'a> {
     fn setting(&self, word: &str) -> Verdict {
         let refused = |what: &str| Err(Refusal::of(format!("SET {}", what.to_uppercase())));
         if makes_writable(word) {
-            return if self.is_turned_on() { Ok(()) } else { refused(word) };
+            return if self.is_assigned(&["on", "true", "1"]) { Ok(()) } else { refused(word) };
         }
         if is(word, "write") {
             return refused("TRANSACTION READ WRITE");
@@ -170,26 +173,31 @@ impl<'a> Reader<'a> {
         if is(word, "default") && self.words_after(&["role"]) {
             return refused("DEFAULT ROLE");
         }
+        if is(word, "serializable") {
+            return refused("TRANSACTION ISOLATION LEVEL SERIALIZABLE");
+        }
+        if one_of(word, &ISOLATION) && !self.is_assigned(&ISOLATION_WITHOUT_LOCKS) {
+            return refused(word);
+        }
         let far = ["global", "persist", "persist_only", "password", "resource"];
         if one_of(word, &far) || one_of(word, &REPLICATION) { refused(word) } else { Ok(()) }
     }
 
-    /// Whether a true value is assigned next.
-    fn is_turned_on(&self) -> bool {
+    /// Whether one of these values is assigned next, and nothing else.
+    fn is_assigned(&self, values: &[&str]) -> bool {
         let mut ahead = self.lexer.clone();
         let mut token = ahead.next();
         if token == Token::Other {
             // The colon of `:=`.
             token = ahead.next();
         }
-        let is_assigned = token == Token::Equals || token.is_word("to");
-        is_assigned
+        (token == Token::Equals || token.is_word("to"))
+            && matches!(ahead.next(), Token::Word(value) | Token::Text(value) | Token::Number(value) if one_of(value, values))
             && match ahead.next() {
-                Token::Word(value) | Token::Text(value) => one_of(value, &["on", "true", "1"]),
-                Token::Number(value) => value == "1",
-                _ => false,
+                Token::End | Token::Semicolon | Token::Comma => true,
+                // MariaDB's SET STATEMENT ... FOR.
+                token => token.is_word("for"),
             }
-            && matches!(ahead.next(), Token::End | Token::Semicolon | Token::Comma)
     }
 
     /// RESET of one setting; RESET ALL takes the session's own back, among them that it is read-only.

@@ -67,7 +67,8 @@ fn a_name_before_a_parenthesis_is_not_always_called() {
     assert_allowed(
         Dialect::PostgreSql,
         &[
-            "WITH x (a), y (b) AS (SELECT 1) SELECT 1",
+            "WITH x (a) AS (SELECT 1), y (b, c) AS MATERIALIZED (SELECT 1) SELECT 1",
+            "WITH x (a) AS (SELECT 1) (SELECT 1) UNION (SELECT 2)",
             "SELECT * FROM (WITH RECURSIVE x (a) AS (SELECT 1) SELECT a FROM x) y (b)",
             "SELECT * FROM generate_series(1, 2) AS g (n), (VALUES (1)) v (a)",
             "SELECT * FROM unnest(a) WITH ORDINALITY cols (n, place)",
@@ -82,6 +83,10 @@ fn a_name_before_a_parenthesis_is_not_always_called() {
             ("WITH x (a) AS (SELECT f(1)) SELECT 1", "f()"),
             ("WITH x (a) AS (SELECT 1) SELECT f(1)", "f()"),
             ("SELECT DISTINCT ON (a) f(b) FROM t", "f()"),
+            ("WITH x AS (SELECT 1) (SELECT 1) LIMIT f(1)", "f()"),
+            ("WITH x AS (SELECT 1) (SELECT 1) ORDER BY 1, f(a)", "f()"),
+            ("SELECT (WITH x AS (SELECT 1) (SELECT 2)), (f(1))", "f()"),
+            ("SELECT * FROM (WITH x AS (SELECT 1) (SELECT 2)) y, ROWS FROM (f(a) AS (b int)) z", "f()"),
             ("SELECT (1) OPERATOR(s.+) f(b)", "OPERATOR()"),
             ("SELECT * FROM f(a) AS (b int)", "f()"),
             ("COPY (SELECT f(1)) TO STDOUT", "f()"),
@@ -130,6 +135,9 @@ fn a_session_stays_read_only() {
         "SELECT set_config('transaction_read_only', 'off', true)",
         "SELECT set_config('transaction' || '_read_only', 'off', true)",
         "SELECT set_config(%s, 'off', true)",
+        r#"SET U&"default_transaction_read\005fonly" = off"#,
+        r#"SET u&"transaction!005fread_only" UESCAPE '!' = off"#,
+        r#"RESET U&"default_transaction_read\005fonly""#,
         "RESET ALL",
         "DISCARD ALL",
         "BEGIN READ WRITE",
@@ -140,6 +148,30 @@ fn a_session_stays_read_only() {
         Dialect::PostgreSql,
         &["SET transaction_read_only = on", "SELECT set_config('TimeZone', %s, false)", "SET search_path = a, b"],
     );
+}
+
+#[test]
+fn reads_do_not_begin_to_lock_rows() {
+    for sql in [
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "SET SESSION TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
+        "SET transaction_isolation = 'SERIALIZABLE'",
+        "SET @@session.tx_isolation := Serializable",
+        "SET tx_isolation = 3",
+        "SET tx_isolation = @a",
+        "SET STATEMENT tx_isolation = 'serializable' FOR SELECT 1",
+    ] {
+        assert!(what(sql, Dialect::MySql).is_some(), "{sql}");
+    }
+    assert_allowed(
+        Dialect::MySql,
+        &[
+            "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+            "SET transaction_isolation = 'READ-COMMITTED', @a = @@tx_isolation",
+        ],
+    );
+    // A standby refuses it, and elsewhere nothing waits for it.
+    assert_allowed(Dialect::PostgreSql, &["SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"]);
 }
 
 #[test]
