@@ -382,7 +382,14 @@ impl Cluster {
             }
         }
         standing.is_waiting = !self.settings.watched && standing.states.iter().any(|state| *state != State::Up);
-        let progress = view.progress().rearranged(self.members.iter().map(|&alias| before.member(alias)));
+        // Positions are compared with the primary's: with another primary all begins anew.
+        let progress = if self.address(PRIMARY) == before.address(PRIMARY) {
+            let is_there = |&(member, old): &(Member, Member)| self.address(member) == before.address(old);
+            let places = (0..).zip(&self.members).map(|(member, &alias)| Some((member, before.member(alias)?)));
+            view.progress().rearranged(places.map(|place| place.filter(is_there).map(|(_, old)| old)))
+        } else {
+            Progress::unknown(self.members.len())
+        };
         self.view.swap(Arc::new(View::new(&self.settings, standing, self.ward.costs(), progress)));
         self
     }

@@ -168,6 +168,9 @@ def test_role_position_and_server_are_found_by_one_who_may_only_read(probed: Clu
         probed.wait_until_caught_up()
         caught_up_at = time.monotonic_ns()
         heard.wait(lambda sample: sample.asked_at > caught_up_at, *ALIASES)
+        # An idle primary of PostgreSQL logs something from time to time, perhaps between two questions of one look.
+        at = heard.of("default")[-1].position
+        heard.wait(lambda sample: bool(sample.position and at and sample.position.contains(at)), *ALIASES)
     found = {alias: heard.of(alias)[-1] for alias in ALIASES}
     assert {alias: sample.is_writable for alias, sample in found.items()} == {
         "default": True,
@@ -175,12 +178,8 @@ def test_role_position_and_server_are_found_by_one_who_may_only_read(probed: Clu
         "replica2": False,
     }
     assert len({sample.server for sample in found.values()}) == 3
-    positions = {alias: sample.position for alias, sample in found.items()}
-    assert positions["default"] is not None
-    assert positions["default"].kind == probed.engine
-    for alias in ("replica1", "replica2"):
-        assert positions[alias] is not None
-        assert positions[alias].contains(positions["default"])
+    assert at is not None
+    assert at.kind == probed.engine
     assert not any(sample.error for sample in found.values())
     assert all(0 < sample.latency < 5 for sample in found.values())
 

@@ -79,6 +79,7 @@ pub fn probed(py: Python<'_>, found: Vec<(String, String, u64, f64)>) -> PyResul
 /// Behind each of these aliases of one cluster is now the server that was behind the alias it is mapped to; the other
 /// members keep theirs.
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts a dictionary as a map")]
 pub fn moved(py: Python<'_>, primary: &str, sources: HashMap<String, String>) -> PyResult<()> {
     let table = state::table(py)?;
     let Some(&(index, _)) = table.places.get(primary) else { return Ok(()) };
