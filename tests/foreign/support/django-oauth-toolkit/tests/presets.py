@@ -19,6 +19,7 @@ OIDC_SETTINGS_RW = {
     "SCOPES": {"read": "Reading scope", "write": "Writing scope", "openid": "OpenID connect"},
     "DEFAULT_SCOPES": ["read", "write"],
     "PKCE_REQUIRED": False,
+    "REFRESH_TOKEN_EXPIRE_SECONDS": 3600,
 }
 OIDC_SETTINGS_RO = {**OIDC_SETTINGS_RW, "DEFAULT_SCOPES": ["read"]}
 OIDC_SETTINGS_EMAIL_SCOPE = {
