@@ -270,7 +270,7 @@ class Databases:
 def files() -> Iterator[Databases]:
     from replicator import Copy, Replicator
 
-    with sqlite_folder(f"story-{os.getpid()}") as folder, ExitStack() as stack:
+    with sqlite_folder(f"story-{os.getpid()}", REPLICAS) as folder, ExitStack() as stack:
         third = {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": str(folder / "replica3.sqlite3"),

@@ -153,6 +153,9 @@ asyncio.run(main())
 
 
 def test_under_asgi_each_of_several_requests_at_once_has_its_own_replica_and_bar(tmp_path: Path) -> None:
+    # The monitor looks at them before they are copies.
+    for alias in ("replica1", "replica2"):
+        (tmp_path / f"{alias}.sqlite3").touch()
     environment = {
         **os.environ,
         "REPLICANT_DEMO_FOLDER": str(tmp_path),
