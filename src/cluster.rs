@@ -112,7 +112,8 @@ impl Settings {
     }
 
     fn rules(&self) -> Rules {
-        Rules { is_watched: self.watched, max_lag: self.max_lag }
+        // What nobody looks after only grows older: whoever was once late would rest for ever.
+        Rules { is_watched: self.watched, max_lag: self.max_lag.filter(|_| self.watched) }
     }
 }
 
@@ -645,6 +646,13 @@ pub(crate) mod tests {
         assert_eq!(during.set_state(2, State::Lagging), State::Up);
         let after = Cluster::try_new(settings(&[1.0, 1.0])).unwrap().inheriting(&during);
         assert_eq!((after.view().state(1), after.view().state(2)), (State::Down, State::Lagging));
+    }
+
+    #[test]
+    fn a_lag_that_nobody_measures_any_more_is_none() {
+        let rules = |watched| Settings { watched, max_lag: Some(Duration::from_secs(10)), ..settings(&[1.0]) }.rules();
+        assert_eq!(rules(true).max_lag, Some(Duration::from_secs(10)));
+        assert_eq!(rules(false).max_lag, None);
     }
 
     #[test]

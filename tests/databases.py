@@ -15,7 +15,8 @@ from django.test import override_settings
 
 from replicant import _core
 
-TWO_REPLICAS = {"default": {"REPLICAS": ["replica1", "replica2"]}}
+#: Without a limit to their lag: replicas that are stopped in a test are to be asked all the same.
+TWO_REPLICAS: dict[str, Any] = {"default": {"REPLICAS": ["replica1", "replica2"], "MAX_LAG": None}}
 
 
 def _forget_connections() -> None:

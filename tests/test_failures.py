@@ -60,6 +60,7 @@ def test_postgresqls_states(failure: Failure, kind: type[psycopg.Error]):
         (Failure.ENDED, psycopg.OperationalError("consuming input failed: server closed the connection unexpectedly")),
         (Failure.ENDED, psycopg.InterfaceError("the connection is closed")),
         (Failure.FULL, psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already")),
+        (Failure.FULL, psycopg.OperationalError("connection failed: FATAL:  remaining connection slots are reserved")),
         (Failure.NOTHING, psycopg.OperationalError("connection failed: FATAL:  password authentication failed")),
         (Failure.NOTHING, psycopg.InterfaceError("the cursor is closed")),
         (Failure.NOTHING, psycopg.ProgrammingError("the last operation didn't produce records")),

@@ -26,7 +26,7 @@ from tests.servers import Cluster, Node
 
 PAIRS = 500
 NAIVE_PAIRS = 50
-EXEMPT = {"default": {"REPLICAS": ["replica1", "replica2"], "PRIMARY_ONLY": ["app.Account"]}}
+EXEMPT = {"default": {**TWO_REPLICAS["default"], "PRIMARY_ONLY": ["app.Account"]}}
 
 
 def reason() -> str | None:

@@ -23,8 +23,8 @@ from tests.servers import Cluster
 NAME = "features"
 OLD_BOOKS = 12
 PASSWORD = "old-password"
-#: Nobody waits: replicas that stand still do not come.
-CLUSTER = {"REPLICAS": ["replica1", "replica2"], "WAIT_SECONDS": 0}
+#: Nobody waits: replicas that stand still do not come. They are asked all the same.
+CLUSTER = {"REPLICAS": ["replica1", "replica2"], "WAIT_SECONDS": 0, "MAX_LAG": None}
 READS = ("SELECT", "EXPLAIN", "SHOW", "DESCRIBE")
 MIDDLEWARE = [
     "replicant.middleware.ReplicaMiddleware",

@@ -17,6 +17,7 @@ from django.contrib.auth import authenticate
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.core import mail
+from django.core.checks import CheckMessage
 from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError
 from django.test import Client, RequestFactory, override_settings
@@ -217,6 +218,9 @@ def test_a_token_of_an_api_that_was_just_issued_is_taken_if_tokens_are_exempt(mo
         from rest_framework.authentication import TokenAuthentication
         from rest_framework.authtoken.models import Token
 
+        def proposals() -> list[CheckMessage]:
+            return [message for message in check_settings(None) if "PRIMARY_ONLY" in (message.hint or "")]
+
         def is_known() -> bool:
             request = RequestFactory().get("/", headers={"Authorization": f"Token {token.key}"})
             with request_scope(), suppress(AuthenticationFailed, DatabaseError):
@@ -227,9 +231,9 @@ def test_a_token_of_an_api_that_was_just_issued_is_taken_if_tokens_are_exempt(mo
         token = elsewhere(lambda: Token.objects.create(user=User.objects.get(username="reader")))
         with configured("sessions", "django_cache", "authtoken"):
             assert elsewhere(is_known)
-            assert check_settings(None) == []
+            assert proposals() == []
         assert not elsewhere(is_known)
-        (told,) = check_settings(None)
+        (told,) = proposals()
         assert (told.id, told.hint) == ("replicant.W017", "Add 'authtoken' to PRIMARY_ONLY.")
         elsewhere(lambda: call_command("migrate", "authtoken", "zero", verbosity=0))
     finally:

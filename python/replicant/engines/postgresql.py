@@ -65,6 +65,7 @@ _FAILURES = {
 #: What a server says at the handshake, where libpq hands out no code. In English; in other languages a server with a
 #: wrong password is taken for one that is gone.
 _REFUSES_A_USER = ("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied")
+_IS_FULL = ("too many", "connection slots are reserved")
 
 
 def failure(error: BaseException) -> Failure:
@@ -79,7 +80,7 @@ def failure(error: BaseException) -> Failure:
         return Failure.NOTHING
     if name == "InterfaceError" and "cursor" in text:
         return Failure.NOTHING
-    return Failure.FULL if "too many" in text else Failure.ENDED
+    return Failure.FULL if any(words in text for words in _IS_FULL) else Failure.ENDED
 
 
 def is_gone(error: BaseException) -> bool:
