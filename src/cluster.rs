@@ -72,7 +72,8 @@ pub struct Settings {
     pub on_unavailable: OnUnavailable,
     /// `PRIMARY_SPILL`, from 0 to 1.
     pub primary_spill: f64,
-    /// The members that must not be used at all, whatever is known of them: a test does not list them.
+    /// The members that must not be used at all, whatever is known of them: a test does not list them, or they are no part
+    /// of the cluster any more.
     pub forbidden: Vec<Alias>,
     /// In a test: the replicas share the primary's connection, so whatever is known of the servers is of no account.
     pub are_mirrors: bool,
@@ -94,8 +95,8 @@ impl Settings {
         if member == PRIMARY { self.primary_weight } else { self.replicas[member as usize - 1].1 }
     }
 
-    /// How the members stand in the test at hand, if that is not as is known.
-    fn in_tests(&self, known: &Standing) -> Option<Standing> {
+    /// How the members stand as the settings have it, if that is not as is known.
+    fn decreed(&self, known: &Standing) -> Option<Standing> {
         if !self.are_mirrors && self.forbidden.is_empty() {
             return None;
         }
@@ -225,7 +226,7 @@ fn weight(settings: &Settings, standing: &Standing, member: Member) -> f64 {
 impl View {
     fn new(settings: &Settings, known: Standing, costs: &Arc<Costs>, progress: Progress) -> Self {
         let known = Arc::new(known);
-        let standing = settings.in_tests(&known).map_or_else(|| known.clone(), Arc::new);
+        let standing = settings.decreed(&known).map_or_else(|| known.clone(), Arc::new);
         let pools = Arc::new(Pools::new(settings, &standing, costs));
         Self { number: Self::next_number(), progress, known, standing, pools }
     }
@@ -538,9 +539,9 @@ impl Cluster {
         let _changing = self.changing.lock();
         let view = self.view.load();
         self.ward.moved(sources);
-        let mut standing = (*view.standing).clone();
-        standing.states = sources.iter().map(|&source| view.standing.states[source as usize]).collect();
-        standing.ramps = sources.iter().map(|&source| view.standing.ramps[source as usize]).collect();
+        let mut standing = (*view.known).clone();
+        standing.states = sources.iter().map(|&source| view.known.states[source as usize]).collect();
+        standing.ramps = sources.iter().map(|&source| view.known.ramps[source as usize]).collect();
         if sources[PRIMARY as usize] != PRIMARY {
             (standing.states[PRIMARY as usize], standing.ramps[PRIMARY as usize]) = (State::Up, FULL);
         }
@@ -679,6 +680,16 @@ pub(crate) mod tests {
         // And so it stays when the next probe is judged.
         cluster.settle(Duration::from_secs(3), 0);
         assert_eq!(cluster.view().eligible(), [2]);
+    }
+
+    #[test]
+    fn a_member_that_may_not_be_used_is_not_taken_for_dead_when_servers_move() {
+        let absent = Settings { forbidden: vec![Alias::from_number(2)], ..settings(&[1.0, 1.0]) };
+        let cluster = Cluster::try_new(absent).unwrap();
+        cluster.moved(&[1, 0, 2], Duration::from_secs(1));
+        assert!(!cluster.view().serves(2));
+        let back = Cluster::try_new(settings(&[1.0, 1.0])).unwrap().inheriting(&cluster);
+        assert!(back.view().serves(2));
     }
 
     #[test]

@@ -74,6 +74,32 @@ WRONG = {
     "names not a list": (cluster(PRIMARY_ONLY="auth"), "E005", "a list of app labels"),
     "topology without a method": (cluster(TOPOLOGY={"HOSTS": {}}), "E005", "with a METHOD"),
     "topology of a method unknown": (cluster(TOPOLOGY={"METHOD": "mysq"}), "E005", "did you mean 'mysql'"),
+    "topology whose hosts are no strings": (
+        cluster(TOPOLOGY={"METHOD": "mysql", "HOSTS": {"db2": 3306}}),
+        "E005",
+        "HOSTS map what the servers say",
+    ),
+    "topology that allows a text": (
+        cluster(TOPOLOGY={"METHOD": "dns", "ALLOW": "10.0.0.1"}),
+        "E005",
+        "ALLOW is a list",
+    ),
+    "topology that allows no network": (
+        cluster(TOPOLOGY={"METHOD": "dns", "ALLOW": ["10.0.0.0/33"]}),
+        "E005",
+        "'10.0.0.0/33' is no network",
+    ),
+    "topology with an unknown template": (
+        cluster(TOPOLOGY={"METHOD": "dns", "TEMPLATE": "replica3"}),
+        "E003",
+        "The TEMPLATE of REPLICANT['default']['TOPOLOGY'] is not in DATABASES: 'replica3'",
+    ),
+    "topology of another engine": (cluster(TOPOLOGY={"METHOD": "mysql"}), "E014", "(sqlite) knows nothing of"),
+    "topology that nobody follows": (
+        cluster(TOPOLOGY={"METHOD": "dns"}, PROBE_SECONDS=None),
+        "E014",
+        "PROBE_SECONDS None has none",
+    ),
     "unknown app": (cluster(PRIMARY_ONLY=["oauth"]), "E006", "an app that is not installed: 'oauth'. There is no app"),
     "unknown model": (
         cluster(PRIMARY_ONLY=["app.Acount"]),
@@ -273,9 +299,9 @@ def test_w007_a_cluster_where_nothing_lives():
     assert "no model lives there" in found({"other": {"REPLICAS": ["replica1"]}})["W007"]
 
 
-def test_w008_what_has_no_effect_yet():
-    value = {"METHOD": "dns"}
-    assert f"{value!r} has no effect in this version" in found(cluster(TOPOLOGY=value))["W008"]
+def test_w018_a_topology_that_lets_nobody_new_in():
+    assert "has no ALLOW" in found(cluster(TOPOLOGY={"METHOD": "dns"}))["W018"]
+    assert found(cluster(TOPOLOGY={"METHOD": "dns", "ALLOW": ["10.0.0.0/24", "*.example.com"]})) == {}
 
 
 def test_w009_every_replica_at_rest():

@@ -9,6 +9,7 @@ from replicant._core import ReplicaRouter, __version__
 from replicant.errors import NoReplicaAvailable, ReplicantError, ReplicaWriteError
 from replicant.guard import allow_functions
 from replicant.inspection import Decision, explain, status
+from replicant.reloading import reload
 from replicant.scopes import request_scope, use_primary, use_replica
 from replicant.tokens import after, token
 
@@ -22,6 +23,7 @@ __all__ = [
     "after",
     "allow_functions",
     "explain",
+    "reload",
     "request_scope",
     "status",
     "token",

@@ -198,10 +198,10 @@ scope_variable: ContextVar[ScopeNode | None]
 def record() -> Record:
     """The record in force here. With no request open it is begun, and belongs to this thread or task from now on."""
 
-def configure(clusters: Iterable[_Cluster], generation: int) -> None:
+def configure(clusters: Iterable[_Cluster], generation: int) -> bool:
     """Put clusters in force, unless the settings have changed since they were read, under the number ``generation``.
 
-    What was known of members that were there before is kept.
+    What was known of members that were there before is kept. Returns whether they are in force.
     """
 
 def invalidate() -> None:

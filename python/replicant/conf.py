@@ -8,6 +8,7 @@ changes, so that ``override_settings`` takes effect at once.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +23,11 @@ from django.db.utils import load_backend
 from replicant import _core
 from replicant.engines import stand_ins
 
-#: App labels that no app need have: Django's database cache asks for a stand-in of a model, and the default of
-#: PRIMARY_ONLY names the sessions whether or not they are installed.
 #: Django's names of the engines whose servers count what they write.
 VENDORS_WITH_POSITIONS = frozenset({"mysql", "postgresql"})
 
+#: App labels that no app need have: Django's database cache asks for a stand-in of a model, and the default of
+#: PRIMARY_ONLY names the sessions whether or not they are installed.
 ALWAYS_KNOWN = frozenset({"sessions", "django_cache"})
 
 
@@ -72,12 +73,16 @@ class Cluster:
     probe: float | None = field(default=None)
     connect: float = field(default=1.0)
     budget: float = field(default=5.0)
-    #: The members that the test at hand may not use.
+    #: The members that may not be used: a test does not list them, or they are no part of the cluster at present.
     forbidden: list[str] = field(default_factory=list)
     #: The other replicas share the primary's connection: what is known of the servers is of no account.
     are_mirrors: bool = field(default=False)
     #: Where the members are, the primary first: a number that says nothing else.
     addresses: list[int] = field(default_factory=list)
+    #: ``TOPOLOGY``, with all of its keys.
+    topology: Mapping[str, Any] | None = field(default=None)
+    #: Those of the replicas that the settings do not list.
+    later: list[str] = field(default_factory=list)
 
 
 #: The largest weight, and the longest time in seconds: thirty years.
@@ -118,9 +123,18 @@ def _names(value: Any) -> str | None:
     return "a list of app labels and 'app_label.Model' names"
 
 
+#: The ways to ask which replicas there are, and Django's names of the engines that answer; None: no server is asked.
+METHODS = {
+    "mysql": ("mysql",),
+    "group_replication": ("mysql",),
+    "postgresql": ("postgresql",),
+    "aurora": ("mysql", "postgresql"),
+    "dns": None,
+}
+
+
 def _topology(value: Any) -> str | None:
     keys = ("METHOD", "TEMPLATE", "HOSTS", "ALLOW")
-    methods = ("mysql", "group_replication", "postgresql", "aurora", "dns")
     if value is None:
         return None
     if not isinstance(value, Mapping) or "METHOD" not in value:
@@ -128,8 +142,25 @@ def _topology(value: Any) -> str | None:
     for key in value:
         if key not in keys:
             return f"a dictionary with the keys {', '.join(keys)}" + _likely(key, keys)
-    wanted = _choice(*methods)(value["METHOD"])
-    return wanted and f"a dictionary whose METHOD is {wanted}"
+    if wanted := _choice(*METHODS)(value["METHOD"]):
+        return f"a dictionary whose METHOD is {wanted}"
+    hosts, allow = value.get("HOSTS", {}), value.get("ALLOW", [])
+    if not isinstance(hosts, Mapping) or not all(isinstance(each, str) for pair in hosts.items() for each in pair):
+        return "a dictionary whose HOSTS map what the servers say (a string) to where to connect (a string)"
+    if not isinstance(allow, (list, tuple)) or not all(isinstance(each, str) for each in allow):
+        return "a dictionary whose ALLOW is a list of patterns of hosts ('*.db.example.com') and networks"
+    for each in allow:
+        if "/" in each and not _is_network(each):
+            return f"a dictionary whose ALLOW is a list of patterns and networks, and {each!r} is no network"
+    return None
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -138,8 +169,6 @@ class Key:
 
     default: Any
     wrong: Callable[[Any], str | None]
-    #: What is accepted for later versions and does nothing in this one is warned about.
-    in_effect: Callable[[Any], bool] = lambda value: True
 
 
 KEYS: dict[str, Key] = {
@@ -159,7 +188,7 @@ KEYS: dict[str, Key] = {
     "PROBE_SECONDS": Key(1.0, _number(0, none=True, above=True)),
     "CONNECT_SECONDS": Key(1.0, _number(0, above=True)),
     "BUDGET_SECONDS": Key(5.0, _number(0, above=True)),
-    "TOPOLOGY": Key(None, _topology, lambda value: value is None),
+    "TOPOLOGY": Key(None, _topology),
     "GUARD": Key(True, _boolean),
 }
 
@@ -179,35 +208,27 @@ def _likely(word: Any, words: Iterable[str]) -> str:
     return ""
 
 
-def _aliases() -> dict[str, Any]:
-    return connections.settings
-
-
-def _address(alias: str) -> int:
+def address_of(settings: Mapping[str, Any]) -> int:
     """Tells servers apart within this process: what was found of one says nothing of another behind the same alias."""
-    settings = _aliases().get(alias, {})
     where = [str(settings.get(key)) for key in ("ENGINE", "HOST", "PORT", "NAME")]
     return hash(tuple(where)) & 0xFFFF_FFFF_FFFF_FFFF
 
 
-def _has_positions(alias: str) -> bool:
-    """Whether servers of this engine say how far they are."""
-    if alias in stand_ins:
-        return True
-    settings = _aliases().get(alias, {})
+def vendor_of(settings: Mapping[str, Any]) -> str:
+    """Django's name of the engine; empty if there is no such engine, which Django says to whoever connects."""
     try:
         vendor: str = load_backend(settings["ENGINE"]).DatabaseWrapper.vendor
     except (KeyError, ImproperlyConfigured):
-        # Django says so to whoever connects.
-        return False
-    return vendor in VENDORS_WITH_POSITIONS
+        return ""
+    return vendor
 
 
 class _Reader:
     """Reads ``REPLICANT`` once, collecting problems instead of stopping at the first."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, aliases: Mapping[str, Any]) -> None:
         self.value = value
+        self.aliases = aliases
         self.problems: list[Problem] = []
         self.clusters: list[Cluster] = []
         #: alias -> what it already is.
@@ -233,13 +254,7 @@ class _Reader:
 
     def take(self, alias: Any, role: str) -> bool:
         """Note that ``alias`` has a role; it must exist and may have only one."""
-        if not isinstance(alias, str) or alias not in _aliases():
-            known = ", ".join(repr(name) for name in _aliases())
-            self.problem(
-                "E003",
-                f"{role[0].upper()}{role[1:]} is not in DATABASES: {alias!r}.",
-                f"DATABASES has {known}{_likely(alias, _aliases())}.",
-            )
+        if not self.is_known(alias, role):
             return False
         if alias in self.taken:
             self.problem(
@@ -252,9 +267,20 @@ class _Reader:
         self.check_probe(alias)
         return True
 
+    def is_known(self, alias: Any, role: str) -> bool:
+        if isinstance(alias, str) and alias in self.aliases:
+            return True
+        known = ", ".join(repr(name) for name in self.aliases)
+        self.problem(
+            "E003",
+            f"{role[0].upper()}{role[1:]} is not in DATABASES: {alias!r}.",
+            f"DATABASES has {known}{_likely(alias, self.aliases)}.",
+        )
+        return False
+
     def check_probe(self, alias: str) -> None:
         """What a member's settings say about how the monitor is to reach it."""
-        probe = _aliases()[alias].get("PROBE")
+        probe = self.aliases[alias].get("PROBE")
         if probe is None:
             return
         where = f"DATABASES[{alias!r}]['PROBE']"
@@ -300,7 +326,7 @@ class _Reader:
                 models=list(values["MODELS"]),
                 sticky=values["STICKY"],
                 consistent=consistency != "eventual",
-                has_positions=consistency == "session" and _has_positions(primary),
+                has_positions=consistency == "session" and self.has_positions(primary),
                 pin=float(values["PIN_SECONDS"]),
                 wait=float(values["WAIT_SECONDS"]),
                 on_unavailable=values["ON_UNAVAILABLE"],
@@ -311,9 +337,53 @@ class _Reader:
                 probe=values["PROBE_SECONDS"] and float(values["PROBE_SECONDS"]),
                 connect=float(values["CONNECT_SECONDS"]),
                 budget=float(values["BUDGET_SECONDS"]),
-                addresses=[_address(alias) for alias in (primary, *dict(replicas))],
+                addresses=[address_of(self.aliases.get(alias, {})) for alias in (primary, *dict(replicas))],
+                topology=self.read_topology(where, primary, replicas, values),
             )
         )
+
+    def has_positions(self, primary: str) -> bool:
+        """Whether servers of its engine say how far they are."""
+        return primary in stand_ins or vendor_of(self.aliases.get(primary, {})) in VENDORS_WITH_POSITIONS
+
+    def read_topology(
+        self, where: str, primary: str, replicas: list[tuple[str, float]], values: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        topology = values["TOPOLOGY"]
+        if topology is None:
+            return None
+        where = f"{where}['TOPOLOGY']"
+        method = topology["METHOD"]
+        template = topology.get("TEMPLATE", replicas[0][0] if replicas else primary)
+        if not self.is_known(template, f"the TEMPLATE of {where}"):
+            return None
+        vendors = METHODS[method]
+        for alias in (primary, template):
+            vendor = vendor_of(self.aliases.get(alias, {}))
+            if vendors and vendor and vendor not in vendors:
+                fitting = [name for name, known in METHODS.items() if not known or vendor in known]
+                self.problem(
+                    "E014",
+                    f"{where} has METHOD {method!r}, which the engine of {alias!r} ({vendor}) knows nothing of.",
+                    f"For that engine there is {' or '.join(repr(name) for name in fitting)}.",
+                )
+                return None
+        if values["PROBE_SECONDS"] is None:
+            self.problem(
+                "E014",
+                f"{where} is followed by the monitor, and PROBE_SECONDS None has none.",
+                "Give PROBE_SECONDS a number, or remove TOPOLOGY.",
+            )
+            return None
+        if "ALLOW" not in topology:
+            self.problem(
+                "W018",
+                f"{where} has no ALLOW: of the replicas that are found only those serve whose host the cluster's own "
+                "aliases have.",
+                "List in ALLOW the hosts that may be given the credentials of TEMPLATE: patterns "
+                "('*.db.example.com') and networks ('10.0.0.0/24').",
+            )
+        return {"HOSTS": {}, "ALLOW": None, **topology, "TEMPLATE": template}
 
     def read_key(self, where: str, name: str, key: Key, cluster: Mapping[str, Any]) -> Any:
         if name not in cluster:
@@ -322,12 +392,6 @@ class _Reader:
         if wanted := key.wrong(value):
             self.problem("E005", f"{where}[{name!r}] cannot be {value!r}.", f"It takes {wanted}.")
             return key.default
-        if not key.in_effect(value):
-            self.problem(
-                "W008",
-                f"{where}[{name!r}] = {value!r} has no effect in this version.",
-                "It is accepted so that settings written for a later version load; see the README.",
-            )
         return value
 
     def read_replicas(self, where: str, primary: str, cluster: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -399,9 +463,38 @@ class _Reader:
 
 def read() -> tuple[list[Cluster], list[Problem]]:
     """Read the settings: the clusters, as far as they can be understood, and everything wrong with them."""
-    reader = _Reader(getattr(settings, "REPLICANT", {}))
+    return check(merged(_reloaded), connections.settings)
+
+
+def check(value: Any, aliases: Mapping[str, Any]) -> tuple[list[Cluster], list[Problem]]:
+    """What :func:`read` says of these clusters, in the shape of ``REPLICANT``, and of these database aliases."""
+    reader = _Reader(value, aliases)
     reader.read()
     return reader.clusters, reader.problems
+
+
+#: What :func:`replicant.reload` was given last: it lies over the settings, key by key.
+_reloaded: Mapping[str, Any] = {}
+
+
+def merged(clusters: Mapping[str, Any]) -> Any:
+    """The clusters of the settings, and over them the keys that ``clusters`` have."""
+    value = getattr(settings, "REPLICANT", {})
+    if not clusters or not isinstance(value, Mapping):
+        return value
+    result = dict(value)
+    for primary, cluster in clusters.items():
+        before = result.get(primary)
+        if isinstance(before, Mapping) and isinstance(cluster, Mapping):
+            cluster = {**before, **cluster}
+        result[primary] = cluster
+    return result
+
+
+def lay_over(clusters: Mapping[str, Any]) -> None:
+    """Have these clusters lie over those of the settings, until the next time or a change of settings."""
+    global _reloaded
+    _reloaded = clusters
 
 
 #: The primary of each replica whose sessions are to be read-only.
@@ -420,8 +513,15 @@ def in_force() -> tuple[Cluster, ...]:
 
 def load() -> None:
     """Put the settings in force. Raises ``ImproperlyConfigured`` with the text of ``manage.py check``."""
+    # Two threads may do so at once. What Python has and what the core has must be the same.
+    while not _load():
+        pass
+
+
+def _load() -> bool:
+    """Returns False if something else was put in force meanwhile."""
     global _guarded, _clusters, _cluster_of, _read_under
-    from replicant import hooks, trials
+    from replicant import hooks, topology, trials
 
     generation = _core.generation()
     clusters, problems = read()
@@ -432,13 +532,20 @@ def load() -> None:
     hooks.install()
     if generation < _read_under:
         # Another thread has read them since, after a change: what is in force is newer than this.
-        return
+        return True
     _read_under = generation
-    clusters = [trials.adapted(cluster) for cluster in clusters]
+    adapted = [trials.adapted(cluster) for cluster in clusters]
+    taken = {alias for cluster in clusters for alias in (cluster.primary, *dict(cluster.replicas))}
+    clusters = [
+        # A test has the members that it lists.
+        topology.followed(now, taken) if now is was else now
+        for was, now in zip(clusters, adapted, strict=True)
+    ]
     _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}
     _clusters = tuple(clusters)
     _cluster_of = {alias: cluster for cluster in clusters for alias, _ in cluster.replicas}
-    _core.configure(clusters, generation)
+    # Whoever asks next, if settings have changed meanwhile, reads them anew.
+    return _core.configure(clusters, generation)
 
 
 def cluster_of(replica: str) -> Cluster | None:
@@ -481,11 +588,19 @@ def primary_of(guarded: str) -> str | None:
 
 def is_called_replica(alias: str) -> bool:
     """Whether settings that may be wrong list ``alias`` as a replica."""
+    from replicant import topology
+
     clusters, _ = read()
-    return any(alias == replica for cluster in clusters for replica, _ in cluster.replicas)
+    listed = any(alias == replica for cluster in clusters for replica, _ in cluster.replicas)
+    return listed or topology.is_known(alias)
 
 
 def _changed(*, setting: str, **kwargs: Any) -> None:
+    from replicant import topology
+
+    if setting in {"REPLICANT", "DATABASES"}:
+        lay_over({})
+        topology.forget()
     if setting in {"REPLICANT", "DATABASES", "INSTALLED_APPS"}:
         _core.invalidate()
 

@@ -89,6 +89,11 @@ def is_outdated(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _ejected(*, alias: str, **kwargs: Any) -> None:
+    retire(alias)
+
+
+def retire(alias: str) -> None:
+    """Have no connection to ``alias`` used again that is open now."""
     _outages[alias] = _outages.get(alias, 0) + 1
     with contextlib.suppress(Exception):
         wrapper = connections[alias]

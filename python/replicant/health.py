@@ -30,7 +30,7 @@ _WORDS = {
 }
 
 
-class _Limit:
+class Limit:
     """How many lines one member may still have: a bucket that is filled with time."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class _Limit:
         return kept_back
 
 
-_limits: dict[str, _Limit] = {}
+_limits: dict[str, Limit] = {}
 
 
 def report(alias: str, outcome: Outcome, seconds: float | None = None) -> None:
@@ -100,7 +100,7 @@ def _announce(changes: Iterable[tuple[str, str, str, str]]) -> None:
 
 
 def _log(cluster: str, alias: str, before: str, after: str) -> None:
-    limit = _limits.setdefault(alias, _Limit())
+    limit = _limits.setdefault(alias, Limit())
     if not limit.admits():
         return
     kept_back = limit.take_kept_back()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from replicant import _core, placement, tokens
+from replicant import _core, placement, tokens, topology
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -36,7 +36,9 @@ def status() -> dict[str, Any]:
     ``{"clusters": {primary: {"members": [...]}}}``; each member has ``alias``, ``role`` (``"primary"`` or
     ``"replica"``), ``state`` (``"up"``, ``"lagging"``, ``"ejected"``, ``"probing"``, ``"down"``, ``"multiplexed"``),
     ``position`` (text, as the engine prints it), ``lag`` and ``latency`` (seconds; None where they are not known),
-    ``server`` (the alias whose settings lead to the server behind this one: another one after a promotion), ``weight``,
+    ``server`` (the alias whose settings lead to the server behind this one: another one after a promotion), ``found``
+    (whether it was found at run time, and no settings list it), ``weight`` (0 also while it is not in the view that
+    ``TOPOLOGY`` follows, which shows as ``"down"``),
     ``reads`` (how many this process sent there, by reason) and ``share`` (of the cluster's reads, 0 to 1;
     None before the first). ``{"tokens": {"rejected": {...}}}``: how many tokens this process has ignored, by reason
     (``"too_long"``, ``"forged"``, which includes damaged ones and those of another ``SECRET_KEY``, and ``"expired"``).
@@ -47,7 +49,12 @@ def status() -> dict[str, Any]:
         total = sum(reads)
         clusters[primary] = {
             "members": [
-                {**member, "server": placement.server_of(member["alias"]), "share": count / total if total else None}
+                {
+                    **member,
+                    "server": placement.server_of(member["alias"]),
+                    "found": member["alias"] in topology.view_of(primary).found,
+                    "share": count / total if total else None,
+                }
                 for member, count in zip(members, reads, strict=True)
             ]
         }

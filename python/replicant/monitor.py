@@ -20,7 +20,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -28,11 +28,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections
 
-from replicant import _core, conf, health, placement
+from replicant import _core, conf, health, placement, topology
 from replicant.engines import Sample, stand_ins
 from replicant.prober import Bell, Prober, allocate_lock, import_driver, start_thread
 from replicant.promotion import Judge, Placement
 from replicant.samples import CannotShare, Published, Samples, name_of
+from replicant.scout import Scout
+from replicant.topology import View
 
 logger = logging.getLogger("replicant")
 
@@ -65,27 +67,30 @@ class _Watch:
 
     def __init__(self, cluster: conf.Cluster, interval: float) -> None:
         self.name = cluster.primary
+        self.interval = interval
+        self.stopping = False
         #: By server, not by member.
         self._latest: dict[str, Sample] = {}
-        self._placement = placement.begin(cluster)
         self._judge = Judge(cluster.primary)
         self.ended = False
-        self._interval = interval
         self._timeout = min(max(interval * _TIMEOUT_INTERVALS, _TIMEOUT[0]), _TIMEOUT[1])
         self._patience = min(interval * _PATIENCE, self._timeout)
-        self._members = {alias: _settings_of(alias) for alias in (cluster.primary, *dict(cluster.replicas))}
-        for member in self._members.values():
-            import_driver(member["ENGINE"])
-        self._file_name = self._name_of_file()
-        self._probers: list[Prober] = []
+        self._probers: dict[str, Prober] = {}
+        #: Those that were told to end.
+        self._leaving: list[Prober] = []
         self._samples: Samples | None = None
         self._published: Published | None = None
         self._reading_since: int | None = None
-        self._stopping = False
         self._has_complained = False
         self._woken = Bell()
         self._answered = Bell()
         self._end = Bell()
+        self._scout = Scout(self._timeout, self._answered)
+        #: What :meth:`follow` was given, until the thread takes it.
+        self._given: conf.Cluster | None = None
+        self._file_name: str | None = None
+        _import_drivers(cluster)
+        self._adopt(cluster)
         start_thread(self._run, f"replicant-monitor-{cluster.primary}")
 
     @property
@@ -101,9 +106,16 @@ class _Watch:
         """Have the next cycle begin soon. Does not wait."""
         self._woken.ring()
 
+    def follow(self, cluster: conf.Cluster) -> None:
+        """Go on with the cluster as it is now. Does not wait; who stays a member notices nothing."""
+        if cluster != self._cluster:
+            _import_drivers(cluster)
+            self._given = cluster
+            self._woken.ring()
+
     def stop(self) -> None:
         """Have it end. Does not wait."""
-        self._stopping = True
+        self.stopping = True
         self._woken.ring()
         self._answered.ring()
 
@@ -124,19 +136,39 @@ class _Watch:
             # Others would see in the name what it was made of.
             return None
         key = secret if isinstance(secret, bytes) else str(secret).encode()
-        return name_of(key, [self.name, self._interval, self._members])
+        # Those who were found are no part of it: they are found by whoever meets there.
+        members = {alias: _settings_of(alias) for alias in (self.name, *topology.listed(self._cluster))}
+        return name_of(key, [self.name, self.interval, members, self._cluster.topology])
+
+    def _adopt(self, cluster: conf.Cluster) -> None:
+        """Go on with the cluster as it is now."""
+        self._cluster = cluster
+        self._placement = placement.begin(cluster)
+        name = self._name_of_file()
+        if name != self._file_name:
+            # Those with other settings meet elsewhere.
+            self._let_go()
+            self._published = None
+            self._file_name = name
+
+    def _reload(self) -> None:
+        """Have in force what was found."""
+        conf.load()
+        for cluster in conf.in_force():
+            if cluster.primary == self.name and not self.stopping:
+                self._adopt(cluster)
 
     # On the thread.
 
     def _run(self) -> None:
         try:
-            while not self._stopping:
+            while not self.stopping:
                 begun = time.monotonic()
                 try:
                     pause = self._cycle()
                 except Exception:
                     logger.exception("The monitor of %r failed, and goes on.", self.name)
-                    pause = self._interval
+                    pause = self.interval
                 # Drawn once for a cycle.
                 self._rest(begun + pause * random.uniform(1 - _JITTER, 1 + _JITTER))
         finally:
@@ -144,27 +176,55 @@ class _Watch:
 
     def _cycle(self) -> float:
         """Find out what is new, and pass it on; returns the time from the beginning of this cycle to the next."""
+        given, self._given = self._given, None
+        if given is not None:
+            self._adopt(given)
         if self._is_to_probe():
             found = self._probe()
+            self._note(found, self._probers)
+            is_waiting = self._follow_members(self._look())
             after = self._judge.judge(self._placement, found)
-            pause = self._interval * (_LEAST_PAUSE if self._judge.is_undecided else 1)
+            pause = self.interval * (_LEAST_PAUSE if self._judge.is_undecided or is_waiting else 1)
         else:
             found = self._read()
+            self._note(found, {sample.alias for sample in self._published.samples} if self._published else ())
+            self._follow_members(self._published and self._published.view)
             after = self._published_placement()
-            pause = self._interval / _LOOKS_PER_INTERVAL
-        self._latest.update((sample.alias, sample) for sample in found)
-        if not self._stopping:
+            pause = self.interval / _LOOKS_PER_INTERVAL
+        if not self.stopping:
             self._place(after)
         self._publish()
-        if found and not self._stopping:
+        if found and not self.stopping:
             consumer(self._placement.labelled(found))
         return pause
+
+    def _note(self, found: Sequence[Sample], watched: Container[str]) -> None:
+        self._latest.update((sample.alias, sample) for sample in found)
+        # Who comes back is to be looked at anew.
+        for server in [server for server in self._latest if server not in watched]:
+            del self._latest[server]
+
+    def _look(self) -> View | None:
+        if self._cluster.topology is None:
+            return None
+        return self._scout.look(self._cluster, self._placement.servers[self.name], self._latest)
+
+    def _follow_members(self, view: View | None) -> bool:
+        """Put in force who was found; returns whether there is somebody who is still to be probed."""
+        if view is None or self.stopping:
+            return False
+        if topology.put(self._cluster, view):
+            self._reload()
+        return self._scout.is_waiting(view)
 
     def _place(self, after: Placement) -> None:
         primary = self._placement.servers[self.name]
         if after != self._placement:
             self._placement = after
             placement.put(self.name, after, gone=self._is_gone(primary))
+            if self._cluster.topology is not None:
+                # Who is there was said of servers, and these are behind other aliases now.
+                self._reload()
         if primary in self._latest and not self._judge.is_undecided:
             placement.found(self.name)
 
@@ -172,20 +232,19 @@ class _Watch:
         return server in self._latest and self._latest[server].is_gone
 
     def _published_placement(self) -> Placement:
-        """What the prober decided, unless it is not about these members."""
+        """What the prober decided, unless it is about members that are unknown here."""
         published = self._published and self._published.placement
-        if published is None or any(
-            set(aliases) != self._members.keys() for aliases in (published.servers, published.servers.values())
-        ):
+        members = self._placement.servers.keys()
+        if published is None or not published.servers.keys() <= members:
             return self._placement
-        return published
+        return published.covering(members) or self._placement
 
     def _rest(self, until: float) -> None:
-        earliest = time.monotonic() + self._interval * _LEAST_PAUSE
-        if not self._stopping:
+        earliest = time.monotonic() + self.interval * _LEAST_PAUSE
+        if not self.stopping:
             self._woken.wait(until - time.monotonic())
         # Those who wake it up want news, not a storm.
-        while not self._stopping and time.monotonic() < earliest:
+        while not self.stopping and time.monotonic() < earliest:
             self._woken.wait(earliest - time.monotonic())
 
     def _finish(self) -> None:
@@ -207,7 +266,7 @@ class _Watch:
         self._published = self._samples.read()
         # It lives, or its lock would be free; but it was stopped by a signal, or somebody has it in a debugger.
         heard_at = max(self._reading_since, self._published.at if self._published else 0)
-        return time.monotonic_ns() - heard_at > _STUCK_INTERVALS * self._interval * 1e9
+        return time.monotonic_ns() - heard_at > _STUCK_INTERVALS * self.interval * 1e9
 
     def _elect(self) -> bool | None:
         """Whether this process probes for all; None if each has to probe for itself."""
@@ -234,12 +293,16 @@ class _Watch:
         assert self._samples is not None
         self._published = self._samples.read()
         if self._published and time.monotonic_ns() - self._published.at < _RECENT_NS:
+            if self._published.view is not None:
+                self._follow_members(self._published.view)
+                self._scout.begin(self._published.view)
             self._place(self._published_placement())
 
     def _publish(self) -> None:
         if self._samples is not None and self._samples.is_prober:
             try:
-                self._samples.publish(list(self._latest.values()), self._placement)
+                view = topology.view_of(self.name) if self._cluster.topology is not None else None
+                self._samples.publish(list(self._latest.values()), self._placement, view)
             except CannotShare as error:
                 self._let_go()
                 self._complain(error)
@@ -267,32 +330,61 @@ class _Watch:
     # Asking the members.
 
     def _probe(self) -> list[Sample]:
-        if not self._probers:
-            self._probers = [
-                Prober(alias, member, self._timeout, self._answered, self._doubts)
-                for alias, member in self._members.items()
-            ]
-        for prober in self._probers:
+        self._choose()
+        for prober in self._probers.values():
             prober.ask()
+        server = self._placement.servers[self.name]
+        if self._cluster.topology is not None:
+            self._scout.ask(self._cluster, server, self._probers[server].settings)
         # Those that were late the last time are not waited for; what they answer is passed on by the next cycle.
-        punctual = [prober for prober in self._probers if not prober.is_late]
+        punctual = [prober for prober in self._probers.values() if not prober.is_late]
         self._wait(lambda: not any(prober.is_busy for prober in punctual), self._patience)
-        return [sample for prober in self._probers if (sample := prober.take()) is not None]
+        return [sample for prober in self._probers.values() if (sample := prober.take()) is not None]
+
+    def _choose(self) -> None:
+        """Have a prober for each member that is listed, or was found and is there, and for the primary."""
+        servers = [self.name, *topology.listed(self._cluster)]
+        if self._cluster.topology is not None:
+            servers += sorted(self._scout.wanted() & self._placement.servers.keys())
+        servers.append(self._placement.servers[self.name])
+        members = {server: _settings_of(server) for server in servers}
+        for server, prober in list(self._probers.items()):
+            if prober.settings != members.get(server):
+                del self._probers[server]
+                self._end_prober(prober)
+        for server, member in members.items():
+            if server not in self._probers:
+                self._probers[server] = Prober(server, member, self._timeout, self._answered, self._doubts)
+
+    def _end_prober(self, prober: Prober) -> None:
+        prober.stop()
+        self._leaving = [each for each in (*self._leaving, prober) if not each.ended]
 
     def _doubts(self, sample: Sample) -> bool:
         return self._judge.doubts(self._placement, sample)
 
     def _dismiss(self, seconds: float) -> None:
         """Have the probers end, and wait up to so many seconds for them to close their connections."""
-        probers, self._probers = self._probers, []
-        for prober in probers:
-            prober.stop()
-        self._wait(lambda: all(prober.ended for prober in probers), seconds, even_if_stopping=True)
+        for prober in self._probers.values():
+            self._end_prober(prober)
+        self._probers.clear()
+        self._scout.stop()
+        self._wait(
+            lambda: self._scout.ended and all(prober.ended for prober in self._leaving), seconds, even_if_stopping=True
+        )
 
     def _wait(self, is_done: Callable[[], bool], seconds: float, *, even_if_stopping: bool = False) -> None:
         until = time.monotonic() + seconds
-        while not is_done() and time.monotonic() < until and (even_if_stopping or not self._stopping):
+        while not is_done() and time.monotonic() < until and (even_if_stopping or not self.stopping):
             self._answered.wait(until - time.monotonic())
+
+
+def _import_drivers(cluster: conf.Cluster) -> None:
+    aliases = [cluster.primary, *dict(cluster.replicas)]
+    if cluster.topology is not None:
+        aliases.append(cluster.topology["TEMPLATE"])
+    for alias in aliases:
+        import_driver(connections.settings[alias]["ENGINE"])
 
 
 def _settings_of(alias: str) -> dict[str, Any]:
@@ -314,7 +406,7 @@ _changing = allocate_lock()
 
 
 def start() -> None:
-    """Watch the clusters that are in force, in place of those that were watched before.
+    """Watch the clusters that are in force, and those no longer that are not.
 
     Called by the first routed read of a process, and of a configuration. Waits for nothing, and raises nothing.
     """
@@ -322,17 +414,23 @@ def start() -> None:
         # Somebody else is at it.
         return
     try:
-        _end_all()
-        clusters = [cluster for cluster in conf.in_force() if cluster.probe is not None and cluster.replicas]
-        clusters = [cluster for cluster in clusters if cluster.primary not in stand_ins]
-        placement.keep({cluster.primary for cluster in clusters})
-        for cluster in clusters:
+        clusters = {cluster.primary: cluster for cluster in conf.in_force() if _is_to_be_watched(cluster)}
+        _end_all(lambda watch: watch.name not in clusters or watch.interval != clusters[watch.name].probe)
+        placement.keep(set(clusters))
+        for watch in _watches:
+            watch.follow(clusters.pop(watch.name))
+        for cluster in clusters.values():
             _watches.append(_Watch(cluster, cluster.probe or 0.0))
     except Exception:
         # No thread can be had, at the end of the interpreter for one; reads go on without.
         logger.exception("The monitor could not be started.")
     finally:
         _changing.release()
+
+
+def _is_to_be_watched(cluster: conf.Cluster) -> bool:
+    has_replicas = bool(cluster.replicas) or cluster.topology is not None
+    return cluster.probe is not None and has_replicas and cluster.primary not in stand_ins
 
 
 def stop(seconds: float = _STOP_SECONDS) -> None:
@@ -365,11 +463,12 @@ def probing() -> list[str]:
     return [watch.name for watch in list(_watches) if watch.is_probing]
 
 
-def _end_all() -> None:
-    for watch in _watches:
+def _end_all(is_to_end: Callable[[_Watch], bool] = lambda watch: True) -> None:
+    ending = [watch for watch in _watches if is_to_end(watch)]
+    for watch in ending:
         watch.stop()
-    _ending[:] = [watch for watch in (*_ending, *_watches) if not watch.ended]
-    _watches.clear()
+    _ending[:] = [watch for watch in (*_ending, *ending) if not watch.ended]
+    _watches[:] = [watch for watch in _watches if watch not in ending]
 
 
 def _before_fork() -> None:

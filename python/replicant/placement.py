@@ -69,14 +69,24 @@ def server_of(alias: str) -> str:
 
 
 def begin(cluster: conf.Cluster) -> Placement:
-    """The placement that a new watch of ``cluster`` begins with: the one in force, unless the servers are others."""
+    """The placement of ``cluster`` to begin or go on with: the one in force, unless the servers are others.
+
+    Members may have come and gone since: the others stay where they are.
+    """
     members = (cluster.primary, *dict(cluster.replicas))
     addresses = dict(zip(members, cluster.addresses, strict=True))
-    if _addresses.get(cluster.primary) != addresses:
+    before = _addresses.get(cluster.primary)
+    present = _present.get(cluster.primary)
+    if before is not None and all(before[alias] == addresses[alias] for alias in before.keys() & addresses.keys()):
+        present = present and present.covering(members)
+    else:
+        present = None
+    if present is None:
         _forget(cluster.primary)
-        _addresses[cluster.primary] = addresses
-        _present[cluster.primary] = Placement.of_settings(members)
-    return _present[cluster.primary]
+        present = Placement.of_settings(members)
+    _addresses[cluster.primary] = addresses
+    _present[cluster.primary] = present
+    return present
 
 
 def keep(primaries: set[str]) -> None:

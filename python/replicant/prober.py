@@ -84,13 +84,19 @@ class Prober:
     """Asks one member, on a thread and a connection of its own."""
 
     def __init__(
-        self, alias: str, settings: Mapping[str, Any], timeout: float, answered: Bell, doubts: Doubts | None = None
+        self,
+        alias: str,
+        settings: Mapping[str, Any],
+        timeout: float,
+        answered: Bell,
+        doubts: Doubts | None = None,
+        name: str | None = None,
     ) -> None:
         self.alias = alias
+        self.settings = settings
         self.is_late = False
         """Whether it was still silent when a cycle had waited long enough."""
         self.ended = False
-        self._settings = settings
         self._timeout = timeout
         self._answered = answered
         self._doubts = doubts
@@ -107,7 +113,7 @@ class Prober:
         #: A second descriptor of the connection's socket, so that the driver's own is closed by nobody but the driver.
         self._socket: int | None = None
         self._socket_lock = allocate_lock()
-        start_thread(self._run, f"replicant-probe-{alias}")
+        start_thread(self._run, name or f"replicant-probe-{alias}")
 
     @property
     def is_busy(self) -> bool:
@@ -211,8 +217,8 @@ class Prober:
 
         So not by its ``connect()``, which tells every receiver of ``connection_created``.
         """
-        backend = load_backend(self._settings["ENGINE"])
-        copied = {**self._settings, "OPTIONS": dict(self._settings.get("OPTIONS") or {})}
+        backend = load_backend(self.settings["ENGINE"])
+        copied = {**self.settings, "OPTIONS": dict(self.settings.get("OPTIONS") or {})}
         connection: BaseDatabaseWrapper = backend.DatabaseWrapper(copied, self.alias)
         engine = engine_of(connection)
         engine.prepare_probe(connection, self._timeout)
@@ -242,14 +248,14 @@ class Prober:
 
     def _says_gone(self, error: Exception) -> bool:
         # Over a new connection: what ended one that was there before was tried again.
-        backend = load_backend(self._settings["ENGINE"])
+        backend = load_backend(self.settings["ENGINE"])
         engine = engine_of(backend.DatabaseWrapper)
         return isinstance(error, OSError) or engine.is_gone(error)
 
     def _described(self, error: Exception) -> str:
         """An error in one line, without what is secret."""
         text = " ".join(str(error).split())
-        for values in (self._settings, self._settings.get("OPTIONS") or {}):
+        for values in (self.settings, self.settings.get("OPTIONS") or {}):
             for key, value in values.items():
                 if key.lower() in ("password", "passwd") and value:
                     text = text.replace(str(value), "***")

@@ -41,6 +41,14 @@ class Placement(NamedTuple):
     def of_settings(cls, members: Iterable[str]) -> Placement:
         return cls({alias: alias for alias in members})
 
+    def covering(self, members: Iterable[str]) -> Placement | None:
+        """This placement, of just these members; None if their servers are behind the aliases of others."""
+        members = list(members)
+        servers = {alias: self.servers.get(alias, alias) for alias in members}
+        if set(servers.values()) != set(members):
+            return None
+        return Placement(servers, self.outsiders & servers.keys())
+
     def alias_of(self, server: str) -> str:
         return next(alias for alias, other in self.servers.items() if other == server)
 
@@ -51,10 +59,12 @@ class Placement(NamedTuple):
         return Placement(servers, self.outsiders - {server} | {before})
 
     def labelled(self, samples: Iterable[Sample]) -> list[Sample]:
-        """The samples of servers as samples of the members behind whose aliases they are."""
+        """The samples of servers as samples of the members behind whose aliases they are; of others none."""
         aliases = {server: alias for alias, server in self.servers.items()}
         found = []
         for sample in samples:
+            if sample.alias not in aliases:
+                continue
             seen = sample._replace(alias=aliases[sample.alias])
             if sample.alias in self.outsiders and sample.error is None:
                 error = "was the primary, and does not replicate from the present one"

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from replicant._core import Position
 from replicant.engines.sample import Sample
 from replicant.promotion import Placement
+from replicant.topology import View
 
 try:
     import fcntl
@@ -32,7 +33,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 #: To be raised with every change of what is written: processes of different versions do not meet.
-FORMAT = 3
+FORMAT = 4
 _MAGIC = b"replicnt"
 #: The magic, the format, the length of the body, and the SHA-256 of these three and the body.
 _HEADER = struct.Struct("<8sII")
@@ -62,6 +63,8 @@ class Published(NamedTuple):
     """By server: the alias of each is the one whose settings it was asked with."""
     placement: Placement | None
     """Behind which aliases the servers are."""
+    view: View | None = None
+    """Which members were found."""
 
 
 class CannotShare(Exception):
@@ -121,11 +124,12 @@ class Samples:
                 self._sweep()
             return True
 
-    def publish(self, samples: Sequence[Sample], placement: Placement | None = None) -> None:
+    def publish(self, samples: Sequence[Sample], placement: Placement | None = None, view: View | None = None) -> None:
         """Replace what is in the file. For the prober alone. Raises :class:`CannotShare`, for want of room, say."""
         now = time.monotonic_ns()
         placed = placement and [dict(placement.servers), sorted(placement.outsiders)]
-        body = json.dumps([now, time.time_ns() - now, placed, [_packed(sample) for sample in samples]]).encode()
+        found = view and [dict(view.found), None if view.present is None else sorted(view.present), sorted(view.judged)]
+        body = json.dumps([now, time.time_ns() - now, placed, found, [_packed(sample) for sample in samples]]).encode()
         head = _HEADER.pack(_MAGIC, FORMAT, len(body))
         content = head + hashlib.sha256(head + body).digest() + body
         with _sharing():
@@ -199,7 +203,7 @@ def _unpacked(content: bytes) -> Published:
     head, digest, body = content[: _HEADER.size], content[_HEADER.size :][:_DIGEST], content[_HEADER.size + _DIGEST :]
     if (magic, version, length) != (_MAGIC, FORMAT, len(body)) or hashlib.sha256(head + body).digest() != digest:
         raise ValueError("torn, damaged or of another version")
-    published_at, boot, placed, packed = json.loads(body)
+    published_at, boot, placed, found, packed = json.loads(body)
     now = time.monotonic_ns()
     if published_at > now or abs(time.time_ns() - now - boot) > _SAME_BOOT_NS:
         raise ValueError("from before the machine was started")
@@ -208,7 +212,12 @@ def _unpacked(content: bytes) -> Published:
         sample = Sample(*fields)
         samples.append(sample._replace(position=position and Position(*position)))
     placement = placed and Placement(placed[0], frozenset(placed[1]))
-    return Published(published_at, samples, placement)
+    return Published(published_at, samples, placement, found and _view(*found))
+
+
+def _view(found: dict[str, Any], present: list[str] | None, judged: list[str]) -> View:
+    places = {alias: (str(host), str(port)) for alias, (host, port) in found.items()}
+    return View(places, None if present is None else frozenset(present), frozenset(judged))
 
 
 @contextlib.contextmanager

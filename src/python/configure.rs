@@ -98,9 +98,9 @@ fn unknown(key: &str, value: impl std::fmt::Debug) -> PyErr {
 }
 
 /// Puts clusters in force, unless the settings have changed since they were read, under the number `generation`.
-/// What was known of members that were there before is kept.
+/// What was known of members that were there before is kept. Returns whether they are in force.
 #[pyfunction]
-pub fn configure(py: Python<'_>, clusters: Vec<Spec>, generation: u64) -> PyResult<()> {
+pub fn configure(py: Python<'_>, clusters: Vec<Spec>, generation: u64) -> PyResult<bool> {
     let before = state::last_table();
     let mut entries = Vec::with_capacity(clusters.len());
     let mut names = Vec::with_capacity(clusters.len());
@@ -125,8 +125,7 @@ pub fn configure(py: Python<'_>, clusters: Vec<Spec>, generation: u64) -> PyResu
     let models = Models::new(&names, rest);
     let lookup = Lookup::new(py)?;
     let table = Table::new(entries.into(), models, lookup, &state::names());
-    state::install(table, generation);
-    Ok(())
+    Ok(state::install(table, generation))
 }
 
 /// The settings have changed: the next question reads them anew.

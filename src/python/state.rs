@@ -146,21 +146,24 @@ fn build(py: Python<'_>) -> PyResult<TableRef> {
 }
 
 /// Puts a table in force that was built of the settings read under the number `generation`. If they have changed since,
-/// it is of no use, and the next question builds another.
-pub fn install(table: Table, generation: u64) {
+/// it is of no use, and the next question builds another. Returns whether it is in force.
+pub fn install(table: Table, generation: u64) -> bool {
     let mut table = Arc::new(Some(table));
     let mut before = None;
-    {
+    let is_current = {
         let _changing = CHANGING.lock();
-        if configured() == generation {
+        let is_current = configured() == generation;
+        if is_current {
             table = TABLE.swap(table);
             before = BEFORE.lock().take();
             CONFIGURED.fetch_add(1, Ordering::Relaxed);
             unwatch();
         }
-    }
+        is_current
+    };
     // What is not in force. It holds Python objects, whose end may run Python: not before the lock is free.
     drop((table, before));
+    is_current
 }
 
 /// The settings have changed: the next question builds a new table.

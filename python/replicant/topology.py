@@ -1,0 +1,265 @@
+"""Members that come and go while a process runs: those that ``TOPOLOGY`` finds, and those that a reload drops.
+
+An alias that Django has seen never vanishes: an object may carry it in ``_state.db``, a thread its connection. So who
+leaves stays a member, in the role of a replica, that serves nothing; and comes back under the same alias.
+
+What is found are servers, and what is named here are servers, too: each by the alias whose settings lead to it
+(:mod:`replicant.promotion`), whatever alias it is behind at present.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import fnmatch
+import ipaddress
+import logging
+import os
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.db import connections
+
+from replicant import conf, failover, health, placement
+from replicant.prober import allocate_lock
+
+if TYPE_CHECKING:
+    from replicant.discovery import Member
+    from replicant.engines import Sample
+
+logger = logging.getLogger("replicant")
+
+_PORTS = {"mysql": "3306", "postgresql": "5432"}
+#: What would lead elsewhere than HOST and PORT do.
+_OPTIONS_THAT_LEAD = ("host", "hostaddr", "port", "unix_socket")
+
+
+class View(NamedTuple):
+    """What was found of one cluster."""
+
+    found: Mapping[str, tuple[str, str]]
+    """Every member that was ever found and that no settings list: its alias, host and port."""
+    present: frozenset[str] | None = None
+    """The servers that replicate at present and may serve; None: nobody could say yet, and all that are listed do."""
+    judged: frozenset[str] = frozenset()
+    """The members that settings list, of which it says something."""
+
+
+_NOTHING = View({})
+_views: dict[str, View] = {}
+#: What each view was found for.
+_bases: dict[str, tuple[Any, ...]] = {}
+#: The replicas of each cluster that a reload dropped.
+_dropped: dict[str, frozenset[str]] = {}
+_limits: dict[str, health.Limit] = {}
+#: Held while aliases are added, so that two clusters do not lose one another's.
+_adding = allocate_lock()
+
+
+# What is in force
+
+
+def view_of(primary: str) -> View:
+    return _views.get(primary, _NOTHING)
+
+
+def is_known(alias: str) -> bool:
+    """Whether it is a replica that no settings list."""
+    found = [view.found for view in list(_views.values())]
+    return any(alias in each for each in (*found, *list(_dropped.values())))
+
+
+def listed(cluster: conf.Cluster) -> list[str]:
+    """The replicas that the settings list."""
+    return [alias for alias, _ in cluster.replicas if alias not in cluster.later]
+
+
+def followed(cluster: conf.Cluster, taken: Collection[str] = ()) -> conf.Cluster:
+    """A cluster as its settings have it, with the members that were found, and without those that are not there.
+
+    ``taken``: the aliases that the settings give a role.
+    """
+    view, dropped = view_of(cluster.primary), _dropped.get(cluster.primary, frozenset())
+    later = [alias for alias in dict.fromkeys((*view.found, *sorted(dropped))) if alias not in taken]
+    later = [alias for alias in later if alias in connections.settings]
+    present = view.present if _bases.get(cluster.primary) == _basis(cluster) else None
+    if present is None and not later:
+        return cluster
+
+    def is_absent(alias: str) -> bool:
+        server = placement.server_of(alias)
+        if present is None or alias in dropped:
+            return alias in later
+        return server not in present and (server in view.judged or server in later)
+
+    weight = (cluster.topology and dict(cluster.replicas).get(cluster.topology["TEMPLATE"])) or 1.0
+    members = [*cluster.replicas, *((alias, weight) for alias in later)]
+    absent = [alias for alias, _ in members if is_absent(alias)]
+    return dataclasses.replace(
+        cluster,
+        # Without a weight nobody waits until they have what was written.
+        replicas=[(alias, 0.0 if alias in absent else weight) for alias, weight in members],
+        forbidden=[*cluster.forbidden, *absent],
+        addresses=[*cluster.addresses, *(conf.address_of(connections.settings[alias]) for alias in later)],
+        later=later,
+    )
+
+
+def _basis(cluster: conf.Cluster) -> tuple[Any, ...]:
+    return (cluster.addresses[0], cluster.topology)
+
+
+def put(cluster: conf.Cluster, view: View) -> bool:
+    """Remember what was found for ``cluster``, which is in force; returns whether that is another cluster then.
+
+    ``conf.load()`` puts it in force.
+    """
+    primary = cluster.primary
+    if cluster.topology is None or cluster not in conf.in_force():
+        # The settings have changed since.
+        return False
+    before = view_of(primary) if _bases.get(primary) == _basis(cluster) else _NOTHING
+    view = view._replace(found={**view_of(primary).found, **view.found})
+    if before == view and view.found.keys() <= connections.settings.keys():
+        return False
+    template = connections.settings[cluster.topology["TEMPLATE"]]
+    add({alias: settings_of(template, primary, *where) for alias, where in view.found.items()})
+    _views[primary], _bases[primary] = view, _basis(cluster)
+    if view.present is not None:
+        _announce(primary, before.present if before.present is not None else view.judged - {primary}, view.present)
+    return True
+
+
+def add(aliases: Mapping[str, dict[str, Any]]) -> None:
+    """Let Django know these database aliases, unless it does. Other threads may be looking through those it knows."""
+    with _adding:
+        new = {alias: settings for alias, settings in aliases.items() if alias not in connections.settings}
+        if new:
+            connections.settings = {**connections.settings, **new}
+
+
+def drop(replicas: Mapping[str, Iterable[str]]) -> None:
+    """Have these replicas of each cluster serve nothing any more."""
+    for primary, aliases in replicas.items():
+        _dropped[primary] = _dropped.get(primary, frozenset()) | frozenset(aliases)
+        for alias in aliases:
+            failover.retire(alias)
+
+
+def forget() -> None:
+    """The settings have changed: whatever was found was found for others."""
+    for state in (_views, _bases, _dropped, _limits):
+        state.clear()
+
+
+def _announce(primary: str, before: frozenset[str], after: frozenset[str]) -> None:
+    aliases = {server: alias for alias, server in placement.snapshot().items()}
+    for server in sorted(before ^ after):
+        alias = aliases.get(server, server)
+        if alias == primary:
+            # It was promoted.
+            continue
+        if server not in after:
+            failover.retire(alias)
+        if _limits.setdefault(alias, health.Limit()).admits():
+            if server in after:
+                logger.info("The replica %r of %r is found to replicate, and serves.", alias, primary)
+            else:
+                logger.warning("The replica %r of %r is not found to replicate any more: no reads.", alias, primary)
+
+
+# Who is who
+
+
+def recognised(
+    cluster: conf.Cluster, members: Iterable[Member], samples: Mapping[str, Sample], primary: str
+) -> tuple[frozenset[str], dict[str, tuple[str, str]], list[str]]:
+    """The servers that ``members`` are, those among them that are new, and the hosts that may not be connected with.
+
+    ``samples``: the last one of each server. ``primary``: the server that is the primary now.
+    """
+    assert cluster.topology is not None
+    template = connections.settings[cluster.topology["TEMPLATE"]]
+    known = [cluster.primary, *listed(cluster), *view_of(cluster.primary).found]
+    places: dict[tuple[str, str], list[str]] = {}
+    for alias in known:
+        for place in _places(connections.settings[alias]):
+            places.setdefault(place, []).append(alias)
+    identities: dict[str, list[str]] = {}
+    for alias in known:
+        if alias in samples and samples[alias].error is None:
+            identities.setdefault(samples[alias].server, []).append(alias)
+    hosts = {host for alias in (cluster.primary, *listed(cluster)) for host, _ in _places(connections.settings[alias])}
+    seen: set[str] = set()
+    new: dict[str, tuple[str, str]] = {}
+    refused = []
+    for member in members:
+        place = _place(member.host, member.port or template.get("PORT"), template)
+        servers = places.get(place) or (member.server and identities.get(member.server)) or []
+        if not servers:
+            if not is_allowed(member.host, cluster.topology["ALLOW"], hosts):
+                refused.append(member.host)
+                continue
+            alias = alias_of(cluster.primary, *place)
+            servers = [alias]
+            new[alias] = place
+        if primary not in servers:
+            seen.update(servers)
+    return frozenset(seen), new, refused
+
+
+def alias_of(primary: str, host: str, port: str) -> str:
+    """The alias of a found member: the same in every process, and each time that it is found."""
+    return f"{primary}@{host}:{port}"
+
+
+def is_allowed(host: str, allow: Iterable[str] | None, hosts: Collection[str]) -> bool:
+    """Whether credentials may be sent to ``host``: one that ``allow`` matches, or if it is None one of ``hosts``."""
+    host = host.lower()
+    if allow is None:
+        return host in hosts
+    return any(_matches(host, pattern.lower()) for pattern in allow)
+
+
+def _matches(host: str, pattern: str) -> bool:
+    if "/" not in pattern:
+        return fnmatch.fnmatchcase(host, pattern)
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(pattern, strict=False)
+    except ValueError:
+        # A name, which may lead anywhere.
+        return False
+
+
+def settings_of(template: Mapping[str, Any], primary: str, host: str, port: str) -> dict[str, Any]:
+    """The settings of a found member: the template's, but for where it is."""
+    settings = {**copy.deepcopy(dict(template)), "HOST": host, "PORT": port}
+    settings["OPTIONS"] = _without(settings.get("OPTIONS"), _OPTIONS_THAT_LEAD)
+    settings["TEST"] = {**(settings.get("TEST") or {}), "MIRROR": primary}
+    if settings.get("PROBE"):
+        probe = _without(settings["PROBE"], ("HOST", "PORT"))
+        settings["PROBE"] = {**probe, "OPTIONS": _without(probe.get("OPTIONS"), _OPTIONS_THAT_LEAD)}
+    return settings
+
+
+def _without(values: Mapping[str, Any] | None, keys: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in (values or {}).items() if key not in keys}
+
+
+def _places(settings: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Where an alias leads, and where the monitor finds what is there."""
+    probe = {**settings, **(settings.get("PROBE") or {})}
+    return {_place(each.get("HOST"), each.get("PORT"), settings) for each in (settings, probe)}
+
+
+def _place(host: Any, port: Any, settings: Mapping[str, Any]) -> tuple[str, str]:
+    return (str(host or "localhost").lower(), str(port or _PORTS.get(conf.vendor_of(settings), "")))
+
+
+def _after_fork_in_child() -> None:
+    global _adding
+    _adding = allocate_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
