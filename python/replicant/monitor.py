@@ -181,14 +181,14 @@ class _Watch:
             self._adopt(given)
         if self._is_to_probe():
             found = self._probe()
+            is_waiting = self._follow_members(self._look(found))
             self._note(found, self._probers)
-            is_waiting = self._follow_members(self._look())
             after = self._judge.judge(self._placement, found)
             pause = self.interval * (_LEAST_PAUSE if self._judge.is_undecided or is_waiting else 1)
         else:
             found = self._read()
-            self._note(found, {sample.alias for sample in self._published.samples} if self._published else ())
             self._follow_members(self._published and self._published.view)
+            self._note(found, {sample.alias for sample in self._published.samples} if self._published else ())
             after = self._published_placement()
             pause = self.interval / _LOOKS_PER_INTERVAL
         if not self.stopping:
@@ -204,18 +204,21 @@ class _Watch:
         for server in [server for server in self._latest if server not in watched]:
             del self._latest[server]
 
-    def _look(self) -> View | None:
+    def _look(self, found: Sequence[Sample]) -> View | None:
         if self._cluster.topology is None:
             return None
-        return self._scout.look(self._cluster, self._placement.servers[self.name], self._latest)
+        samples = {**self._latest, **{sample.alias: sample for sample in found}}
+        return self._scout.look(self._cluster, self._placement.servers[self.name], samples)
 
     def _follow_members(self, view: View | None) -> bool:
-        """Put in force who was found; returns whether there is somebody who is still to be probed."""
+        """Put in force who was found; returns whether there is somebody else who will be once it has answered."""
         if view is None or self.stopping:
             return False
-        if topology.put(self._cluster, view):
+        # Of these the core knows how far they are.
+        answering = [server for server, sample in self._latest.items() if sample.error is None]
+        if topology.put(self._cluster, view, answering):
             self._reload()
-        return self._scout.is_waiting(view)
+        return topology.view_of(self.name).present != view.present
 
     def _place(self, after: Placement) -> None:
         primary = self._placement.servers[self.name]

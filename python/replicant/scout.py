@@ -78,7 +78,10 @@ class Scout:
             explorer.ask()
 
     def look(self, cluster: conf.Cluster, server: str, samples: Mapping[str, Sample]) -> View:
-        """What is known by now, with the last ``samples`` of the servers, of which ``server`` is the primary."""
+        """What is known by now, with the last ``samples`` of the servers, of which ``server`` is the primary.
+
+        Whether those who are new answer at all, the view does not say.
+        """
         before = topology.view_of(cluster.primary)
         listed = frozenset((cluster.primary, *topology.listed(cluster)))
         present = listed - {cluster.primary} if before.present is None else before.present
@@ -101,14 +104,7 @@ class Scout:
                     self._complain(cluster, "none but the primary is in it")
         if self._seen is None:
             return before._replace(found=found)
-        # Who is new has to answer a probe first: the view does not know whether it takes readers.
-        answers = {alias for alias, sample in samples.items() if sample.error is None}
-        after = self._seen & (present | listed | answers)
-        return View(found, after, listed) if after else before._replace(found=found)
-
-    def is_waiting(self, view: View) -> bool:
-        """Whether there is somebody new who is still to be probed."""
-        return not self.wanted() <= (view.present or frozenset())
+        return View(found, self._seen, listed)
 
     def stop(self) -> None:
         """Have the thread end. Does not wait."""

@@ -109,10 +109,11 @@ def _basis(cluster: conf.Cluster) -> tuple[Any, ...]:
     return (cluster.addresses[0], cluster.topology)
 
 
-def put(cluster: conf.Cluster, view: View) -> bool:
+def put(cluster: conf.Cluster, view: View, answering: Collection[str] = ()) -> bool:
     """Remember what was found for ``cluster``, which is in force; returns whether that is another cluster then.
 
-    ``conf.load()`` puts it in force.
+    ``conf.load()`` puts it in force. ``answering``: the servers that have answered a probe. Others that are new serve
+    later: nobody knows whether they take readers, nor how far they are.
     """
     primary = cluster.primary
     if cluster.topology is None or cluster not in conf.in_force():
@@ -120,6 +121,10 @@ def put(cluster: conf.Cluster, view: View) -> bool:
         return False
     before = view_of(primary) if _bases.get(primary) == _basis(cluster) else _NOTHING
     view = view._replace(found={**view_of(primary).found, **view.found})
+    if view.present is not None:
+        known = (before.present or frozenset()) | view.judged | frozenset(answering)
+        # Never nobody.
+        view = view._replace(present=(view.present & known) or before.present)
     if before == view and view.found.keys() <= connections.settings.keys():
         return False
     template = connections.settings[cluster.topology["TEMPLATE"]]
@@ -180,22 +185,22 @@ def recognised(
     """
     assert cluster.topology is not None
     template = connections.settings[cluster.topology["TEMPLATE"]]
-    known = [cluster.primary, *listed(cluster), *view_of(cluster.primary).found]
     places: dict[tuple[str, str], list[str]] = {}
-    for alias in known:
+    identities: dict[str, list[str]] = {}
+    for alias in (cluster.primary, *listed(cluster)):
         for place in _places(connections.settings[alias]):
             places.setdefault(place, []).append(alias)
-    identities: dict[str, list[str]] = {}
-    for alias in known:
         if alias in samples and samples[alias].error is None:
             identities.setdefault(samples[alias].server, []).append(alias)
-    hosts = {host for alias in (cluster.primary, *listed(cluster)) for host, _ in _places(connections.settings[alias])}
+    hosts = {host for host, _ in places}
+    earlier = {place: [alias] for alias, place in view_of(cluster.primary).found.items()}
     seen: set[str] = set()
     new: dict[str, tuple[str, str]] = {}
     refused = []
     for member in members:
         place = _place(member.host, member.port or template.get("PORT"), template)
-        servers = places.get(place) or (member.server and identities.get(member.server)) or []
+        # Those that are listed first: one that was down may have been found under another name.
+        servers = places.get(place) or (member.server and identities.get(member.server)) or earlier.get(place)
         if not servers:
             if not is_allowed(member.host, cluster.topology["ALLOW"], hosts):
                 refused.append(member.host)

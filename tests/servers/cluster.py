@@ -71,11 +71,13 @@ class Cluster:
             start_new_session=True,
         )
         atexit.register(self.stop)
-        user = engine.user()
-        self.nodes = [engine.node(number, self.folder, installation, user) for number in range(1, replicas + 2)]
+        self._installation = installation
+        self._user = engine.user()
+        self._made = 0
+        self.nodes = [self._make() for _ in range(replicas + 1)]
         self.primary, self.replicas = self.nodes[0], self.nodes[1:]
         try:
-            give(self.folder, user)
+            give(self.folder, self._user)
             self._start()
         except BaseException:
             self.stop()
@@ -220,7 +222,33 @@ class Cluster:
         else:
             node.wait_until_replicating()
 
+    def add_replica(self) -> Node:
+        """Bring up one more replica of the present primary; returns it when it replicates.
+
+        It is the last of `replicas`, until `remove_replica()`.
+        """
+        node = self._make()
+        (node.port,) = free_ports(1)
+        node.on_restart = self._restarted
+        node.role = "replica"
+        node.create(self._template)
+        node.rebuild(self.primary, self._template)
+        self.nodes.append(node)
+        self.replicas.append(node)
+        return node
+
+    def remove_replica(self, node: Node) -> None:
+        """SIGKILL a replica, and throw it away."""
+        node.kill()
+        self.nodes.remove(node)
+        self.replicas.remove(node)
+        shutil.rmtree(node.folder, ignore_errors=True)
+
     # Starting
+
+    def _make(self) -> Node:
+        self._made += 1  # never used again: a replica ignores what a server with its own id once wrote
+        return self._engine.node(self._made, self.folder, self._installation, self._user)
 
     def _start(self) -> None:
         for attempt in range(_START_TRIES):
