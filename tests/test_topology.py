@@ -79,7 +79,14 @@ FOLLOWING: dict[str, Any] = {"METHOD": "mysql", "ALLOW": ["10.0.0.0/24", "*.exam
 
 
 def following(**keys: Any) -> dict[str, Any]:
-    return {"default": {"REPLICAS": {"replica1": 2, "replica2": 1}, "TOPOLOGY": FOLLOWING, **keys}}
+    return {
+        "default": {
+            "REPLICAS": {"replica1": 2, "replica2": 1},
+            "TOPOLOGY": FOLLOWING,
+            "CONSISTENCY": "eventual",
+            **keys,
+        }
+    }
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.db import connections, router
 
-from replicant import explain, monitor, placement, reload, status, topology
+from replicant import explain, monitor, placement, reload, request_scope, status, topology
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.load import Load, load
@@ -41,6 +41,7 @@ def databases_of(servers: Cluster, database: str) -> dict[str, Any]:
 @pytest.fixture
 def grown(servers: Cluster, database: str) -> Iterator[Callable[[], list[Node]]]:
     """Has three more replicas brought up; all is as it was afterwards."""
+    Item.objects.all().delete()
     Item.objects.create(name="first")
     servers.wait_until_caught_up()
     primary, replicas = servers.primary, list(servers.replicas)
@@ -254,7 +255,8 @@ def test_a_view_that_is_empty_or_not_to_be_had_is_not_applied(
         serve("replica1", "replica2", alias_of(added))
         for node in servers.replicas:
             node.query("STOP REPLICA")
-        Item.objects.using("default").create(name="so that the primary notices")
+        # So that the primary notices.
+        servers.primary.query(f"INSERT INTO {database}.app_item (name) VALUES ('another')")
         wait_until(lambda: "cannot be followed" in caplog.text, SECONDS, "it is said")
         assert eligible()
     caplog.clear()
@@ -282,8 +284,9 @@ def test_a_connection_to_a_member_that_left_is_not_used_again(servers: Cluster, 
         assert connections[alias].connection is not session
         # What came from there is saved on the primary, and loaded again from somewhere.
         assert found._state.db == alias
-        found.save()
-        found.refresh_from_db()
+        with request_scope():
+            found.save()
+            found.refresh_from_db()
         assert topology.is_known(alias)
         added.query("START REPLICA")
         serve("replica1", "replica2", alias)
