@@ -49,25 +49,25 @@ class GroupNode(MySQLNode):
 
     def found(self) -> None:
         """Make it the first member of a new group, unless it is in one."""
-        with self._lock:
-            if not self.replicating():
-                self.query("SET GLOBAL group_replication_bootstrap_group = ON")
-                self.query("START GROUP_REPLICATION")
-                self.query("SET GLOBAL group_replication_bootstrap_group = OFF")
-                self.wait_until_replicating()
+        if not self.replicating():
+            self.query("SET GLOBAL group_replication_bootstrap_group = ON")
+            self.query("START GROUP_REPLICATION")
+            self.query("SET GLOBAL group_replication_bootstrap_group = OFF")
+            self.wait_until_replicating()
 
     def follow(self, source: Node) -> None:
         """Join the group that `source` is in, or founds."""
         assert isinstance(source, GroupNode)
-        source.found()
         self.source = source
-        self.query(f"SET GLOBAL group_replication_group_seeds = '{source.group_address}'")
-        self.query(
-            f"CHANGE REPLICATION SOURCE TO SOURCE_USER='{REPLICATION}', SOURCE_PASSWORD='{REPLICATION_PASSWORD}' "
-            "FOR CHANNEL 'group_replication_recovery'"
-        )
-        self.query("START GROUP_REPLICATION")
-        self.wait_until_replicating()
+        with source._lock:  # of two that join at the same time one is sent away, and tries again after five seconds
+            source.found()
+            self.query(f"SET GLOBAL group_replication_group_seeds = '{source.group_address}'")
+            self.query(
+                f"CHANGE REPLICATION SOURCE TO SOURCE_USER='{REPLICATION}', SOURCE_PASSWORD='{REPLICATION_PASSWORD}' "
+                "FOR CHANNEL 'group_replication_recovery'"
+            )
+            self.query("START GROUP_REPLICATION")
+            self.wait_until_replicating()
 
     def replicating(self) -> bool:
         return self.members().get(self.value("SELECT @@server_uuid"), ("", ""))[0] == "ONLINE"

@@ -311,7 +311,29 @@ def replicates(connection: BaseDatabaseWrapper) -> bool | None:
         return None
     # Replica_IO_Running or Slave_IO_Running, and the same of SQL: "Yes", "Connecting", "No".
     threads = ("_IO_Running", "_SQL_Running")
-    return any(value != "No" for row in rows for name, value in row.items() if name.endswith(threads))
+    if any(value != "No" for row in rows for name, value in row.items() if name.endswith(threads)):
+        return True
+    return _follows_its_group(connection)
+
+
+def _follows_its_group(connection: BaseDatabaseWrapper) -> bool | None:
+    """Whether a server is a secondary of a group, whose channels SHOW REPLICA STATUS does not show; None if this user
+    may not see that."""
+    try:
+        ask(connection, "SELECT @@GLOBAL.group_replication_group_name")
+        rows = ask_rows(connection, _GROUP)
+    except DatabaseError as error:
+        if is_gone(error):
+            raise
+        return None if error.args[0] == _SELECT_DENIED else False
+    return any((row["state"], row["role"]) == ("ONLINE", "SECONDARY") for row in rows)
+
+
+_GROUP = """
+    SELECT MEMBER_STATE AS state, MEMBER_ROLE AS role FROM performance_schema.replication_group_members
+    WHERE MEMBER_ID = @@GLOBAL.server_uuid
+"""
+_SELECT_DENIED = 1142
 
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
