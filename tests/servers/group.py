@@ -100,6 +100,15 @@ class Group(Cluster):
             node.role = "primary" if node is self.primary else "replica"
         return self.primary
 
+    def wait_until_whole(self) -> None:
+        """Wait until every member sees all of them ONLINE."""
+
+        def online() -> int:
+            seen = [node.members() for node in self.nodes if isinstance(node, GroupNode)]
+            return sum(state == "ONLINE" for members in seen for state, _ in members.values())
+
+        wait_until(lambda: online() == len(self.nodes) ** 2, START_SECONDS, "all see all of the group")
+
     def _restarted(self, node: Node) -> None:
         node.follow(self.elected())
 
