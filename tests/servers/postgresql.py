@@ -107,13 +107,13 @@ class PostgreSQLNode(Node):
         super().prepare_to_follow(source)
         (self.data / "standby.signal").touch()
         with (self.data / "postgresql.auto.conf").open("a") as file:
-            file.write(f"primary_conninfo = '{_address(source)}'\n")
+            file.write(f"primary_conninfo = '{self._conninfo(source)}'\n")
         give(self.data, self._user)
 
     def follow(self, source: Node) -> None:
         if source is not self.source:
             self.source = source
-            self._alter("primary_conninfo", _address(source))
+            self._alter("primary_conninfo", self._conninfo(source))
         self.wait_until_replicating()
 
     def become_primary(self) -> None:
@@ -201,6 +201,10 @@ class PostgreSQLNode(Node):
         setting = "SELECT setting FROM pg_settings WHERE name = 'recovery_min_apply_delay'"
         wait_until(lambda: f"{self.value(setting)}ms" == value, START_SECONDS, f"{self.name} takes the delay")
 
+    def _conninfo(self, source: Node) -> str:
+        # The source knows its replicas by name.
+        return f"{_address(source)} application_name={self.name}"
+
     def _alter(self, name: str, value: str) -> None:
         self.query(f"ALTER SYSTEM SET {name} = '{value}'")
         self.query("SELECT pg_reload_conf()")
@@ -251,7 +255,7 @@ def end_of_record(position: int) -> int:
 
 
 def _address(source: Node) -> str:
-    return f"host={source.folder} port={source.port} user={ADMINISTRATOR} application_name=replica"
+    return f"host={source.folder} port={source.port} user={ADMINISTRATOR}"
 
 
 def _number(position: str) -> int:

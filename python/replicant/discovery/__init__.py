@@ -1,63 +1,69 @@
-"""What the servers say of their replicas."""
+"""Which replicas there are, by the servers' own view. One file per method of ``TOPOLOGY``.
+
+Each asks the primary, because it alone is told of those that follow it, and each rather says that it does not know
+(:class:`Unusable`) than leave a replica out: whoever is left out loses its reads. What is seen is not yet trusted: a
+server prints whatever its replicas claim to be, so where credentials may go is for ``ALLOW`` to say, elsewhere.
+"""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+import itertools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from django.db import DatabaseError
+
+from replicant.discovery import aurora, group_replication, mysql, postgresql
+from replicant.discovery.dns import resolved
+from replicant.discovery.member import Member, Unusable
+from replicant.engines import engine_of
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from replicant.engines import Sample
 
+__all__ = ["Member", "Unusable", "members", "resolved"]
 
-class Member(NamedTuple):
-    """A replica, as the servers name it."""
-
-    host: str
-    """Where to connect."""
-    port: int | None
-    """None: the template's."""
-    server: str = ""
-    """Which server it is, comparable with ``Sample.server``; empty where the view does not say."""
-
-
-class Unusable(Exception):
-    """A view is empty, partial or stale, or this user may not see it: the text says why, and nothing that is secret."""
+_METHODS: dict[str, Callable[[BaseDatabaseWrapper, Mapping[str, str]], list[Member]]] = {
+    "mysql": mysql.replicas,
+    "group_replication": group_replication.replicas,
+    "postgresql": postgresql.replicas,
+    "aurora": aurora.replicas,
+}
+_ERROR_LENGTH = 300
 
 
 def members(connection: BaseDatabaseWrapper, topology: Mapping[str, Any], sample: Sample) -> list[Member]:
-    """The replicas, asked of the server that ``sample`` is of, on its connection, in one round trip.
+    """The replicas of a primary, never the primary itself, each once, sorted.
 
-    Raises :class:`Unusable`, and Django's database errors.
+    One round trip, by the driver's own cursor.
+
+    :param connection: an open session with the server behind the primary's alias, in autocommit and nobody else's
+    :param topology: the setting ``TOPOLOGY``; every METHOD but "dns", for which there is :func:`resolved`
+    :param sample: what a probe over this session has just found
+    :raises Unusable: the view is empty, partial or stale, or this user may not see it
+    :raises django.db.DatabaseError: the session is gone
     """
-    if topology["METHOD"] != "mysql":
-        raise Unusable(f"METHOD {topology['METHOD']!r} is not there yet")
-    with connection.wrap_database_errors:
-        cursor = connection.connection.cursor()
-        try:
-            cursor.execute("SHOW REPLICAS")
-            rows = cursor.fetchall()
-        finally:
-            cursor.close()
-    if not rows:
-        raise Unusable("no replica is connected")
-    found = []
-    for number, host, port, _source, uuid in rows:
-        if not host:
-            raise Unusable(f"the replica with the server id {number} has no report_host")
-        found.append(Member(host, int(port), uuid))
+    if sample.error is not None or not sample.is_writable:
+        # Its own replicas are at best some of the cluster's, and it may be one of them itself by now.
+        raise Unusable("the server asked takes no writes: it is not the primary, or not any more")
+    method, hosts = topology["METHOD"], topology.get("HOSTS") or {}
+    try:
+        found = _METHODS[method](connection, hosts)
+    except DatabaseError as error:
+        if engine_of(connection).is_gone(error):
+            raise
+        text = " ".join(str(error).split())[:_ERROR_LENGTH]
+        raise Unusable(f"this server does not answer what METHOD {method!r} asks: {text}") from error
+    if not found:
+        raise Unusable("it names no replica at all")
+    found = sorted(set(found), key=lambda member: (member.host, member.port or 0, member.server))
+    for one, other in itertools.pairwise(found):
+        if (one.host, one.port) == (other.host, other.port):
+            raise Unusable(f"two replicas are reached at {_address(one)}: tell them apart in HOSTS")
     return found
 
 
-def resolved(host: str, port: int | None) -> list[Member]:
-    """All addresses of a name. May block. Raises :class:`Unusable`."""
-    try:
-        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise Unusable(f"{host!r} was not resolved: {error}") from error
-    addresses = sorted({str(answer[4][0]) for answer in answers})
-    if not addresses:
-        raise Unusable(f"{host!r} has no address")
-    return [Member(address, port) for address in addresses]
+def _address(member: Member) -> str:
+    return member.host if member.port is None else f"{member.host} port {member.port}"

@@ -25,6 +25,21 @@ def ask(connection: BaseDatabaseWrapper, sql: str) -> tuple[Any, ...]:
     return row
 
 
+def ask_rows(connection: BaseDatabaseWrapper, sql: str) -> list[dict[str, Any]]:
+    """Send one statement on the driver's own cursor and return all rows of its answer, by column name.
+
+    Raises Django's database errors, ``OperationalError`` if the connection is lost.
+    """
+    with connection.wrap_database_errors:
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(sql)
+            names = [str(column[0]) for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        finally:
+            cursor.close()
+
+
 def matched_nothing(cursor: Any, sql: str, vendor: str) -> bool:
     """Whether ``sql``, just executed on ``cursor``, is one plain UPDATE or DELETE that found no row.
 

@@ -11,7 +11,7 @@ from django.db import DatabaseError
 
 from replicant._core import Position
 from replicant.engines import session_state
-from replicant.engines.asking import ask, matched_nothing
+from replicant.engines.asking import ask, ask_rows, matched_nothing
 from replicant.engines.capture import NOTHING, UNKNOWN, Captured
 from replicant.engines.failure import Failure
 from replicant.engines.other import drop_pool as drop_pool
@@ -303,21 +303,37 @@ def _is_refusal(error: Exception) -> bool:
 
 def replicates(connection: BaseDatabaseWrapper) -> bool | None:
     try:
-        with connection.wrap_database_errors:
-            cursor = connection.connection.cursor()
-            try:
-                cursor.execute("SHOW REPLICA STATUS")
-                names, rows = [str(column[0]) for column in cursor.description or ()], cursor.fetchall()
-            finally:
-                cursor.close()
+        rows = ask_rows(connection, "SHOW REPLICA STATUS")
     except DatabaseError as error:
         if is_gone(error):
             raise
         # Takes REPLICATION CLIENT, on MariaDB SLAVE MONITOR; and MySQL before 8.0.22 knows no replicas.
         return None
     # Replica_IO_Running or Slave_IO_Running, and the same of SQL: "Yes", "Connecting", "No".
-    threads = [place for place, name in enumerate(names) if name.endswith(("_IO_Running", "_SQL_Running"))]
-    return any(row[place] != "No" for row in rows for place in threads)
+    threads = ("_IO_Running", "_SQL_Running")
+    if any(value != "No" for row in rows for name, value in row.items() if name.endswith(threads)):
+        return True
+    return _follows_its_group(connection)
+
+
+def _follows_its_group(connection: BaseDatabaseWrapper) -> bool | None:
+    """Whether a server is a secondary of a group, whose channels SHOW REPLICA STATUS does not show; None if this user
+    may not see that."""
+    try:
+        ask(connection, "SELECT @@GLOBAL.group_replication_group_name")
+        rows = ask_rows(connection, _GROUP)
+    except DatabaseError as error:
+        if is_gone(error):
+            raise
+        return None if error.args[0] == _SELECT_DENIED else False
+    return any((row["state"], row["role"]) == ("ONLINE", "SECONDARY") for row in rows)
+
+
+_GROUP = """
+    SELECT MEMBER_STATE AS state, MEMBER_ROLE AS role FROM performance_schema.replication_group_members
+    WHERE MEMBER_ID = @@GLOBAL.server_uuid
+"""
+_SELECT_DENIED = 1142
 
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
