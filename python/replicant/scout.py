@@ -167,8 +167,6 @@ class _Explorer(Prober):
     def _probe(self, connection: BaseDatabaseWrapper) -> Sample:
         sample = super()._probe(connection)
         try:
-            if not sample.is_writable:
-                raise Unusable(f"the server of {self.alias!r} takes no writes")
             self._found = discovery.members(connection, self.topology, sample)
         except Unusable as error:
             self._found = error
