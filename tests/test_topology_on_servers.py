@@ -69,6 +69,13 @@ def eligible() -> set[str]:
     return set(explain(Item).eligible)
 
 
+def stop(servers: Cluster, database: str, *nodes: Node) -> None:
+    """Have these replicate no more. The primary notices when it has something to send."""
+    for node in nodes:
+        node.query("STOP REPLICA")
+    servers.primary.query(f"INSERT INTO {database}.app_tag (name) VALUES ('sent')")
+
+
 def serve(*aliases: str) -> None:
     wait_until(lambda: eligible() == set(aliases), SECONDS, f"just {', '.join(sorted(aliases))} serve")
 
@@ -172,7 +179,7 @@ def test_members_come_and_go_after_a_promotion_and_the_primary_stays(servers: Cl
         # The old primary replicates: it is behind the alias that the new one had.
         servers.rejoin(old)
         serve("replica1", "replica2", alias_of(added))
-        other.query("STOP REPLICA")
+        stop(servers, database, other)
         serve("replica1", alias_of(added))
         assert placement.server_of("replica1") == "default"
         other.query("START REPLICA")
@@ -253,10 +260,7 @@ def test_a_view_that_is_empty_or_not_to_be_had_is_not_applied(
         router.db_for_read(Item)
         added = servers.add_replica()
         serve("replica1", "replica2", alias_of(added))
-        for node in servers.replicas:
-            node.query("STOP REPLICA")
-        # So that the primary notices.
-        servers.primary.query(f"INSERT INTO {database}.app_item (name) VALUES ('another')")
+        stop(servers, database, *servers.replicas)
         wait_until(lambda: "cannot be followed" in caplog.text, SECONDS, "it is said")
         assert eligible()
     caplog.clear()
@@ -278,7 +282,7 @@ def test_a_connection_to_a_member_that_left_is_not_used_again(servers: Cluster, 
         serve("replica1", "replica2", alias)
         found = Item.objects.using(alias).get()
         session = connections[alias].connection
-        added.query("STOP REPLICA")
+        stop(servers, database, added)
         serve("replica1", "replica2")
         connections[alias].close_if_unusable_or_obsolete()
         assert connections[alias].connection is not session
@@ -290,3 +294,28 @@ def test_a_connection_to_a_member_that_left_is_not_used_again(servers: Cluster, 
         assert topology.is_known(alias)
         added.query("START REPLICA")
         serve("replica1", "replica2", alias)
+
+
+@on_mysql
+def test_a_site_that_lists_no_replica_finds_all_of_them(servers: Cluster, database: str, grown: Any):
+    keys = clusters(REPLICAS=[], TOPOLOGY={**FOLLOWING, "TEMPLATE": "default"})
+    with use_databases({"default": databases_of(servers, database)["default"]}, REPLICANT=keys):
+        assert router.db_for_read(Item) == "default"
+        found = [alias_of(node) for node in servers.replicas]
+        serve(*found)
+        assert router.db_for_read(Item) in found
+        assert Item.objects.get().name == "first"
+
+
+@pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
+def test_the_addresses_of_a_name_take_the_place_of_the_alias_that_has_it(servers: Cluster, database: str, grown: Any):
+    databases = ours(servers.databases(database))
+    del databases["replica2"]
+    databases["replica1"]["HOST"] = "localhost"
+    keys = clusters(REPLICAS=["replica1"], TOPOLOGY={"METHOD": "dns", "ALLOW": ["127.0.0.0/8"]})
+    with use_databases(databases, REPLICANT=keys):
+        router.db_for_read(Item)
+        found = alias_of(servers.replicas[0])
+        serve(found)
+        assert router.db_for_read(Item) == found
+        assert Item.objects.get().name == "first"

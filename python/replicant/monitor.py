@@ -414,7 +414,8 @@ def start() -> None:
     Called by the first routed read of a process, and of a configuration. Waits for nothing, and raises nothing.
     """
     if not _changing.acquire(blocking=False):
-        # Somebody else is at it.
+        # Somebody else is at it, who may have seen the clusters of before.
+        _core.unwatch()
         return
     try:
         clusters = {cluster.primary: cluster for cluster in conf.in_force() if _is_to_be_watched(cluster)}

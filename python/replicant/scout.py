@@ -62,7 +62,7 @@ class Scout:
         self._complaint = ("", 0.0)
 
     def wanted(self) -> frozenset[str]:
-        """The servers that were found and are to be probed."""
+        """The servers that are to be probed."""
         return self._seen or frozenset()
 
     def begin(self, view: View) -> None:
@@ -82,10 +82,10 @@ class Scout:
 
         Whether those who are new answer at all, the view does not say.
         """
-        before = topology.view_of(cluster.primary)
         listed = frozenset((cluster.primary, *topology.listed(cluster)))
-        present = listed - {cluster.primary} if before.present is None else before.present
-        found = before.found
+        if self._seen is None:
+            self._seen = topology.present(cluster)
+        found = topology.view_of(cluster.primary).found
         answer = self._explorer.take_members() if self._explorer is not None else None
         if isinstance(answer, Unusable):
             self._looks.interrupted()
@@ -93,17 +93,16 @@ class Scout:
         elif answer is not None:
             seen, new, refused = topology.recognised(cluster, answer, samples, server)
             if refused:
-                hosts = ", ".join(sorted(refused))
+                hosts = ", ".join(sorted(set(refused)))
                 self._complain(cluster, f"ALLOW does not let {hosts} have the credentials of the template", rest=True)
             if seen:
-                self._seen = self._looks.settled(present if self._seen is None else self._seen, seen)
+                # The first view may lack somebody who is there, as any other may.
+                self._seen = self._looks.settled(listed - {cluster.primary} if self._seen is None else self._seen, seen)
                 found = {**found, **new}
             else:
                 self._looks.interrupted()
                 if not refused:
                     self._complain(cluster, "none but the primary is in it")
-        if self._seen is None:
-            return before._replace(found=found)
         return View(found, self._seen, listed)
 
     def stop(self) -> None:
@@ -112,6 +111,8 @@ class Scout:
             self._explorer.stop()
             self._ending.append(self._explorer)
             self._explorer = None
+        # Until it is to look again, others do.
+        self._seen = None
         self._ending = [explorer for explorer in self._ending if not explorer.ended]
 
     @property
@@ -121,7 +122,9 @@ class Scout:
     def _explorer_of(self, cluster: conf.Cluster, server: str, settings: Mapping[str, Any]) -> _Explorer:
         explorer = self._explorer
         if explorer is None or not explorer.is_for(cluster, server, settings):
+            seen = self._seen if explorer is not None and explorer.topology == cluster.topology else None
             self.stop()
+            self._seen = seen
             self._looks.interrupted()
             assert cluster.topology is not None
             kind = _Resolver if cluster.topology["METHOD"] == "dns" else _Explorer

@@ -63,6 +63,11 @@ def view_of(primary: str) -> View:
     return _views.get(primary, _NOTHING)
 
 
+def present(cluster: conf.Cluster) -> frozenset[str] | None:
+    """The servers of a cluster, in force or about to be, that are there and may serve; None: nobody could say yet."""
+    return view_of(cluster.primary).present if _bases.get(cluster.primary) == _basis(cluster) else None
+
+
 def is_known(alias: str) -> bool:
     """Whether it is a replica that no settings list."""
     found = [view.found for view in list(_views.values())]
@@ -82,15 +87,15 @@ def followed(cluster: conf.Cluster, taken: Collection[str] = ()) -> conf.Cluster
     view, dropped = view_of(cluster.primary), _dropped.get(cluster.primary, frozenset())
     later = [alias for alias in dict.fromkeys((*view.found, *sorted(dropped))) if alias not in taken]
     later = [alias for alias in later if alias in connections.settings]
-    present = view.present if _bases.get(cluster.primary) == _basis(cluster) else None
-    if present is None and not later:
+    there = present(cluster)
+    if there is None and not later:
         return cluster
 
     def is_absent(alias: str) -> bool:
         server = placement.server_of(alias)
-        if present is None or alias in dropped:
+        if there is None or alias in dropped:
             return alias in later
-        return server not in present and (server in view.judged or server in later)
+        return server not in there and (server in view.judged or server in later)
 
     weight = (cluster.topology and dict(cluster.replicas).get(cluster.topology["TEMPLATE"])) or 1.0
     members = [*cluster.replicas, *((alias, weight) for alias in later)]
@@ -119,19 +124,19 @@ def put(cluster: conf.Cluster, view: View, answering: Collection[str] = ()) -> b
     if cluster.topology is None or cluster not in conf.in_force():
         # The settings have changed since.
         return False
-    before = view_of(primary) if _bases.get(primary) == _basis(cluster) else _NOTHING
+    before = present(cluster)
     view = view._replace(found={**view_of(primary).found, **view.found})
     if view.present is not None:
-        known = (before.present or frozenset()) | view.judged | frozenset(answering)
+        known = (before or frozenset()) | view.judged | frozenset(answering)
         # Never nobody.
-        view = view._replace(present=(view.present & known) or before.present)
-    if before == view and view.found.keys() <= connections.settings.keys():
+        view = view._replace(present=(view.present & known) or before)
+    if (before, view) == (view.present, _views.get(primary)) and view.found.keys() <= connections.settings.keys():
         return False
     template = connections.settings[cluster.topology["TEMPLATE"]]
     add({alias: settings_of(template, primary, *where) for alias, where in view.found.items()})
     _views[primary], _bases[primary] = view, _basis(cluster)
     if view.present is not None:
-        _announce(primary, before.present if before.present is not None else view.judged - {primary}, view.present)
+        _announce(primary, view.judged - {primary} if before is None else before, view.present)
     return True
 
 
