@@ -128,8 +128,8 @@ def test_a_user_is_told_which_right_it_lacks(group: Group, primary: BaseDatabase
 def test_the_groups_own_failover_is_followed(group: Group, primary: BaseDatabaseWrapper):
     databases = group.databases(DATABASE)
     with use_databases(ours(databases), REPLICANT=watching(0.1)):
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
         Item.objects.create(name="before")
+        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
         old = group.primary
         old.kill()
         new = group.elected()
