@@ -147,13 +147,22 @@ def unreported(servers: Cluster, viewer: BaseDatabaseWrapper, monkeypatch: pytes
     yield replica
     monkeypatch.undo()
     replica.restart()
+    wait_until(lambda: not why_not(viewer), SECONDS, "its last registration is forgotten")
+
+
+def why_not(viewer: BaseDatabaseWrapper) -> str:
+    try:
+        seen(viewer, "mysql")
+    except Unusable as error:
+        return str(error)
+    return ""
 
 
 @on_mysql
 def test_a_mysql_replica_that_does_not_say_where_it_is_must_be_named(unreported: Node, viewer: BaseDatabaseWrapper):
     number = unreported.value("SELECT @@server_id")
-    with pytest.raises(Unusable, match=f"server id {number} sets no report_host"):
-        seen(viewer, "mysql")
+    # Its last registration may still be listed for a moment.
+    wait_until(lambda: f"server id {number} sets no report_host" in why_not(viewer), SECONDS, "it is missed")
     found = seen(viewer, "mysql", {number: "db2.internal"})
     assert ("db2.internal", unreported.port) in [member[:2] for member in found]
 
@@ -256,7 +265,7 @@ def test_a_standby_that_is_not_in_the_map_is_at_the_address_it_comes_from(
 
 
 @on_postgresql
-def test_who_archives_the_log_or_subscribes_to_changes_is_no_replica(
+def test_who_takes_a_backup_archives_the_log_or_subscribes_to_changes_is_no_replica(
     servers: Cluster, viewer: BaseDatabaseWrapper, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ):
     primary = servers.primary
@@ -265,7 +274,7 @@ def test_who_archives_the_log_or_subscribes_to_changes_is_no_replica(
     address = f"host={primary.folder} port={primary.port} user={ADMINISTRATOR} dbname={database}"
     tools = {
         "pg_receivewal": ["-D", str(tmp_path), "--no-loop"],
-        # Under a name that says nothing.
+        "pg_basebackup": ["-D", str(tmp_path / "backup"), "-X", "none", "-c", "fast", "--max-rate", "32"],
         "pg_recvlogical": ["--slot", "changes", "--create-slot", "--start", "-f", "/dev/null", "-P", "test_decoding"],
     }
     running = []
@@ -275,9 +284,10 @@ def test_who_archives_the_log_or_subscribes_to_changes_is_no_replica(
         viewer.connect()
         for tool, arguments in tools.items():
             program = str(primary._installation.tool(tool))
-            running.append(subprocess.Popen([program, *arguments, "-d", f"{address}"], stderr=subprocess.DEVNULL))
-        streams = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
-        wait_until(lambda: primary.value(streams) == "4", SECONDS, "all four stream")
+            name = "" if tool == "pg_receivewal" else " application_name=nightly"
+            running.append(subprocess.Popen([program, *arguments, "-d", address + name], stderr=subprocess.DEVNULL))
+        states = "SELECT string_agg(state, ' ' ORDER BY state) FROM pg_stat_replication"
+        wait_until(lambda: primary.value(states) == "backup" + 4 * " streaming", SECONDS, "all are at it")
         named = {node.name: node.name for node in servers.replicas}
         assert [member.host for member in seen(viewer, "postgresql", named)] == sorted(named)
     finally:
@@ -302,6 +312,7 @@ ROWS = [
     ("reader-1", "9a3f6f2c-6b6e-4c53-b8a2-1f1c4c1d7f11", 2),
     ("reader-2", "0c0e4c0a-5bd0-4a6a-a4d7-8e4f0d6f7a55", 179),
     ("ghost-1", "5d3f1c66-54e2-4d57-9a33-6d2c6d6a5f10", 300),
+    ("ghost-2", "7b0b1b9e-3d0e-4b7c-8a55-52ad0a4c3e77", -300),
 ]
 ENDPOINTS = {"*": "?.abc123.eu-west-1.rds.amazonaws.com"}
 READERS = [Member(f"reader-{number}.abc123.eu-west-1.rds.amazonaws.com", None) for number in (1, 2)]
@@ -392,7 +403,7 @@ def test_of_two_aurora_writers_the_one_heard_of_last_is_the_writer(viewer: BaseD
         ([], "no writer"),
         (ROWS[2:], "no writer"),
         ([ROWS[0]], "no replica at all"),
-        ([(name, kind, age + 180) for name, kind, age in ROWS], "no writer"),
+        ([(name, kind, age + 180) for name, kind, age in ROWS[:5]], "no writer"),
     ],
     ids=["empty", "without a writer", "without a reader", "old"],
 )

@@ -121,15 +121,27 @@ def test_a_user_is_told_which_right_it_lacks(group: Group, primary: BaseDatabase
     group.primary.query(f"REVOKE SELECT ON {group_replication._TABLE} FROM {account}")
     try:
         assert f"needs SELECT ON {group_replication._TABLE}" in why_not(primary)
+        group.wait_until_caught_up()
+        assert follows("replica1") is None
     finally:
         group.primary.query(f"GRANT SELECT ON {group_replication._TABLE} TO {account}")
+    group.wait_until_caught_up()
+    assert follows("replica1") is True
+    assert follows("default") is False
+
+
+def follows(alias: str) -> bool | None:
+    connection = connections[alias]
+    connection.close()
+    connection.connect()
+    return engine_of(connection).replicates(connection)
 
 
 def test_the_groups_own_failover_is_followed(group: Group, primary: BaseDatabaseWrapper):
     databases = group.databases(DATABASE)
     with use_databases(ours(databases), REPLICANT=watching(0.1)):
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
         Item.objects.create(name="before")
+        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
         old = group.primary
         old.kill()
         new = group.elected()

@@ -98,7 +98,8 @@ class Engine(Protocol):
         """Look at a member: one round trip that any database user may make. Raises ``django.db.DatabaseError``."""
 
     def replicates(self, connection: BaseDatabaseWrapper) -> bool | None:
-        """Whether this server follows another one, in one round trip; None where that takes privileges this user lacks.
+        """Whether this server follows another one; None where that takes privileges this user lacks. One round trip,
+        on MySQL up to three.
 
         Not asked with every probe: of a server that takes writes though it is not known to be the primary, and of one
         that was the primary. Raises ``django.db.DatabaseError`` if the connection is lost.
