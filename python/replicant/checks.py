@@ -17,10 +17,11 @@ from django.utils.module_loading import import_string
 
 from replicant import conf, exemptions, token_settings, trials
 from replicant._core import ReplicaRouter
-from replicant.conf import Cluster, Problem
+from replicant.conf import Cluster
 from replicant.engines import engine_of
 from replicant.middleware import ReplicaMiddleware
 from replicant.token_settings import TokenSettings
+from replicant.values import Problem
 
 #: Middleware that reads or writes the database before or after the view, and so belongs inside the request scope.
 _USES_DATABASE = ("SessionMiddleware", "AuthenticationMiddleware", "UpdateCacheMiddleware", "FetchFromCacheMiddleware")

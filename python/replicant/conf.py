@@ -7,9 +7,7 @@ changes, so that ``override_settings`` takes effect at once.
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +18,9 @@ from django.core.signals import setting_changed
 from django.db import connections
 from django.db.utils import load_backend
 
-from replicant import _core
+from replicant import _core, topology_settings
 from replicant.engines import stand_ins
+from replicant.values import Key, Problem, boolean, choice, meant, name_list, number
 
 #: Django's names of the engines whose servers count what they write.
 VENDORS_WITH_POSITIONS = frozenset({"mysql", "postgresql"})
@@ -29,22 +28,6 @@ VENDORS_WITH_POSITIONS = frozenset({"mysql", "postgresql"})
 #: App labels that no app need have: Django's database cache asks for a stand-in of a model, and the default of
 #: PRIMARY_ONLY names the sessions whether or not they are installed.
 ALWAYS_KNOWN = frozenset({"sessions", "django_cache"})
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with the settings (``id`` starts with E) or unwise about them (W)."""
-
-    id: str
-    message: str
-    hint: str | None = None
-
-    @property
-    def is_error(self) -> bool:
-        return self.id.startswith("E")
-
-    def __str__(self) -> str:
-        return f"replicant.{self.id}: {self.message}" + (f" {self.hint}" if self.hint else "")
 
 
 @dataclass(frozen=True)
@@ -85,127 +68,30 @@ class Cluster:
     later: list[str] = field(default_factory=list)
 
 
-#: The largest weight, and the longest time in seconds: thirty years.
-_LARGEST = 1e9
-
-
-def _number(
-    low: float, high: float = _LARGEST, *, none: bool = False, above: bool = False
-) -> Callable[[Any], str | None]:
-    def check(value: Any) -> str | None:
-        if value is None and none:
-            return None
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if number and (low < value <= high or (value == low and not above)):
-            return None
-        begins = f"above {low:g}, up" if above else f"from {low:g}"
-        return f"a number {begins} to {high:g}{' or None' if none else ''}"
-
-    return check
-
-
-def _choice(*choices: str) -> Callable[[Any], str | None]:
-    def check(value: Any) -> str | None:
-        if isinstance(value, str) and value in choices:
-            return None
-        return " or ".join(repr(choice) for choice in choices) + _likely(value, choices)
-
-    return check
-
-
-def _boolean(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "True or False"
-
-
-def _names(value: Any) -> str | None:
-    if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in value):
-        return None
-    return "a list of app labels and 'app_label.Model' names"
-
-
-#: The ways to ask which replicas there are, and Django's names of the engines that answer; None: no server is asked.
-METHODS = {
-    "mysql": ("mysql",),
-    "group_replication": ("mysql",),
-    "postgresql": ("postgresql",),
-    "aurora": ("mysql", "postgresql"),
-    "dns": None,
-}
-
-
-def _topology(value: Any) -> str | None:
-    keys = ("METHOD", "TEMPLATE", "HOSTS", "ALLOW")
-    if value is None:
-        return None
-    if not isinstance(value, Mapping) or "METHOD" not in value:
-        return "None or a dictionary with a METHOD"
-    for key in value:
-        if key not in keys:
-            return f"a dictionary with the keys {', '.join(keys)}" + _likely(key, keys)
-    if wanted := _choice(*METHODS)(value["METHOD"]):
-        return f"a dictionary whose METHOD is {wanted}"
-    hosts, allow = value.get("HOSTS", {}), value.get("ALLOW", [])
-    if not isinstance(hosts, Mapping) or not all(isinstance(each, str) for pair in hosts.items() for each in pair):
-        return "a dictionary whose HOSTS map what the servers say (a string) to where to connect (a string)"
-    if not isinstance(allow, (list, tuple)) or not all(isinstance(each, str) for each in allow):
-        return "a dictionary whose ALLOW is a list of patterns of hosts ('*.db.example.com') and networks"
-    for each in allow:
-        if "/" in each and not _is_network(each):
-            return f"a dictionary whose ALLOW is a list of patterns and networks, and {each!r} is no network"
-    return None
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key of a cluster: its default, and what says what a value should have been, if it is wrong."""
-
-    default: Any
-    wrong: Callable[[Any], str | None]
-
-
 KEYS: dict[str, Key] = {
-    "READS": Key("replica", _choice("replica", "primary")),
-    "PRIMARY_WEIGHT": Key(0, _number(0)),
-    "BALANCE": Key("random", _choice("random", "round_robin", "least_latency")),
-    "PRIMARY_ONLY": Key(["sessions", "django_cache"], _names),
-    "OUTSIDE_REQUESTS": Key("replica", _choice("replica", "primary")),
-    "MODELS": Key([], _names),
-    "STICKY": Key(True, _boolean),
-    "CONSISTENCY": Key("session", _choice("session", "time", "eventual")),
-    "PIN_SECONDS": Key(5.0, _number(0)),
-    "WAIT_SECONDS": Key(0.05, _number(0)),
-    "MAX_LAG": Key(10.0, _number(0, none=True, above=True)),
-    "ON_UNAVAILABLE": Key("primary", _choice("primary", "replica", "error")),
-    "PRIMARY_SPILL": Key(1.0, _number(0, 1)),
-    "PROBE_SECONDS": Key(1.0, _number(0, none=True, above=True)),
-    "CONNECT_SECONDS": Key(1.0, _number(0, above=True)),
-    "BUDGET_SECONDS": Key(5.0, _number(0, above=True)),
-    "TOPOLOGY": Key(None, _topology),
-    "GUARD": Key(True, _boolean),
+    "READS": Key("replica", choice("replica", "primary")),
+    "PRIMARY_WEIGHT": Key(0, number(0)),
+    "BALANCE": Key("random", choice("random", "round_robin", "least_latency")),
+    "PRIMARY_ONLY": Key(["sessions", "django_cache"], name_list),
+    "OUTSIDE_REQUESTS": Key("replica", choice("replica", "primary")),
+    "MODELS": Key([], name_list),
+    "STICKY": Key(True, boolean),
+    "CONSISTENCY": Key("session", choice("session", "time", "eventual")),
+    "PIN_SECONDS": Key(5.0, number(0)),
+    "WAIT_SECONDS": Key(0.05, number(0)),
+    "MAX_LAG": Key(10.0, number(0, none=True, above=True)),
+    "ON_UNAVAILABLE": Key("primary", choice("primary", "replica", "error")),
+    "PRIMARY_SPILL": Key(1.0, number(0, 1)),
+    "PROBE_SECONDS": Key(1.0, number(0, none=True, above=True)),
+    "CONNECT_SECONDS": Key(1.0, number(0, above=True)),
+    "BUDGET_SECONDS": Key(5.0, number(0, above=True)),
+    "TOPOLOGY": Key(None, topology_settings.wrong),
+    "GUARD": Key(True, boolean),
 }
 
 
 #: What of a member's settings the monitor may be given for itself, as ``DATABASES[alias]["PROBE"]``.
 PROBE_KEYS = ("HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS")
-
-
-def _likely(word: Any, words: Iterable[str]) -> str:
-    """The end of a hint that names the likely intended word."""
-    if isinstance(word, str):
-        # Compared without regard to case, answered as the word is really written.
-        written = {known.lower(): known for known in words}
-        found = difflib.get_close_matches(word.lower(), written, n=1, cutoff=0.6)
-        if found:
-            return f" (did you mean {written[found[0]]!r}?)"
-    return ""
 
 
 def address_of(settings: Mapping[str, Any]) -> int:
@@ -274,7 +160,7 @@ class _Reader:
         self.problem(
             "E003",
             f"{role[0].upper()}{role[1:]} is not in DATABASES: {alias!r}.",
-            f"DATABASES has {known}{_likely(alias, self.aliases)}.",
+            f"DATABASES has {known}{meant(alias, self.aliases)}.",
         )
         return False
 
@@ -291,7 +177,7 @@ class _Reader:
             return
         for key in probe:
             if key not in PROBE_KEYS:
-                hint = f"It takes {takes}{_likely(key, PROBE_KEYS)}."
+                hint = f"It takes {takes}{meant(key, PROBE_KEYS)}."
                 self.problem("E013", f"{where} has an unknown key: {key!r}.", hint)
 
     def read_cluster(self, primary: str, cluster: Any) -> None:
@@ -303,7 +189,7 @@ class _Reader:
             return
         for key in cluster:
             if key != "REPLICAS" and key not in KEYS:
-                likely = _likely(key, ["REPLICAS", *KEYS])
+                likely = meant(key, ["REPLICAS", *KEYS])
                 known = ", ".join(["REPLICAS", *KEYS])
                 hint = f"Remove it{likely}." if likely else f"Known keys are {known}."
                 self.problem("E002", f"{where} has an unknown key: {key!r}.", hint)
@@ -349,41 +235,15 @@ class _Reader:
     def read_topology(
         self, where: str, primary: str, replicas: list[tuple[str, float]], values: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
-        topology = values["TOPOLOGY"]
-        if topology is None:
+        if values["TOPOLOGY"] is None:
             return None
         where = f"{where}['TOPOLOGY']"
-        method = topology["METHOD"]
-        template = topology.get("TEMPLATE", replicas[0][0] if replicas else primary)
+        template = values["TOPOLOGY"].get("TEMPLATE", replicas[0][0] if replicas else primary)
         if not self.is_known(template, f"the TEMPLATE of {where}"):
             return None
-        vendors = METHODS[method]
-        for alias in (primary, template):
-            vendor = vendor_of(self.aliases.get(alias, {}))
-            if vendors and vendor and vendor not in vendors:
-                fitting = [name for name, known in METHODS.items() if not known or vendor in known]
-                self.problem(
-                    "E014",
-                    f"{where} has METHOD {method!r}, which the engine of {alias!r} ({vendor}) knows nothing of.",
-                    f"For that engine there is {' or '.join(repr(name) for name in fitting)}.",
-                )
-                return None
-        if values["PROBE_SECONDS"] is None:
-            self.problem(
-                "E014",
-                f"{where} is followed by the monitor, and PROBE_SECONDS None has none.",
-                "Give PROBE_SECONDS a number, or remove TOPOLOGY.",
-            )
-            return None
-        if "ALLOW" not in topology:
-            self.problem(
-                "W018",
-                f"{where} has no ALLOW: of the replicas that are found only those serve whose host the cluster's own "
-                "aliases have.",
-                "List in ALLOW the hosts that may be given the credentials of TEMPLATE: patterns "
-                "('*.db.example.com') and networks ('10.0.0.0/24').",
-            )
-        return {"HOSTS": {}, "ALLOW": None, **topology, "TEMPLATE": template}
+        vendors = {alias: vendor_of(self.aliases.get(alias, {})) for alias in (primary, template)}
+        self.problems += topology_settings.problems(where, values, vendors)
+        return topology_settings.complete(values["TOPOLOGY"], template)
 
     def read_key(self, where: str, name: str, key: Key, cluster: Mapping[str, Any]) -> Any:
         if name not in cluster:
@@ -412,7 +272,7 @@ class _Reader:
             return []
         found = []
         for alias, weight in weighted:
-            if wanted := _number(0)(weight):
+            if wanted := number(0)(weight):
                 self.problem("E004", f"{where}: the weight of {alias!r} cannot be {weight!r}.", f"It takes {wanted}.")
                 weight = 1.0
             if alias == primary:
@@ -437,11 +297,11 @@ class _Reader:
             if label in ALWAYS_KNOWN and not model:
                 continue
             if label not in apps.app_configs:
-                hint = f"There is no app with the label {label!r}{_likely(label, apps.app_configs)}."
+                hint = f"There is no app with the label {label!r}{meant(label, apps.app_configs)}."
                 self.problem("E006", f"{where} names an app that is not installed: {name!r}.", hint)
             elif model and model.lower() not in apps.all_models[label]:
                 known = [known._meta.object_name or "" for known in apps.all_models[label].values()]
-                hint = f"{label!r} has no such model{_likely(model, known)}."
+                hint = f"{label!r} has no such model{meant(model, known)}."
                 self.problem("E006", f"{where} names a model that does not exist: {name!r}.", hint)
 
     def claim_models(self, where: str, primary: str, names: Iterable[str]) -> None:

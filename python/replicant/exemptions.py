@@ -12,8 +12,9 @@ from importlib import import_module
 from django.apps import apps
 from django.conf import settings
 
-from replicant.conf import Cluster, Problem
+from replicant.conf import Cluster
 from replicant.token_settings import TokenSettings
+from replicant.values import Problem
 
 _DATABASE_CACHE = "django.core.cache.backends.db.DatabaseCache"
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from replicant.conf import Key, Problem, _choice, _likely, _number
+from replicant.values import Key, Problem, choice, meant, number
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class TokenSettings:
 
 
 def _store(value: Any) -> str | None:
-    wanted = _choice("cookie", "header", "cache")(value)
+    wanted = choice("cookie", "header", "cache")(value)
     return None if value is None or wanted is None else f"None or {wanted}"
 
 
 def _samesite(value: Any) -> str | None:
-    wanted = _choice("Lax", "Strict", "None")(value)
+    wanted = choice("Lax", "Strict", "None")(value)
     return None if value is None or value is False or wanted is None else f"None or {wanted}"
 
 
@@ -65,7 +65,7 @@ KEYS: dict[str, Key] = {
     "PATH": Key("/", _text),
     "SAMESITE": Key("Lax", _samesite),
     "SECURE": Key(None, _secure),
-    "MAX_AGE": Key(60.0, _number(1)),
+    "MAX_AGE": Key(60.0, number(1)),
 }
 _HEADER = "Replicant-Token"
 
@@ -87,7 +87,7 @@ def read() -> tuple[TokenSettings, list[Problem]]:
         value = {}
     for key in value:
         if key not in KEYS:
-            likely = _likely(key, KEYS)
+            likely = meant(key, KEYS)
             hint = f"Remove it{likely}." if likely else f"Known keys are {', '.join(KEYS)}."
             problems.append(Problem("E011", f"REPLICANT_TOKEN has an unknown key: {key!r}.", hint))
     values = {}
