@@ -15,7 +15,7 @@ django.setup()
 
 from django.core.management import call_command  # noqa: E402
 
-from tests.databases import migrate, sqlite, use_databases  # noqa: E402
+from tests.databases import HOWEVER_LATE, migrate, sqlite, use_databases  # noqa: E402
 from tests.servers import ENGINES, Cluster, start  # noqa: E402
 
 ALIASES = ("default", "replica1", "replica2", "other")
@@ -74,7 +74,7 @@ def database(request: pytest.FixtureRequest, cluster: Cluster) -> str:
 @pytest.fixture
 def servers(cluster: Cluster, database: str) -> Iterator[Cluster]:
     """The cluster, with Django on it, replicating."""
-    with use_databases(cluster.databases(database)):
+    with use_databases(cluster.databases(database), REPLICANT=HOWEVER_LATE):
         yield cluster
     for replica in cluster.replicas:
         replica.resume_replication()

@@ -20,13 +20,13 @@ from replicant import ReplicaWriteError, explain, request_scope, use_primary, us
 from replicant.checks import check_servers
 from replicant.tracing import Query, record_queries
 from tests.app.models import Account, Item, Tag
-from tests.databases import TWO_REPLICAS
+from tests.databases import HOWEVER_LATE
 from tests.naive import NaiveRouter
 from tests.servers import Cluster, Node
 
 PAIRS = 500
 NAIVE_PAIRS = 50
-EXEMPT = {"default": {**TWO_REPLICAS["default"], "PRIMARY_ONLY": ["app.Account"]}}
+EXEMPT = {"default": {**HOWEVER_LATE["default"], "PRIMARY_ONLY": ["app.Account"]}}
 
 
 def reason() -> str | None:
@@ -113,7 +113,7 @@ def selects(queries: list[Query], alias: str) -> int:
 
 
 # By time: then nothing is asked of the servers but what the user asks.
-@override_settings(REPLICANT={"default": {**TWO_REPLICAS["default"], "CONSISTENCY": "time", "PROBE_SECONDS": None}})
+@override_settings(REPLICANT={"default": {**HOWEVER_LATE["default"], "CONSISTENCY": "time", "PROBE_SECONDS": None}})
 def test_statements_counted_at_the_cursor_agree_with_the_servers_own_counters(servers: Cluster):
     servers.wait_until_caught_up()
     aliases = ["default", "replica1", "replica2"]
