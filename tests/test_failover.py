@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from replicant import NoReplicaAvailable, _core, health, lines, monitor, request
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.load import load
-from tests.monitoring import watching
+from tests.monitoring import black_hole, watching
 from tests.servers import Cluster, Node
 from tests.servers.machine import wait_until
 from tests.test_health import FAST
@@ -321,21 +320,6 @@ def test_a_read_that_waits_for_a_silent_replica_is_answered_by_another(naive: Cl
         naive.replicas[0].suspend()
         assert names() == ["0", "1", "2"]
         assert state("replica1") == "down"
-
-
-@contextlib.contextmanager
-def black_hole() -> Iterator[int]:
-    """A port where connections are neither accepted nor refused: the queue of those who wait is full."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        port = listener.getsockname()[1]
-        for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(("127.0.0.1", port))
-        yield port
 
 
 def test_a_black_hole_costs_one_attempt_to_connect(naive: Cluster, database: str):
