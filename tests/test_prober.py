@@ -16,7 +16,7 @@ from tests.servers.machine import wait_until
 
 SECONDS = 60.0
 #: A thousand probes one after the other would take as many seconds, and more on PostgreSQL.
-PROBERS, PROBES = 250, 4
+PROBERS, PROBES = 500, 2
 ENGINES = ("mysql", "postgresql")
 
 

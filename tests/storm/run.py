@@ -59,7 +59,8 @@ class Outcome:
         back = ", ".join(f"{what} {'never' if took is None else f'{took:.1f} s'}" for what, took in self.returns)
         return (
             f"{self.site}: {tally.requests} requests, {tally.written} writes; "
-            f"{tally.failed} failed, {tally.stale} stale; median {1000 * statistics.median(self.seconds):.0f} ms, longest {max(self.seconds):.1f} s; "
+            f"{tally.failed} failed, {tally.stale} stale; "
+            f"median {1000 * statistics.median(self.seconds):.0f} ms, longest {max(self.seconds):.1f} s; "
             f"share again after: {back or '-'}"
         )
 
