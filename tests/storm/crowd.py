@@ -1,4 +1,4 @@
-"""Members of the site who visit it at the same time, each in a thread of its own."""
+"""Who visits the site at the same time, each in a thread of its own: members, who write, and others who only read."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections import Counter
 
 from tests.benchmarks.end_to_end.visitors import Tally, Visitor, visits
 
-#: Of a hundred visits of those who write, this many write something. The others only ever read.
-WRITING = 20
-#: Every so many'th never writes: to them no token binds a replica.
-READERS = 4
+#: So many are members. Of a hundred of their visits, this many write something.
+MEMBERS, WRITING = 6, 20
 #: A visitor who has waited for so many seconds has gone.
 PATIENCE = 10.0
 
 
 class Crowd:
-    """Visitors ``visitor0`` and on, logged in; they visit while the block runs."""
+    """Visitors, of whom the members are ``visitor0`` and on; they visit while the block runs.
+
+    Who has written stays with the replica that served it for as long as its token lasts, whoever else comes back.
+    """
 
     def __init__(self, port: int, number: int, seed: int) -> None:
         self._seed = seed
@@ -27,8 +28,8 @@ class Crowd:
         self._threads = [threading.Thread(target=self._visit, args=(place,)) for place in range(number)]
 
     def log_in(self) -> None:
-        """Raises RuntimeError if one cannot."""
-        for place, visitor in enumerate(self._visitors):
+        """Log the members in; RuntimeError if one cannot."""
+        for place, visitor in enumerate(self._visitors[:MEMBERS]):
             if not visitor.log_in(f"visitor{place}"):
                 raise RuntimeError(f"visitor{place} could not log in")
             visitor.seconds.clear()
@@ -57,7 +58,7 @@ class Crowd:
         return [seconds for visitor in self._visitors for seconds in visitor.seconds]
 
     def _visit(self, place: int) -> None:
-        visitor, writing = self._visitors[place], WRITING if place % READERS else 0
+        visitor, writing = self._visitors[place], WRITING if place < MEMBERS else 0
         round_ = 0
         try:
             while not self._stopping.is_set():
