@@ -14,6 +14,7 @@ from django.db import DatabaseError, OperationalError, connections, router, tran
 from django.test import override_settings
 
 from replicant import NoReplicaAvailable, _core, health, lines, monitor, request_scope, use_replica
+from replicant.tracing import record_queries
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.load import load
@@ -236,6 +237,16 @@ def serves_scope(spill: float | None = None) -> bool:
                 answered += Item.objects.count() == 3
     assert answered in (0, 3)
     return answered == 3
+
+
+@pytest.mark.parametrize("cluster", ["mariadb"], indirect=True)
+def test_a_scope_whose_first_read_meets_a_dead_replica_goes_on_with_the_other(reading: Cluster):
+    reading.replicas[0].kill()
+    for _ in range(5):
+        _core.set_state("replica1", "up")
+        with request_scope(), record_queries() as queries:
+            assert [Item.objects.count() for _ in range(3)] == [3] * 3
+        assert "default" not in {query.alias for query in queries}
 
 
 @pytest.mark.parametrize("cluster", ["mariadb"], indirect=True)
