@@ -22,7 +22,7 @@ from tests.servers import start
 
 DATABASE = "bench_dead"
 PATHS = ("/boards/", "/boards/episodes/", "/banners/")
-#: Ratios of medians are taken of so many parts of the run.
+#: What is said of the whole is said of so many parts of it, too, to see how far they are apart.
 PARTS = 20
 #: Each site's code is loaded, and the dead replica found, after so many requests and seconds.
 FIRST_REQUESTS, FIRST_SECONDS = 30, 3.0
@@ -40,13 +40,10 @@ class Outcome:
 
     @property
     def ratio(self) -> Spread:
-        """Of the median with it to the median without it, of parts of the run: what slows one down slows both."""
-        size = len(self.milliseconds[WITH]) // PARTS
-        medians = [
-            [statistics.median(self.milliseconds[name][part * size : (part + 1) * size]) for part in range(PARTS)]
-            for name in (WITH, WITHOUT)
-        ]
-        return Spread.of([with_it / without for with_it, without in zip(*medians, strict=True)])
+        """Of a request with it to the one next to it without it: the medians of parts of the run, and their median."""
+        pairs = zip(self.milliseconds[WITH], self.milliseconds[WITHOUT], strict=True)
+        ratios = [with_it / without for with_it, without in pairs]
+        return Spread.of([statistics.median(ratios[part::PARTS]) for part in range(PARTS)])
 
     def plain(self) -> dict[str, Any]:
         return {

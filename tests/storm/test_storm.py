@@ -13,7 +13,7 @@ from tests.storm import run
 #: Another one each day would be flaky; ``make storm`` is where the seeds change.
 SEED = int(os.environ.get("SEED", "1"))
 #: So short that nothing waits but for what must be found out; that takes some ten seconds.
-SECONDS = 6.0
+SECONDS = 4.0
 
 
 @pytest.fixture(scope="module")
