@@ -28,7 +28,9 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
     let scope = scopes::current(py)?;
     if let Some(memory) = scope.as_ref().and_then(|node| node.get().scope.cell().get(cluster.name())) {
         // One that never answered has shown nothing that must be seen again.
-        failed.iter().for_each(|&member| memory.leave_unanswered(cluster.members()[member as usize]));
+        for &member in &failed {
+            memory.leave_unanswered(cluster.members()[member as usize]);
+        }
     }
     let (mut may_wait, mut questions) = (true, 0);
     loop {
