@@ -285,6 +285,7 @@ class _SurvivingCursor(CursorWrapper):
         result, survivor = self._survival.execute(self, error, *self._statement)
         self.cursor, self.db = survivor.cursor, survivor.db
         self._is_new = getattr(survivor, "_is_new", False)
+        health.report(self.db.alias, "ok")
         drop_frames(error)
         return result
 
