@@ -37,9 +37,9 @@ def ours(databases: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def naive(servers: Cluster, database: str) -> Iterator[Cluster]:
-    """Django's engines, and three items on every member."""
+@contextlib.contextmanager
+def stocked(servers: Cluster, database: str) -> Iterator[Cluster]:
+    """Three items on every member; and the servers put in order again."""
     Item.objects.bulk_create([Item(name=str(number)) for number in range(3)])
     servers.wait_until_caught_up()
     yield servers
@@ -52,6 +52,13 @@ def naive(servers: Cluster, database: str) -> Iterator[Cluster]:
         if not node.running:
             node.restart()
     servers.primary.query(f"DELETE FROM {Item._meta.db_table}", database)
+
+
+@pytest.fixture
+def naive(servers: Cluster, database: str) -> Iterator[Cluster]:
+    """Django's engines, and three items on every member."""
+    with stocked(servers, database):
+        yield servers
 
 
 @pytest.fixture
@@ -294,27 +301,6 @@ def test_a_wrong_password_is_nobodys_failure_but_the_settings(naive: Cluster, da
         with pytest.raises(OperationalError):
             names()
         assert state("replica1") == "up"
-
-
-@pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
-def test_a_pool_is_closed_when_its_replica_goes_out_of_service(naive: Cluster, database: str):
-    databases = ours(naive.databases(database))
-    options = {"pool": {"min_size": 1, "max_size": 4, "timeout": 2.0}}
-    databases["replica1"] = {**databases["replica1"], "OPTIONS": options}
-    with use_databases(databases, REPLICANT=watching(NEVER)):
-        router.db_for_read(Item)
-        assert names() == ["0", "1", "2"]
-        pool = connections["replica1"].pool
-        naive.replicas[0].kill()
-        assert names() == ["0", "1", "2"]
-        assert state("replica1") == "down"
-        assert pool.closed
-        naive.replicas[0].restart()
-        _core.set_state("replica1", "up")
-        assert names() == ["0", "1", "2"]
-        assert connections["replica1"].pool is not pool
-        connections["replica1"].close()
-        connections["replica1"].close_pool()
 
 
 @pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
