@@ -360,6 +360,31 @@ def test_a_black_hole_costs_one_attempt_to_connect(naive: Cluster, database: str
     assert rest < first * 5
 
 
+@pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
+def test_when_the_budget_is_spent_the_error_is_the_callers(naive: Cluster, database: str):
+    databases = ours(naive.databases(database))
+    with black_hole() as port:
+        databases["replica1"] = {**databases["replica1"], "PORT": str(port)}
+        with use_databases(databases, REPLICANT=watching(NEVER, BUDGET_SECONDS=0.1)):
+            router.db_for_read(Item)
+            with pytest.raises(OperationalError):
+                names()
+            # Who comes later does not try it.
+            assert names() == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("cluster", ["mariadb", "postgresql"], indirect=True)
+def test_a_read_goes_on_past_a_black_hole_and_a_silent_server(naive: Cluster, database: str):
+    databases = ours(naive.databases(database))
+    with black_hole() as port:
+        databases["replica1"] = {**databases["replica1"], "PORT": str(port)}
+        with use_databases(databases, REPLICANT=watching(NEVER)):
+            router.db_for_read(Item)
+            naive.replicas[1].suspend()
+            assert names() == ["0", "1", "2"]
+            assert [state(alias) for alias in REPLICAS] == ["down", "down"]
+
+
 # Under load.
 
 
