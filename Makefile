@@ -6,7 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 DB ?= sqlite
 # pytest's own arguments: make test ARGS="-k scopes -x"
 ARGS ?=
-SECONDS ?= 60
+SECONDS ?=
 SEED ?=
 
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -38,7 +38,12 @@ test-foreign: $(VENV)/test.done ## Run other people's test suites without us and
 .PHONY: soak
 soak: $(VENV)/test.done ## Look for stale reads of one's own under faults (SECONDS=60 for each engine, SEED=..., DB=...)
 	$(BIN)/python -m tests.servers install
-	$(BIN)/python -m tests.consistency soak --db $(DB) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(BIN)/python -m tests.consistency soak --db $(DB) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+.PHONY: storm
+storm: $(VENV)/test.done ## Kill and stop replicas under the example project's load, naive and with replicant (SECONDS=30, SEED=..., DB=...)
+	$(BIN)/python -m tests.servers install
+	$(BIN)/python -m tests.storm --db $(DB) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: story
 story: $(VENV)/test.done ## Five stories, each with naive routers and with replicant (DB=..., DELAY=0,50ms,500ms,5s, ARGS=-v)

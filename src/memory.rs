@@ -25,6 +25,8 @@ pub struct Memory {
     cluster: Alias,
     /// The number of the sticky alias plus one; 0 for none.
     sticky: AtomicU32,
+    /// Whether the sticky member has answered a read of this scope.
+    has_answered: AtomicBool,
     /// [`Last`]: the number of another alias plus one, [`LEARNED`], or 0.
     last: AtomicU32,
     /// 2^31 plus 31 bits drawn once for `PRIMARY_SPILL`; 0 before the draw.
@@ -89,6 +91,7 @@ impl Memory {
         Self {
             cluster,
             sticky: AtomicU32::new(0),
+            has_answered: AtomicBool::new(false),
             last: AtomicU32::new(0),
             spill: AtomicU32::new(0),
             has_need: AtomicBool::new(false),
@@ -104,6 +107,7 @@ impl Memory {
         Self {
             cluster: self.cluster,
             sticky: copy(&self.sticky),
+            has_answered: AtomicBool::new(self.has_answered.load(Ordering::Relaxed)),
             last: copy(&self.last),
             spill: copy(&self.spill),
             has_need: AtomicBool::new(!need.is_empty()),
@@ -126,8 +130,25 @@ impl Memory {
         let number = |alias: Alias| alias.number() + 1;
         let expected = before.map_or(0, number);
         match self.sticky.compare_exchange(expected, number(chosen), Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => chosen,
+            Ok(_) => {
+                self.has_answered.store(false, Ordering::Relaxed);
+                chosen
+            }
             Err(winner) => winner.checked_sub(1).map_or(chosen, Alias::from_number),
+        }
+    }
+
+    /// The member `alias` has answered a read of this scope.
+    pub fn answered(&self, alias: Alias) {
+        if self.sticky() == Some(alias) {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Sticks to nobody if `alias` is the sticky member and has answered nothing: then nothing was seen there.
+    pub fn leave_unanswered(&self, alias: Alias) {
+        if !self.has_answered.load(Ordering::Relaxed) {
+            self.unstick(alias);
         }
     }
 
@@ -251,6 +272,25 @@ mod tests {
             });
             assert!(chosen.iter().all(|alias| *alias == chosen[0]), "{chosen:?}");
         }
+    }
+
+    #[test]
+    fn a_sticky_member_that_has_answered_nothing_can_be_left() {
+        let cell = Cell::default();
+        let memory = cell.of(ONE);
+        memory.stick(None, TWO);
+        memory.answered(ONE);
+        memory.leave_unanswered(ONE);
+        assert_eq!(memory.sticky(), Some(TWO));
+        memory.leave_unanswered(TWO);
+        assert_eq!(memory.sticky(), None);
+        memory.stick(None, TWO);
+        memory.answered(TWO);
+        memory.leave_unanswered(TWO);
+        assert_eq!(memory.sticky(), Some(TWO));
+        memory.stick(Some(TWO), ONE);
+        memory.leave_unanswered(ONE);
+        assert_eq!(memory.sticky(), None);
     }
 
     #[test]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +65,17 @@ def shared_file(name: str) -> Path:
         if (base / f"replicant-{os.geteuid()}").exists():
             return base / f"replicant-{os.geteuid()}" / f"{name}-{samples.FORMAT}"
     raise AssertionError("no folder")
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port where a connection is never accepted and never refused: the queue of a listener that is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]

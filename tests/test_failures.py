@@ -10,8 +10,9 @@ import pymysql
 import pytest
 from django.db import DatabaseError, OperationalError
 from psycopg import errors
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from replicant.engines import Failure, mysql, postgresql, punctual, sqlite
+from replicant.engines import Failure, described, mysql, postgresql, punctual, sqlite
 from tests.test_failover import black_hole
 
 MYSQL = {
@@ -61,6 +62,9 @@ def test_postgresqls_states(failure: Failure, kind: type[psycopg.Error]):
         (Failure.ENDED, psycopg.InterfaceError("the connection is closed")),
         (Failure.FULL, psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already")),
         (Failure.FULL, psycopg.OperationalError("connection failed: FATAL:  remaining connection slots are reserved")),
+        (Failure.GONE, PoolTimeout("couldn't get a connection after 1.00 sec")),
+        (Failure.ENDED, PoolClosed("the pool 'pool-1' is closed")),
+        (Failure.FULL, TooManyRequests("the pool 'pool-1' has already 5 requests waiting")),
         (Failure.NOTHING, psycopg.OperationalError("connection failed: FATAL:  password authentication failed")),
         (Failure.NOTHING, psycopg.InterfaceError("the cursor is closed")),
         (Failure.NOTHING, psycopg.ProgrammingError("the last operation didn't produce records")),
@@ -73,6 +77,12 @@ def test_what_libpq_and_psycopg_say_without_a_state(failure: Failure, error: psy
 def test_a_file_that_is_not_there():
     assert sqlite.failure(OperationalError("unable to open database file")) is Failure.GONE
     assert sqlite.failure(OperationalError("database is locked")) is Failure.NOTHING
+
+
+def test_an_error_is_told_in_one_line_and_without_passwords():
+    settings = {"USER": "u", "PASSWORD": "s3cret", "OPTIONS": {"sslpassword": "k3y", "ssl": {"passwd": ""}}}
+    error = OperationalError("no s3cret,\n  nor k3y, for u")
+    assert described(error, settings) == "OperationalError: no ***, nor ***, for u"
 
 
 def test_psycopg_gives_up_after_parts_of_a_second():

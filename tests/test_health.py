@@ -200,6 +200,22 @@ def test_a_replica_that_comes_and_goes_does_not_fill_the_log(caplog: pytest.LogC
 
 
 @pytest.mark.usefixtures("told")
+def test_a_line_says_why(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, logger="replicant"):
+        health.observe([sample("replica1", error="OperationalError: refused", is_gone=True)])
+        health.observe([sample("replica1")])
+        health.report("replica1", "gone", error="OperationalError: timed out")
+        health.observe([sample("replica1")])
+        for _ in range(5):
+            health.report("replica2", "failed", error="OperationalError: too many")
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "The replica 'replica1' is down: OperationalError: refused. It was up.",
+        "The replica 'replica1' is down: OperationalError: timed out. It was up.",
+        "The replica 'replica2' is ejected: too many of its reads failed (OperationalError: too many). It was up.",
+    ]
+
+
+@pytest.mark.usefixtures("told")
 def test_a_receiver_that_raises_stops_nobody(heard: list[Any]):
     def fails(**kwargs: Any) -> None:
         raise RuntimeError

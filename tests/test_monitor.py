@@ -6,13 +6,11 @@ import functools
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,7 +23,17 @@ from replicant.engines import Sample
 from replicant.tracing import record_queries
 from tests.app.models import Item
 from tests.databases import sqlite, use_databases
-from tests.monitoring import ALIASES, PROBER, REPOSITORY, environment, sessions, shared_file, use_prober, watching
+from tests.monitoring import (
+    ALIASES,
+    PROBER,
+    REPOSITORY,
+    black_hole,
+    environment,
+    sessions,
+    shared_file,
+    use_prober,
+    watching,
+)
 from tests.servers import Cluster
 from tests.servers.machine import wait_until
 
@@ -302,25 +310,6 @@ def test_a_suspended_member_delays_nobody_and_is_found_again(probed: Cluster, he
             resumed_at = time.monotonic_ns()
             heard.wait(lambda sample, since=resumed_at: not sample.error and sample.asked_at > since, "replica1")
         assert [sessions(node) for node in probed.nodes] == [1, 1, 1]
-
-
-@contextmanager
-def black_hole() -> Iterator[int]:
-    """A port where a connection is never accepted and never refused: the queue of a listener that is full."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        waiting = []
-        for _ in range(8):
-            client = socket.socket()
-            client.setblocking(False)
-            client.connect_ex(listener.getsockname())
-            waiting.append(client)
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            for client in waiting:
-                client.close()
 
 
 @pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import OperationalError, connections
 from django.db.backends.utils import CursorWrapper
 
-from replicant import _core, conf, health
-from replicant.engines import Failure, engine_of
+from replicant import _core, conf, health, placement
+from replicant.engines import Failure, described, engine_of
 from replicant.errors import NoReplicaAvailable
 from replicant.prober import drop_frames
 from replicant.signals import replica_ejected
@@ -31,13 +33,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("replicant")
 
 #: Where a connection keeps that it is being opened; for how many seconds that may take; that its session is not as it
-#: was when it was opened; and in which outage of its replica it was opened.
+#: was when it was opened; in which outage of its replica it was opened; and its server-side cursors.
 _CONNECTING = "_replicant_connecting"
 _PATIENCE = "_replicant_connect_seconds"
 _CUSTOMISED = "_replicant_customised"
 _OUTAGE = "_replicant_outage"
+_SERVER_SIDE = "_replicant_server_side_cursors"
 
 _READS = frozenset({"SELECT", "WITH", "VALUES", "TABLE"})
+#: They only tell something, but perhaps of what was executed before, or of that server.
+_TELLS = frozenset({"SHOW", "EXPLAIN", "DESCRIBE", "DESC"})
+#: To MySQL these are reads: a variable that later statements find, and what the one before has found.
+_SETS_A_VARIABLE = ":="
+_OF_THE_ONE_BEFORE = re.compile(r"\b(?:FOUND_ROWS|ROW_COUNT)\s*\(", re.IGNORECASE)
 #: Whatever a statement may be but a read that leaves nothing behind.
 _NO_READ = (
     _core.WRITES
@@ -83,9 +91,19 @@ def connect_seconds(connection: BaseDatabaseWrapper) -> float | None:
     return None if cluster is None else connection.__dict__.get(_PATIENCE, cluster.connect)
 
 
+def not_connected(connection: BaseDatabaseWrapper, error: Exception) -> None:
+    """A connection could not be opened: if it is the replica's fault, that is told."""
+    if conf.cluster_of(connection.alias) is not None:
+        _report(connection, error, is_connecting=True)
+
+
 def is_outdated(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a connection to a replica was opened before the replica was last taken out of service."""
-    return bool(connection.__dict__.get(_OUTAGE, 0) != _outages.get(connection.alias, 0))
+    """Whether a connection to a replica was opened before the replica was last taken out of service.
+
+    Not while rows come over it one by one: most likely they still do, and they could not be had from anybody else.
+    """
+    own = connection.__dict__
+    return own.get(_OUTAGE, 0) != _outages.get(connection.alias, 0) and not own.get(_SERVER_SIDE)
 
 
 def _ejected(*, alias: str, **kwargs: Any) -> None:
@@ -95,9 +113,7 @@ def _ejected(*, alias: str, **kwargs: Any) -> None:
 def retire(alias: str) -> None:
     """Have no connection to ``alias`` used again that is open now."""
     _outages[alias] = _outages.get(alias, 0) + 1
-    with contextlib.suppress(Exception):
-        wrapper = connections[alias]
-        engine_of(wrapper).drop_pool(type(wrapper), alias)
+    placement.drop_pools(alias)
 
 
 replica_ejected.connect(_ejected, dispatch_uid="replicant.failover")
@@ -114,7 +130,10 @@ def _is_out(alias: str) -> bool:
 def _may_move(connection: BaseDatabaseWrapper) -> bool:
     """Whether a read on this connection may be executed on another: it is in no transaction."""
     autocommit = connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.autocommit
-    return bool(autocommit) and not connection.in_atomic_block and _CUSTOMISED not in connection.__dict__
+    if not autocommit or connection.in_atomic_block or _CUSTOMISED in connection.__dict__:
+        return False
+    tracker = connection.__dict__.get("_replicant_tracker")
+    return tracker is None or not tracker.in_text_transaction
 
 
 # Cursors.
@@ -140,7 +159,15 @@ def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], 
         made = _unreached(connection, silent, begun)
     made.__class__ = _surviving_class(type(made))
     made.__dict__.update(_name=name, _is_new=is_new, _statement=None, _survival=None, _is_exhausted=False)
+    if name is not None:
+        _server_side(connection).add(made)
     return made
+
+
+def _server_side(connection: BaseDatabaseWrapper) -> weakref.WeakSet[CursorWrapper]:
+    """The cursors of a connection whose rows are still at the server."""
+    cursors: weakref.WeakSet[CursorWrapper] = connection.__dict__.setdefault(_SERVER_SIDE, weakref.WeakSet())
+    return cursors
 
 
 def _reached_anew(
@@ -155,19 +182,24 @@ def _reached_anew(
     """The cursor where ``make`` has failed with ``error``: of a new connection, or one that was not reached."""
     # What Django asks and sets in a new session is part of connecting.
     _close(connection)
-    if not was_new and not _is_out(connection.alias):
-        # Of a connection that psycopg knows to be lost. The next one may not be.
+    until = begun + (connect_seconds(connection) or 0.0)
+    # Of a connection that psycopg knows to be lost, or that has lain in a pool, like others. The next one may not be.
+    while (not was_new or _was_pooled(connection, error)) and not _is_out(connection.alias):
         try:
             return make(name)
         except Exception as another:
             _close(connection)
             if _kind(connection, another) is Failure.NOTHING:
                 raise
-            error = another
-            was_new = True
-    if was_new:
-        _report(connection, error, is_connecting=True)
+            error, was_new = another, True
+        if time.monotonic() >= until:
+            break
     return _unreached(connection, error, begun)
+
+
+def _was_pooled(connection: BaseDatabaseWrapper, error: Exception) -> bool:
+    """Whether an error ended a connection that may have been lost before it was asked for."""
+    return getattr(connection, "pool", None) is not None and _kind(connection, error) is Failure.ENDED
 
 
 class _Unreached:
@@ -226,7 +258,7 @@ class _SurvivingCursor(CursorWrapper):
             result = super().execute(sql, params)
         except Exception as error:
             return self._survive(error, begun)
-        if not _is_read(self.db, sql):
+        if not _leaves_the_session_alone(self.db, sql):
             self.db.__dict__[_CUSTOMISED] = True
         health.report(self.db.alias, "ok")
         return result
@@ -252,6 +284,8 @@ class _SurvivingCursor(CursorWrapper):
             yield row
 
     def close(self) -> None:
+        if self._name is not None:
+            _server_side(self.db).discard(self)
         try:
             self.cursor.close()
         except Exception as error:
@@ -283,17 +317,28 @@ class _SurvivingCursor(CursorWrapper):
         if self._survival is None:
             self._survival = _Survival(self, begun)
         result, survivor = self._survival.execute(self, error, *self._statement)
+        if self._name is not None:
+            _server_side(self.db).discard(self)
+            _server_side(survivor.db).add(self)
         self.cursor, self.db = survivor.cursor, survivor.db
         self._is_new = getattr(survivor, "_is_new", False)
+        health.report(self.db.alias, "ok")
         drop_frames(error)
         return result
 
 
 def _is_read(connection: BaseDatabaseWrapper, sql: Any) -> bool:
     """Whether a statement surely reads, and neither changes the session nor depends on what others did to it."""
-    if not isinstance(sql, str) or _core.verb(sql.lstrip("( \t\n"), connection.vendor) not in _READS:
+    return _leaves_the_session_alone(connection, sql, _READS) and not _OF_THE_ONE_BEFORE.search(sql)
+
+
+def _leaves_the_session_alone(
+    connection: BaseDatabaseWrapper, sql: Any, verbs: frozenset[str] = _READS | _TELLS
+) -> bool:
+    """Whether a statement surely changes nothing, not even for those that follow it in its session."""
+    if not isinstance(sql, str) or _core.verb(sql.lstrip("( \t\n"), connection.vendor) not in verbs:
         return False
-    return not _core.analyse(sql, connection.vendor) & _NO_READ
+    return _SETS_A_VARIABLE not in sql and not _core.analyse(sql, connection.vendor) & _NO_READ
 
 
 class _Survival:
@@ -351,7 +396,7 @@ class _Survival:
         return self._elsewhere(error)
 
     def _elsewhere(self, error: Exception) -> CursorWrapper:
-        while True:
+        while time.monotonic() < self._until:
             try:
                 alias = _core.elsewhere(self._alias, self._failed)
             except NoReplicaAvailable as none:
@@ -359,18 +404,20 @@ class _Survival:
             if alias is None or alias in self._failed:
                 raise error
             connection: BaseDatabaseWrapper = connections[alias]
+            may_move = _may_move(connection)
+            if may_move and connection.connection is not None and not connection.is_usable():
+                _close(connection)
             if conf.cluster_of(alias) is None:
                 # The primary: its transaction, if there is one, shows what this thread has written.
                 return self._open(connection)
             # Not in an open snapshot, nor in a session that is not as others are.
-            if _may_move(connection):
-                if connection.connection is not None and not connection.is_usable():
-                    _close(connection)
+            if may_move:
                 try:
                     return self._open(connection)
                 except Exception as refusal:
                     logger.debug("%r could not stand in for %r: %s", alias, self._alias, refusal)
             self._failed.append(alias)
+        raise error
 
     def _open(self, connection: BaseDatabaseWrapper) -> CursorWrapper:
         connection.__dict__[_PATIENCE] = min(self._connect_seconds, max(0.001, self._until - time.monotonic()))
@@ -389,10 +436,10 @@ def _kind(connection: BaseDatabaseWrapper, error: Exception) -> Failure:
 
 def _report(connection: BaseDatabaseWrapper, error: Exception, *, is_connecting: bool = False) -> None:
     kind = _kind(connection, error)
-    if kind is Failure.GONE or (is_connecting and kind is Failure.ENDED):
-        health.report(connection.alias, "gone")
+    if kind is Failure.GONE or (is_connecting and kind is Failure.ENDED and not _was_pooled(connection, error)):
+        health.report(connection.alias, "gone", error=described(error, connection.settings_dict))
     elif kind is Failure.FULL:
-        health.report(connection.alias, "failed")
+        health.report(connection.alias, "failed", error=described(error, connection.settings_dict))
 
 
 def _close(connection: BaseDatabaseWrapper) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from replicant import _core, causality, lines
@@ -56,27 +56,31 @@ class Limit:
 _limits: dict[str, Limit] = {}
 
 
-def report(alias: str, outcome: Outcome, seconds: float | None = None) -> None:
+def report(alias: str, outcome: Outcome, seconds: float | None = None, error: str | None = None) -> None:
     """Tell what became of a read from ``alias``.
 
     ``"gone"``: the server refused the connection, or did not answer in time; it counts as down until a probe finds it
     again. ``"failed"``: something else that counts against the server. Errors of the statement, of its user's rights
     and of locks are no failures: do not report them. ``seconds``: how long the server took; None if that says more of
-    the statement than of the server. Takes a microsecond.
+    the statement than of the server. ``error``: what the server said, for the log, and so without secrets. Takes a
+    microsecond.
     """
     changes = _core.report(alias, seconds, outcome)
     if changes:
-        _announce(changes)
+        _announce(changes, {alias: error})
 
 
 def observe(samples: Sequence[Sample]) -> None:
     """Take in what the monitor found."""
     causality.observe(samples)
-    for sample in samples:
-        if sample.is_gone and sample.latency >= lines.SILENCE_SECONDS:
-            lines.hang_up(sample.alias)
     # After that: who was behind and has caught up is not to be judged by what it lacked.
-    _announce(_core.probed([(sample.alias, _outcome(sample), sample.asked_at, sample.latency) for sample in samples]))
+    found = [(sample.alias, _outcome(sample), sample.asked_at, sample.latency) for sample in samples]
+    changes = _core.probed(found)
+    # And then: who was waiting for a silent one is not to try it again.
+    for sample in samples:
+        if sample.is_gone and sample.latency >= lines.SILENCE_SECONDS and _core.role(sample.alias) == "replica":
+            lines.hang_up(sample.alias)
+    _announce(changes, {sample.alias: sample.error for sample in samples})
 
 
 def _outcome(sample: Sample) -> Outcome:
@@ -85,9 +89,9 @@ def _outcome(sample: Sample) -> Outcome:
     return "gone" if sample.is_gone else "failed"
 
 
-def _announce(changes: Iterable[tuple[str, str, str, str]]) -> None:
+def _announce(changes: Iterable[tuple[str, str, str, str]], errors: Mapping[str, str | None]) -> None:
     for cluster, alias, before, after in changes:
-        _log(cluster, alias, before, after)
+        _log(cluster, alias, before, after, errors.get(alias))
         if alias == cluster:
             continue
         if before == "up":
@@ -99,7 +103,7 @@ def _announce(changes: Iterable[tuple[str, str, str, str]]) -> None:
         signal.send_robust(sender=_core.ReplicaRouter, alias=alias, cluster=cluster, state=state)
 
 
-def _log(cluster: str, alias: str, before: str, after: str) -> None:
+def _log(cluster: str, alias: str, before: str, after: str, error: str | None) -> None:
     limit = _limits.setdefault(alias, Limit())
     if not limit.admits():
         return
@@ -109,5 +113,6 @@ def _log(cluster: str, alias: str, before: str, after: str) -> None:
     if after == "up":
         logger.info("The %s %r serves again; it was %s.%s", role, alias, before, rest)
     else:
-        why = _WORDS.get(after, after)
+        words = _WORDS.get(after, after)
+        why = words if not error else error if after == "down" else f"{words} ({error})"
         logger.warning("The %s %r is %s: %s. It was %s.%s", role, alias, after, why, before, rest)

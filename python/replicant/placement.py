@@ -11,18 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import socket
 import time
-import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from django.core.signals import setting_changed
 from django.db import OperationalError, connections
 from django.db.utils import load_backend
 
-from replicant import _core
+from replicant import _core, lines
 from replicant.engines import engine_of
 from replicant.promotion import Placement
 from replicant.signals import primary_changed, replica_ejected
@@ -49,18 +46,9 @@ _addresses: dict[str, Mapping[str, int]] = {}
 _servers: dict[str, str] = {}
 #: The clusters whose primary was looked for, at least once.
 _known: set[str] = set()
-#: The sessions of our engines that are or were open, by the id of the connection object.
-_sessions: dict[int, tuple[weakref.ref[Any], _Session]] = {}
-
-
-class _Session(NamedTuple):
-    """Where an open session is to be found by another thread, without asking its driver."""
-
-    alias: str
-    server: str
-    descriptor: int | None
-    #: Both ends of the socket: whether the descriptor is still the session's.
-    ends: tuple[Any, Any] | None
+#: Django's pools of PostgreSQL connections, where they do not lead to the server that the alias's own settings name: by
+#: alias and server. Django's own are by alias, whatever server a connection is to be made with.
+_pools: dict[tuple[str, str], dict[str, Any]] = {}
 
 
 def server_of(alias: str) -> str:
@@ -132,11 +120,10 @@ def put(primary: str, after: Placement, *, gone: bool) -> None:
             _servers[alias] = server
     number += 1
     if gone:
-        _hang_up(primary)
+        # So that no thread waits for its answer for ever.
+        lines.hang_up(primary, before.servers[primary])
     for alias in moved:
-        with contextlib.suppress(Exception):
-            wrapper = load_backend(connections.settings[alias]["ENGINE"]).DatabaseWrapper
-            engine_of(wrapper).drop_pool(wrapper, alias)
+        drop_pools(alias)
     old, new = before.servers[primary], after.servers[primary]
     if old != new:
         logger.warning(
@@ -195,21 +182,23 @@ def _direct(connection: ReplicantMixin) -> None:
         # The settings themselves where nothing was moved: test databases change them, and mean every connection's.
         connection.settings_dict = own if there is own else {**own, **{key: there[key] for key in _KEYS}}
         connection.replicant_server = server
+        if there is own:
+            connection.__dict__.pop("_connection_pools", None)
+        else:
+            connection.__dict__["_connection_pools"] = _pools.setdefault((connection.alias, server), {})
 
 
-def opened(connection: ReplicantMixin) -> bool:
-    """A session was opened; returns whether it leads to the server that is now behind its alias."""
-    descriptor: int | None = None
-    ends = None
+def drop_pools(alias: str) -> None:
+    """Close what Django keeps open for all threads to the servers that are, or were, behind ``alias``."""
     with contextlib.suppress(Exception):
-        descriptor = engine_of(connection).socket_of(connection)
-        if descriptor is not None:
-            with socket.socket(fileno=os.dup(descriptor)) as handle:
-                ends = (handle.getsockname(), handle.getpeername())
-    key = id(connection)
-    reference = weakref.ref(connection, lambda _: _sessions.pop(key, None))
-    session = _Session(connection.alias, connection.replicant_server, descriptor, ends)
-    _sessions[key] = (reference, session)
+        wrapper = load_backend(connections.settings[alias]["ENGINE"]).DatabaseWrapper
+        own = getattr(wrapper, "_connection_pools", {})
+        for pools in (own, *(pools for (other, _), pools in list(_pools.items()) if other == alias)):
+            engine_of(wrapper).drop_pool(pools, alias)
+
+
+def is_followed(connection: ReplicantMixin) -> bool:
+    """Whether a connection leads, or is about to, to the server that is now behind its alias."""
     return server_of(connection.alias) == connection.replicant_server
 
 
@@ -219,7 +208,7 @@ def follow(connection: ReplicantMixin) -> None:
     Raises ``OperationalError`` if that ends a transaction.
     """
     seen = number
-    if connection.connection is None or server_of(connection.alias) == connection.replicant_server:
+    if connection.connection is None or is_followed(connection):
         connection.replicant_placement = seen
         return
     tracker = connection.__dict__.get("_replicant_tracker")
@@ -236,25 +225,9 @@ def follow(connection: ReplicantMixin) -> None:
         )
 
 
-def _hang_up(alias: str) -> None:
-    """Shut the sockets of sessions with a server that is gone, so that no thread waits for its answer for ever."""
-    for reference, session in list(_sessions.values()):
-        if session.alias != alias or session.descriptor is None or reference() is None:
-            continue
-        if session.server == server_of(alias):
-            continue
-        # By a second descriptor, which nobody else closes, and only if it is still that socket.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(session.descriptor)) as handle:
-            if session.ends == (handle.getsockname(), handle.getpeername()):
-                handle.shutdown(socket.SHUT_RDWR)
-
-
 def _changed(*, setting: str, **kwargs: Any) -> None:
     if setting == "DATABASES":
         keep(set())
 
 
 setting_changed.connect(_changed, dispatch_uid="replicant.placement")
-if hasattr(os, "register_at_fork"):
-    # A forked child has its parent's sockets, and must not shut them.
-    os.register_at_fork(after_in_child=_sessions.clear)

@@ -17,11 +17,10 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
-from replicant.engines import Sample, engine_of
+from replicant.engines import Sample, described, engine_of
 
 #: A connection is opened anew after so many seconds, in case another server answers there by now.
 _CONNECTION_SECONDS = 60.0
-_ERROR_LENGTH = 300
 
 
 class Bell:
@@ -184,8 +183,9 @@ class Prober:
         except Exception as error:  # also what an engine of somebody else's raises
             self._disconnect()
             seconds = (time.monotonic_ns() - asked_at) / 1e9
-            described = self._described(error)
-            sample = Sample(self.alias, "", False, None, asked_at, seconds, described, self._says_gone(error))
+            sample = Sample(
+                self.alias, "", False, None, asked_at, seconds, described(error, self.settings), self._says_gone(error)
+            )
             drop_frames(error)
         if not self._given_up:
             self._answer = sample
@@ -251,15 +251,6 @@ class Prober:
         backend = load_backend(self.settings["ENGINE"])
         engine = engine_of(backend.DatabaseWrapper)
         return isinstance(error, OSError) or engine.is_gone(error)
-
-    def _described(self, error: Exception) -> str:
-        """An error in one line, without what is secret."""
-        text = " ".join(str(error).split())
-        for values in (self.settings, self.settings.get("OPTIONS") or {}):
-            for key, value in values.items():
-                if key.lower() in ("password", "passwd") and value:
-                    text = text.replace(str(value), "***")
-        return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH]
 
 
 def drop_frames(error: BaseException) -> None:

@@ -26,6 +26,12 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
     let place = |alias: String| table.places.get(&alias).filter(|place| place.0 == index).map(|place| place.1);
     let failed: Vec<Member> = failed.into_iter().filter_map(place).collect();
     let scope = scopes::current(py)?;
+    if let Some(memory) = scope.as_ref().and_then(|node| node.get().scope.cell().get(cluster.name())) {
+        // One that never answered has shown nothing that must be seen again.
+        for &member in &failed {
+            memory.leave_unanswered(cluster.members()[member as usize]);
+        }
+    }
     let (mut may_wait, mut questions) = (true, 0);
     loop {
         let question = Read {

@@ -12,6 +12,7 @@ use crate::names::Alias;
 use crate::pool::Member;
 use crate::ward::Probe;
 
+use super::scopes;
 use super::session::since_origin;
 use super::state::{self, Entry, Table};
 
@@ -44,11 +45,17 @@ fn draw() -> u64 {
 /// Tells what became of a read from `alias`; returns the members whose state that has changed. An alias of no cluster is
 /// ignored.
 #[pyfunction]
-pub fn report(alias: &str, seconds: Option<f64>, outcome: &str) -> PyResult<Vec<Changed>> {
+pub fn report(py: Python<'_>, alias: &str, seconds: Option<f64>, outcome: &str) -> PyResult<Vec<Changed>> {
     let outcome = self::outcome(outcome)?;
     let Some(table) = state::present_table() else { return Ok(Vec::new()) };
     let Some(&(index, member)) = table.places.get(alias) else { return Ok(Vec::new()) };
     let entry = &table.entries[index];
+    if outcome == Outcome::Ok
+        && let Some(scope) = scopes::current(py)?
+        && let Some(memory) = scope.get().scope.cell().get(entry.cluster.name())
+    {
+        memory.answered(entry.cluster.members()[member as usize]);
+    }
     let took = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let changes = entry.cluster.read(member, outcome, took, state::now(), draw());
     Ok(named(&table, entry, changes).collect())

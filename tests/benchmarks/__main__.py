@@ -1,9 +1,9 @@
 """The benchmarks: ``python -m tests.benchmarks [part ...] [--quick]``.
 
-The parts are decisions, instructions, core, capture, middleware, guard, end_to_end and charts; with nothing named, all
-of them. Results are text, JSON and SVG in ``target/bench/``. ``gate`` compares the instructions of a decision with the
-committed figure, as ``make test`` does, and with ``--update`` commits the figure measured. ``figure`` takes the last
-run's chart of the decisions over into the README.
+The parts are decisions, instructions, core, capture, middleware, guard, end_to_end, dead_replica and charts; with
+nothing named, all of them. Results are text, JSON and SVG in ``target/bench/``. ``gate`` compares the instructions of
+a decision with the committed figure, as ``make test`` does, and with ``--update`` commits the figure measured.
+``figure`` takes the last run's chart of the decisions over into the README.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.benchmarks.empty_extension import RESULTS
 
 #: The README shows it; readers with a dark screen get its dark colours.
 FIGURE = Path(__file__).parents[2] / "docs" / "decisions.svg"
-PARTS = ("decisions", "instructions", "core", "capture", "middleware", "guard", "end_to_end", "charts")
+PARTS = ("decisions", "instructions", "core", "capture", "middleware", "guard", "end_to_end", "dead_replica", "charts")
 
 
 def main() -> int:

@@ -107,6 +107,19 @@ def end_to_end(*, quick: bool) -> None:
     _write("end_to_end", run.text(outcomes), {"sites": [outcome.plain() for outcome in outcomes]})
 
 
+def dead_replica(*, quick: bool) -> None:
+    from tests.benchmarks import criteria, dead_replica
+    from tests.benchmarks.criteria import Criterion
+
+    outcome = dead_replica.measure(requests=200 if quick else 3000)
+    judged = [Criterion(dead_replica.CRITERION, outcome.ratio.median, dead_replica.LIMIT)]
+    _write(
+        "dead_replica",
+        dead_replica.text(outcome) + "\n" + criteria.text(judged),
+        {**outcome.plain(), "criteria": [criterion.plain() for criterion in judged]},
+    )
+
+
 def charts(*, quick: bool) -> None:
     from tests.benchmarks import charts
 

@@ -53,9 +53,7 @@ class ReplicantMixin(_Base):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         connect, seconds = super().get_new_connection, failover.connect_seconds(self)
-        if seconds is None:
-            return connect(conn_params)
-        made = engine_of(self).connect(self, connect, conn_params, seconds)
+        made = connect(conn_params) if seconds is None else engine_of(self).connect(self, connect, conn_params, seconds)
         if failover.is_connecting(self):
             # Before anything is asked: the answer may never come.
             self.connection = made
@@ -66,15 +64,16 @@ class ReplicantMixin(_Base):
         placement.prepare(self)
         try:
             self._connect()
-        except Exception:
+        except Exception as error:
+            failover.not_connected(self, error)
             self._wake()
             raise
-        if not placement.opened(self):
+        if not placement.is_followed(self):
             # It was moved meanwhile. The next time it is as good as certain, and else found out when it is used.
             self.close()
+            engine_of(self).drop_pool(getattr(self, "_connection_pools", {}), self.alias)
             placement.prepare(self)
             self._connect()
-            placement.opened(self)
 
     def _connect(self) -> None:
         with failover.connecting(self):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from replicant.engines import mysql, other, postgresql, sqlite
 from replicant.engines.capture import NOTHING, UNKNOWN, Capture, Captured
-from replicant.engines.failure import Failure
+from replicant.engines.failure import Failure, described
 from replicant.engines.sample import Sample
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from replicant._core import Position
 
-__all__ = ["NOTHING", "UNKNOWN", "Capture", "Captured", "Engine", "Failure", "Sample", "engine_of"]
+__all__ = ["NOTHING", "UNKNOWN", "Capture", "Captured", "Engine", "Failure", "Sample", "described", "engine_of"]
 
 _ENGINES: dict[str, ModuleType] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
 
@@ -120,8 +120,8 @@ class Engine(Protocol):
         As far as the driver can see to that: those for MySQL, and psycopg2, take whole seconds.
         """
 
-    def drop_pool(self, connection: type[BaseDatabaseWrapper], alias: str) -> None:
-        """Close the connections that the engine keeps for all threads, those in use when they are given back."""
+    def drop_pool(self, pools: dict[str, Any], alias: str) -> None:
+        """Close what Django keeps for all threads in ``pools``, connections in use when they are given back."""
 
     def adopt(self, connection: BaseDatabaseWrapper) -> None:
         """Change what must be changed in a new connection object of our own backends."""

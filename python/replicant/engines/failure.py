@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_LONGEST = 300
 
 
 class Failure(enum.Enum):
@@ -20,3 +24,20 @@ class Failure(enum.Enum):
     """The server takes no writes; perhaps it is not the primary any more."""
     CONFLICT = "conflict"
     """A standby had to apply what the statement still wanted to see; elsewhere, or later, it works."""
+
+
+def described(error: BaseException, settings: Mapping[str, Any]) -> str:
+    """An error in one line, without what is secret in the ``settings`` of the database that it came from."""
+    text = " ".join(str(error).split())
+    for secret in _secrets(settings):
+        text = text.replace(secret, "***")
+    return f"{type(error).__name__}: {text}"[:_LONGEST]
+
+
+def _secrets(settings: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _secrets(value)
+        # PASSWORD, passwd, sslpassword.
+        elif "passw" in str(key).lower() and value:
+            yield str(value)

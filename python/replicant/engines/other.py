@@ -101,7 +101,7 @@ def connect(
     return connect(parameters)
 
 
-def drop_pool(connection: type[BaseDatabaseWrapper], alias: str) -> None:
+def drop_pool(pools: dict[str, Any], alias: str) -> None:
     pass
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from django.core import mail
@@ -62,6 +63,13 @@ _FAILURES = {
     # serialization_failure, deadlock_detected: on a standby, conflicts with what it applies
     **dict.fromkeys(("40001", "40P01"), Failure.CONFLICT),
 }
+#: Psycopg's own. A pool that was closed led to a server that was out of service by then.
+_BY_NAME = {
+    "ConnectionTimeout": Failure.GONE,
+    "PoolTimeout": Failure.GONE,
+    "PoolClosed": Failure.ENDED,
+    "TooManyRequests": Failure.FULL,
+}
 #: What a server says at the handshake, where libpq hands out no code. In English; in other languages a server with a
 #: wrong password is taken for one that is gone.
 _REFUSES_A_USER = ("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied")
@@ -74,8 +82,8 @@ def failure(error: BaseException) -> Failure:
     if state is not None:
         return Failure.ENDED if state.startswith("08") else _FAILURES.get(state, Failure.NOTHING)
     # Libpq's own errors have none: it could not connect, or the connection has gone. Nor has misuse of the driver.
-    if name == "ConnectionTimeout":
-        return Failure.GONE
+    if name in _BY_NAME:
+        return _BY_NAME[name]
     if name not in ("OperationalError", "InterfaceError") or any(words in text for words in _REFUSES_A_USER):
         return Failure.NOTHING
     if name == "InterfaceError" and "cursor" in text:
@@ -295,18 +303,37 @@ def connect(
     limit = max(2, math.ceil(seconds))
     parameters = {**parameters, "connect_timeout": min(limit, int(parameters.get("connect_timeout") or limit))}
     database: Any = connection.Database  # type: ignore[attr-defined]
+    pool = getattr(connection, "pool", None)
+    if pool is not None:
+        # Which asks here what engine a connection has.
+        from replicant import lines
+
+        # Django asks `self.pool`, which finds it by the alias.
+        pools = {connection.alias: punctual.Pool(pool, seconds, lambda: len(lines.of(connection.alias)))}
+        with _having(connection, "_connection_pools", pools):
+            return connect(parameters)
     if not punctual.can_be(database):
         return connect(parameters)
     # Django connects by `self.Database.connect`.
-    connection.__dict__["Database"] = punctual.Database(database, seconds)
-    try:
+    with _having(connection, "Database", punctual.Database(database, seconds)):
         return connect(parameters)
+
+
+@contextlib.contextmanager
+def _having(connection: BaseDatabaseWrapper, name: str, value: object) -> Iterator[None]:
+    """With another attribute than it has."""
+    own = connection.__dict__
+    before = {name: own[name]} if name in own else {}
+    own[name] = value
+    try:
+        yield
     finally:
-        del connection.__dict__["Database"]
+        del own[name]
+        own.update(before)
 
 
-def drop_pool(connection: type[BaseDatabaseWrapper], alias: str) -> None:
-    pool = getattr(connection, "_connection_pools", {}).pop(alias, None)
+def drop_pool(pools: dict[str, Any], alias: str) -> None:
+    pool = pools.pop(alias, None)
     if pool is not None:
         # Does not wait for those who are connecting: whoever found out has something better to do.
         pool.close(timeout=0)

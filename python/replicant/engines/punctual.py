@@ -1,10 +1,14 @@
-"""psycopg 3, connecting within parts of a second: by itself it takes whole ones, and never less than two."""
+"""psycopg 3, connecting within parts of a second: by itself it takes whole ones, and never less than two.
+
+Its pool tries for half a minute unless it is told otherwise, and Django does not tell it.
+"""
 
 from __future__ import annotations
 
 import functools
+import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any
 
@@ -32,6 +36,30 @@ class Database:
             return _connection_class(self._database).connect(*arguments, **parameters)
         finally:
             _until.reset(token)
+
+
+class Pool:
+    """Stands for a pool of connections, but gives one within so many seconds.
+
+    ``in_use``: how many of them are in use. Where that is all of them, nothing is wrong with the server.
+    """
+
+    def __init__(self, pool: Any, seconds: float, in_use: Callable[[], int]) -> None:
+        self._pool = pool
+        self._seconds = seconds
+        self._in_use = in_use
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def getconn(self) -> Any:
+        errors: Any = sys.modules["psycopg_pool"]
+        try:
+            return self._pool.getconn(timeout=min(self._seconds, self._pool.timeout))
+        except errors.PoolTimeout:
+            if self._in_use() < self._pool.max_size:
+                raise
+            raise errors.TooManyRequests(f"all {self._pool.max_size} connections of the pool are in use") from None
 
 
 @functools.cache

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.end_to_end import process
 from tests.benchmarks.end_to_end.visitors import Tally, Visitor, visits
 from tests.benchmarks.summary import progress, table
 from tests.servers import Cluster, Node, start
 
-ROOT = Path(__file__).parents[3]
 VISITORS = 4
 #: Whole seconds, as MySQL takes them: replicas under load are seldom nearer.
 LAG_SECONDS = 1
 #: The chart shows the primary's share of the statements of this many parts of a run.
 WINDOWS = 40
 SITES = {
-    "one database": "tests.benchmarks.contenders.simple.OneDatabaseRouter",
+    "one database": process.ONE_DATABASE,
     "naive router": "tests.naive.NaiveRouter",
     "replicant": "replicant.ReplicaRouter",
 }
@@ -73,23 +69,11 @@ def _measure(name: str, router: str, cluster: Cluster, requests: int) -> Outcome
     database = "bench_" + name.replace(" ", "_")
     cluster.create_database(database)
     databases = cluster.databases(database)
-    for settings in databases.values():
-        settings["CONN_MAX_AGE"] = None
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "example_project")]),
-        "DJANGO_SETTINGS_MODULE": "tests.benchmarks.end_to_end.settings",
-        "REPLICANT_DEMO_DATABASES": json.dumps(databases),
-        "REPLICANT_DEMO_ROUTER": router,
-    }
-    command = [sys.executable, "-m", "tests.benchmarks.end_to_end.site"]
-    # Seeded with the primary alone: the naive router would look for new rows on the replicas.
-    seeding = {**environment, "REPLICANT_DEMO_ROUTER": SITES["one database"]}
-    subprocess.run([*command, "seed"], input=str(VISITORS), text=True, check=True, env=seeding)
+    process.seed(databases, VISITORS)
     nodes = dict(zip(databases, [cluster.primary, *cluster.replicas], strict=True))
     tally = Tally()
     with ExitStack() as stack:
-        site, port = stack.enter_context(_site(command, environment))
+        site, port = stack.enter_context(process.serving(process.environment(databases, router)))
         visitors = [Visitor(port, tally) for _ in range(VISITORS)]
         for number, visitor in enumerate(visitors):
             stack.callback(visitor.close)
@@ -151,23 +135,6 @@ def _seconds(pid: int) -> float:
     """Processor seconds of a process so far: fields 14 and 15 of its stat (man 5 proc)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def _site(command: list[str], environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise SystemExit("the site did not start")
-        try:
-            yield process, int(line)
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            process.wait(10)
 
 
 def text(outcomes: list[Outcome]) -> str:

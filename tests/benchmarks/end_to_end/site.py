@@ -31,10 +31,14 @@ def main() -> None:
 
 def _seed() -> None:
     """The tables, the demo data, and members that can log in."""
+    from django.apps import apps
+    from django.conf import settings
     from django.contrib.auth.models import User
     from django.core.management import call_command
 
-    call_command("migrate", verbosity=0, interactive=False)
+    # From the models as they are, which takes a tenth of the time.
+    settings.MIGRATION_MODULES = {app.label: None for app in apps.get_app_configs()}
+    call_command("migrate", verbosity=0, interactive=False, run_syncdb=True)
     call_command("seed")
     for number in range(int(sys.stdin.read() or 0)):
         User.objects.create_user(f"visitor{number}", password="visitor")

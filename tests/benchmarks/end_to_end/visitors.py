@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import random
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
@@ -14,7 +15,7 @@ from urllib.parse import urlencode
 WRITING = 5
 BOARDS = ("episodes", "theories", "drawings", "recordings", "meetings", "lost-and-found")
 READ = ("/", "/boards/", "/banners/", "/shop/", *(f"/boards/{slug}/" for slug in BOARDS))
-_OK, _MOVED = 200, 302
+_OK, _MOVED, _MISSING = 200, 302, 404
 
 
 @dataclass
@@ -39,8 +40,10 @@ class Tally:
 class Visitor:
     """A browser: a kept connection, and cookies."""
 
-    def __init__(self, port: int, tally: Tally) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    def __init__(self, port: int, tally: Tally, patience: float = 60.0) -> None:
+        self.seconds: list[float] = []
+        """How long each request took."""
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
         self._cookies: dict[str, str] = {}
         self._tally = tally
 
@@ -68,9 +71,11 @@ class Visitor:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
+        begun = time.monotonic()
         self._connection.request(method, path, body, headers)
         answer = self._connection.getresponse()
         page = answer.read().decode()
+        self.seconds.append(time.monotonic() - begun)
         for cookie in answer.headers.get_all("Set-Cookie") or ():
             for name, morsel in SimpleCookie(cookie).items():
                 self._cookies[name] = morsel.value
@@ -80,13 +85,13 @@ class Visitor:
         return answer.status, page, answer.headers.get("Location", "")
 
 
-def visits(visitor: Visitor, tally: Tally, seed: int) -> Iterator[None]:
-    """Endless visits, one or a few requests each; the same for the same seed."""
+def visits(visitor: Visitor, tally: Tally, seed: int | str, writing: int = WRITING) -> Iterator[None]:
+    """Endless visits, one or a few requests each; the same for the same seed. Of a hundred, ``writing`` write."""
     chance = random.Random(seed)
     number = 0
     while True:
         number += 1
-        if chance.randrange(100) >= WRITING:
+        if chance.randrange(100) >= writing:
             path = chance.choice(READ)
             status, _ = visitor.get(path)
             if status != _OK:
@@ -100,14 +105,25 @@ def visits(visitor: Visitor, tally: Tally, seed: int) -> Iterator[None]:
 
 
 def _write(visitor: Visitor, tally: Tally, title: str, path: str, listed: str, more: dict[str, str]) -> None:
-    visitor.get(path)  # the form
+    status, _ = visitor.get(path)  # the form
+    if status != _OK:
+        visitor.failed(f"GET {path}: {status}")
+        return
     fields = {"title": title, "text": title, "body": title, **more}
     status, location = visitor.post(path, fields)
     if status != _MOVED or "/login/" in location:
         visitor.failed(f"POST {re.sub('[0-9]+', 'N', path)}: {status} {location[:8]}")
         return
     tally.written += 1
-    status, page = visitor.get(location)
-    tally.stale_pages += status != _OK or title not in page
-    status, page = visitor.get(listed)
-    tally.stale_lists += status != _OK or title not in page
+    tally.stale_pages += _lacks(visitor, title, location)
+    # The others may have written so much since that it is no longer on the first page.
+    tally.stale_lists += _lacks(visitor, title, listed) and _lacks(visitor, title, f"{listed}?page=2")
+
+
+def _lacks(visitor: Visitor, title: str, path: str) -> bool:
+    """Whether a page is shown without what was written, or not found."""
+    status, page = visitor.get(path)
+    if status not in (_OK, _MISSING):
+        visitor.failed(f"GET {re.sub('[0-9]+', 'N', path)}: {status}")
+        return False
+    return title not in page

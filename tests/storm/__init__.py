@@ -1,0 +1,1 @@
+"""The example project under load while its replicas are killed, stopped and held up: ``make storm``."""
