@@ -162,13 +162,18 @@ def states() -> dict[str, str]:
     return {member["alias"]: member["state"] for member in status()["clusters"]["default"]["members"]}
 
 
-def test_without_a_majority_there_is_no_view(group: Group, primary: BaseDatabaseWrapper):
+def test_one_out_of_reach_is_no_replica_and_without_a_majority_there_is_no_view(
+    group: Group, primary: BaseDatabaseWrapper
+):
     for node in group.nodes:
         # Who wakes up first would expel the other. The last test, since some suspicion lives on.
         node.query("SET GLOBAL group_replication_member_expel_timeout = 60")
-    for node in group.replicas:
-        node.suspend()
+    first, second = group.replicas
+    first.suspend()
     try:
+        sees(primary, second)
+        assert "UNREACHABLE" in [state for state, _ in group.primary.members().values()]
+        second.suspend()
         wait_until(lambda: "reaches 1 of 3 members" in why_not(primary), SECONDS, "the others are unreachable")
     finally:
         for node in group.replicas:
