@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -319,3 +320,46 @@ def test_the_addresses_of_a_name_take_the_place_of_the_alias_that_has_it(servers
         serve(found)
         assert router.db_for_read(Item) == found
         assert Item.objects.get().name == "first"
+
+
+PROBING = """
+import time
+import django
+django.setup()
+from django.db import router
+from replicant import monitor
+from tests.app.models import Item
+while not monitor.probing():
+    router.db_for_read(Item)
+    time.sleep(0.02)
+print("probing", flush=True)
+time.sleep(60)
+"""
+
+
+@on_mysql
+def test_whoever_takes_over_from_a_prober_that_was_killed_goes_on_with_what_it_found(
+    servers: Cluster, database: str, grown: Any
+):
+    databases = databases_of(servers, database)
+    added = servers.add_replica()
+    servers.wait_until_caught_up()
+    environ = environment(databases, FAST, REPLICANT=clusters())
+    with subprocess.Popen([sys.executable, "-c", PROBING], env=environ, stdout=subprocess.PIPE) as prober:
+        assert prober.stdout is not None
+        assert prober.stdout.readline() == b"probing\n"
+        with use_databases(databases, REPLICANT=clusters()):
+            router.db_for_read(Item)
+            serve("replica1", "replica2", alias_of(added))
+            assert monitor.probing() == []
+            prober.kill()
+            missed = []
+
+            def has_looked() -> bool:
+                missed.extend({alias_of(added)} - eligible())
+                watch = monitor._watches[0]
+                return watch.is_probing and watch._latest["default"].asked_at > killed_at + 5 * FAST * 1e9
+
+            killed_at = time.monotonic_ns()
+            wait_until(has_looked, SECONDS, "this process asks the servers")
+            assert not missed

@@ -7,6 +7,7 @@ changes, so that ``override_settings`` takes effect at once.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -398,7 +399,7 @@ def _load() -> bool:
     taken = {alias for cluster in clusters for alias in (cluster.primary, *dict(cluster.replicas))}
     clusters = [
         # A test has the members that it lists.
-        topology.followed(now, taken) if now is was else now
+        topology.followed(now, taken) if now is was else dataclasses.replace(now, topology=None)
         for was, now in zip(clusters, adapted, strict=True)
     ]
     _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}

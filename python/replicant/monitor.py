@@ -86,8 +86,6 @@ class _Watch:
         self._answered = Bell()
         self._end = Bell()
         self._scout = Scout(self._timeout, self._answered)
-        #: What :meth:`follow` was given, until the thread takes it.
-        self._given: conf.Cluster | None = None
         self._file_name: str | None = None
         _import_drivers(cluster)
         self._adopt(cluster)
@@ -107,10 +105,9 @@ class _Watch:
         self._woken.ring()
 
     def follow(self, cluster: conf.Cluster) -> None:
-        """Go on with the cluster as it is now. Does not wait; who stays a member notices nothing."""
+        """Go on soon with the cluster as it is in force now. Does not wait; who stays a member notices nothing."""
         if cluster != self._cluster:
             _import_drivers(cluster)
-            self._given = cluster
             self._woken.ring()
 
     def stop(self) -> None:
@@ -154,8 +151,11 @@ class _Watch:
     def _reload(self) -> None:
         """Have in force what was found."""
         conf.load()
+        self._adopt_present()
+
+    def _adopt_present(self) -> None:
         for cluster in conf.in_force():
-            if cluster.primary == self.name and not self.stopping:
+            if cluster.primary == self.name and cluster != self._cluster and not self.stopping:
                 self._adopt(cluster)
 
     # On the thread.
@@ -167,7 +167,9 @@ class _Watch:
                 try:
                     pause = self._cycle()
                 except Exception:
-                    logger.exception("The monitor of %r failed, and goes on.", self.name)
+                    # What it is about to end for may be what it stumbled upon: aliases that are not there any more.
+                    if not self.stopping:
+                        logger.exception("The monitor of %r failed, and goes on.", self.name)
                     pause = self.interval
                 # Drawn once for a cycle.
                 self._rest(begun + pause * random.uniform(1 - _JITTER, 1 + _JITTER))
@@ -176,9 +178,7 @@ class _Watch:
 
     def _cycle(self) -> float:
         """Find out what is new, and pass it on; returns the time from the beginning of this cycle to the next."""
-        given, self._given = self._given, None
-        if given is not None:
-            self._adopt(given)
+        self._adopt_present()
         if self._is_to_probe():
             found = self._probe()
             is_waiting = self._follow_members(self._look(found))
@@ -211,14 +211,14 @@ class _Watch:
         return self._scout.look(self._cluster, self._placement.servers[self.name], samples)
 
     def _follow_members(self, view: View | None) -> bool:
-        """Put in force who was found; returns whether there is somebody else who will be once it has answered."""
+        """Put in force who was found; returns whether there is somebody else who is yet to be looked at."""
         if view is None or self.stopping:
             return False
         # Of these the core knows how far they are.
         answering = [server for server, sample in self._latest.items() if sample.error is None]
         if topology.put(self._cluster, view, answering):
             self._reload()
-        return topology.view_of(self.name).present != view.present
+        return not (view.present or self._latest.keys()) <= self._latest.keys()
 
     def _place(self, after: Placement) -> None:
         primary = self._placement.servers[self.name]

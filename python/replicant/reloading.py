@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Mapping
 from typing import Any
@@ -35,8 +36,9 @@ def reload(
     errors = [problem for problem in problems if problem.is_error]
     if errors:
         raise ImproperlyConfigured("\n".join(str(problem) for problem in errors))
-    # Has them read if nobody has yet: those that are dropped are those that were in force.
-    conf.load()
+    # Those that are dropped are those that were in force, if they could be used at all.
+    with contextlib.suppress(ImproperlyConfigured):
+        conf.load()
     staying = {alias for cluster in found for alias in (cluster.primary, *dict(cluster.replicas))}
     dropped = {
         cluster.primary: [alias for alias in topology.listed(cluster) if alias not in staying]

@@ -84,7 +84,7 @@ def followed(cluster: conf.Cluster, taken: Collection[str] = ()) -> conf.Cluster
 
     ``taken``: the aliases that the settings give a role.
     """
-    view, dropped = view_of(cluster.primary), _dropped.get(cluster.primary, frozenset())
+    view, dropped = view_of(cluster.primary), _dropped.get(cluster.primary, frozenset()).difference(taken)
     later = [alias for alias in dict.fromkeys((*view.found, *sorted(dropped))) if alias not in taken]
     later = [alias for alias in later if alias in connections.settings]
     there = present(cluster)
