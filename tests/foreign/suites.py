@@ -40,11 +40,13 @@ transactions
 
 #: What of wagtail's suite is most about databases: all of its 7,000 tests take too long.
 WAGTAIL = """
-wagtail.admin.tests.pages wagtail.images wagtail.tests.test_audit_log wagtail.tests.test_collection_model
-wagtail.tests.test_page_model wagtail.tests.test_page_permissions wagtail.tests.test_page_privacy
-wagtail.tests.test_page_queryset wagtail.tests.test_page_search wagtail.tests.test_reference_index
-wagtail.tests.test_revision_model wagtail.tests.test_sites wagtail.tests.test_translatablemixin
-wagtail.tests.test_workflow
+wagtail.admin.tests.pages wagtail.contrib.redirects wagtail.images wagtail.tests.actions
+wagtail.tests.permission_policies wagtail.tests.test_audit_log wagtail.tests.test_collection_model
+wagtail.tests.test_draft_model wagtail.tests.test_locale_model wagtail.tests.test_lockable_model
+wagtail.tests.test_management_commands wagtail.tests.test_page_model wagtail.tests.test_page_permissions
+wagtail.tests.test_page_privacy wagtail.tests.test_page_queryset wagtail.tests.test_page_search
+wagtail.tests.test_reference_index wagtail.tests.test_revision_model wagtail.tests.test_sites
+wagtail.tests.test_translatablemixin wagtail.tests.test_workflow wagtail.tests.test_workflow_model
 """
 
 
