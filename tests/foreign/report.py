@@ -21,11 +21,12 @@ that may use `default` may use its replica too, nothing is exempt. A test that c
 those of its replica with them. Where a replica was to answer less than 30 % of the reads, the run proves nothing and is
 invalid. Passed and failed are given without / with us.
 
-`make test-foreign` makes the table; with the name of a suite (`ARGS=wagtail-sqlite`) it refreshes that suite's lines.
+`make test-foreign` makes the table; with a suite's name (`ARGS=wagtail-sqlite`) it refreshes that suite's lines alone.
 
-- `django-core` is what of Django's own suite is most about databases: {", ".join(CORE.split())}. All of it is
-  `django-sqlite` and `django-mysql`.
-- wagtail's 7,000 tests are too many to be run each time; these are most about databases: {", ".join(WAGTAIL.split())}.
+- `django-core` is what of Django's own suite is most about databases (`django-sqlite`, `django-mysql`: all of it):
+  {", ".join(CORE.split())}.
+- Of wagtail's 7,000 tests those are run that are most about databases, its models and its admin where it changes pages:
+  {", ".join(WAGTAIL.split())}.
 - django-oauth-toolkit's source distribution has the tests without the settings, models and fixtures that they need:
   those are ours, and what fails without us compares keys that are its authors'.
 
