@@ -81,10 +81,10 @@ def _databases(suite: Suite, with_us: bool) -> Iterator[tuple[str, dict[str, Any
 
 def run(suite: Suite, with_us: bool, tests: list[str]) -> Run:
     """Run a suite and keep what became of it; ``tests``, if any, are run instead of all of it."""
-    folder = source(suite)
     results = FOLDER / "results" / f"{suite.key}-{'with' if with_us else 'without'}"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
+    folder = source(suite, results)
     with _databases(suite, with_us) as (database, databases):
         environment = {
             **os.environ,
