@@ -433,7 +433,8 @@ def test_under_load_no_request_fails_for_a_replicas_sake(naive: Cluster, databas
         serves("replica1")
     assert running.errors == []
     assert running.stale == 0
-    assert max(running.seconds) < 5.0
+    # A request sends three statements, each of which has its own BUDGET_SECONDS.
+    assert max(running.seconds) < 15.0
 
 
 @pytest.mark.parametrize("cluster", ["mariadb", "postgresql"], indirect=True)
