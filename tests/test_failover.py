@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import threading
 import time
@@ -195,10 +196,11 @@ def test_a_session_with_settings_of_its_own_is_not_exchanged_for_another(reading
 def test_with_every_replica_dead_each_policy_does_what_it_says(reading: Cluster):
     for node in reading.replicas:
         node.kill()
-    for policy in ("primary", "replica", "error"):
+    for policy, scope in itertools.product(("primary", "replica", "error"), (contextlib.nullcontext, request_scope)):
+        # Nobody has found them dead yet.
         for alias in ("default", *REPLICAS):
             _core.set_state(alias, "up")
-        with override_settings(REPLICANT=watching(NEVER, ON_UNAVAILABLE=policy)):
+        with override_settings(REPLICANT=watching(NEVER, ON_UNAVAILABLE=policy)), scope():
             if policy == "error":
                 with pytest.raises(NoReplicaAvailable, match="keeps reads off the primary"):
                     names()

@@ -41,6 +41,6 @@ def test_no_request_fails_nothing_is_stale_and_every_replica_takes_its_share_aga
     assert outcome.tally.failures == {}, outcome.log
     assert outcome.tally.failed == 0
     assert outcome.tally.stale == 0
-    assert outcome.tally.written > 20
+    assert outcome.tally.written > 10
     assert len(outcome.returns) == 4
     assert all(seconds is not None for _, seconds in outcome.returns), outcome.returns
