@@ -278,13 +278,16 @@ def test_a_view_that_is_empty_or_not_to_be_had_is_not_applied(
 
 @on_mysql
 def test_a_connection_to_a_member_that_left_is_not_used_again(servers: Cluster, database: str, grown: Any):
-    with use_databases(databases_of(servers, database), REPLICANT=clusters()):
+    databases = {alias: {**each, "CONN_MAX_AGE": None} for alias, each in databases_of(servers, database).items()}
+    with use_databases(databases, REPLICANT=clusters()):
         router.db_for_read(Item)
         added = servers.add_replica()
         alias = alias_of(added)
         serve("replica1", "replica2", alias)
         found = Item.objects.using(alias).get()
         session = connections[alias].connection
+        connections[alias].close_if_unusable_or_obsolete()
+        assert connections[alias].connection is session
         stop(servers, database, added)
         serve("replica1", "replica2")
         connections[alias].close_if_unusable_or_obsolete()
