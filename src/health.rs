@@ -157,15 +157,24 @@ impl Health {
 
     /// Takes it out of service.
     pub fn eject(&mut self, jitter: f64, now: Duration) {
+        self.forget(now);
+        self.ejections = self.ejections.saturating_add(1);
+        let doubled = SHORTEST.saturating_mul(2_u32.saturating_pow(self.ejections - 1));
+        // So that the jitter is not lost at the limit: there, of all places, all would have the same time.
+        let time = doubled.min(LONGEST.div_f64(1.0 + JITTER)).mul_f64(1.0 + JITTER * jitter);
+        self.ejected = Some(Ejection { until: now + time, trial: None });
+    }
+
+    /// Forgets one ejection for each [`FORGOTTEN_AFTER`] that it has served.
+    fn forget(&mut self, now: Duration) {
         let served = self.restored_at.take().map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        let forgotten = served.as_secs() / FORGOTTEN_AFTER.as_secs();
-        self.ejections = self.ejections.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX)) + 1;
-        let doubled = SHORTEST.saturating_mul(2_u32.saturating_pow(self.ejections - 1)).min(LONGEST);
-        let until = now + doubled.mul_f64(1.0 + JITTER * jitter).min(LONGEST);
-        self.ejected = Some(Ejection { until, trial: None });
+        let forgotten = u32::try_from(served.as_secs() / FORGOTTEN_AFTER.as_secs()).unwrap_or(u32::MAX);
+        self.ejections = self.ejections.saturating_sub(forgotten);
     }
 
     fn restore(&mut self, now: Duration) {
+        // It may have served, and been down for a moment.
+        self.forget(now);
         (self.ejected, self.down_since, self.failures_in_a_row) = (None, None, 0);
         self.window.clear();
         self.restored_at = Some(now);

@@ -17,7 +17,7 @@ from tests.test_failover import black_hole
 
 MYSQL = {
     Failure.GONE: (1053, 2002, 2003),
-    Failure.ENDED: (1927, 2006, 2013, 3169, 4031),
+    Failure.ENDED: (1927, 2006, 2013, 2026, 3169, 4031),
     Failure.FULL: (1040,),
     Failure.DEMOTED: (1290, 1792, 1836),
     # Bad credentials, a limit of one user, a syntax error, a lock, a statement that was killed or took too long.

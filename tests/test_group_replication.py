@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 from django.core.management import call_command
-from django.db import connections
+from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import monitor, placement, status
+from replicant import monitor, placement, status, use_replica
 from replicant.discovery import Member, Unusable, group_replication, members
 from replicant.engines import engine_of
 from tests import conftest
@@ -139,7 +139,8 @@ def follows(alias: str) -> bool | None:
 
 def test_the_groups_own_failover_is_followed(group: Group, primary: BaseDatabaseWrapper):
     databases = group.databases(DATABASE)
-    with use_databases(ours(databases), REPLICANT=watching(0.1)):
+    topology = {"METHOD": "group_replication", "TEMPLATE": "replica1"}
+    with use_databases(ours(databases), REPLICANT=watching(0.1, TOPOLOGY=topology)):
         Item.objects.create(name="before")
         wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
         old = group.primary
@@ -154,7 +155,9 @@ def test_the_groups_own_failover_is_followed(group: Group, primary: BaseDatabase
         old.restart()
         assert isinstance(old, GroupNode)
         sees(connections["default"], *group.replicas)
-        wait_until(lambda: states()[alias] == "up", SECONDS, "the former primary serves")
+        wait_until(lambda: states()[alias] == "up", SECONDS, "the former primary is well")
+        with use_replica(alias):
+            wait_until(lambda: router.db_for_read(Item) == alias, SECONDS, "the former primary serves")
         monitor.stop()
 
 

@@ -313,15 +313,14 @@ def test_a_suspended_member_delays_nobody_and_is_found_again(probed: Cluster, he
 
 
 @pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
-def test_a_thousand_looks_into_a_black_hole_leave_nothing_behind(probed: Cluster, heard: Heard):
+def test_looks_into_a_black_hole_leave_nothing_behind_and_disturb_nobody(probed: Cluster, heard: Heard):
     with black_hole() as port, override_settings(REPLICANT=watching(0.01)):
         before = descriptors(), threading.active_count()
         connections.settings["replica1"]["PROBE"] = {"PORT": port}
         router.db_for_read(Item)
         heard.wait(lambda sample: sample.error is not None, "replica1")
         running, opened = threads(), descriptors()
-        wait_until(lambda: len(heard.calls) >= 1200, 10 * SECONDS, "a thousand looks were taken")
-        assert len(heard.of("replica1")) >= 1000
+        wait_until(lambda: len(heard.of("replica1")) >= 200, 10 * SECONDS, "hundreds of looks were taken")
         assert threads() == running
         # A connection that is being tried for comes and goes.
         assert descriptors() <= opened + 1

@@ -69,6 +69,9 @@ def test_the_two_looks_must_agree():
 def test_a_look_that_is_not_over_changes_nothing_between_two():
     silent = [writes("replica1"), reads("replica2")]
     assert judged(PROMOTED, silent, PROMOTED) == AFTER
+    late = [gone("default"), reads("replica2")]
+    assert judged(PROMOTED, late, PROMOTED) == AFTER
+    assert judged(PROMOTED, [gone("default"), gone("replica1")], PROMOTED) == BEFORE
 
 
 def test_a_primary_that_says_itself_that_it_takes_no_writes_is_replaced_at_once():

@@ -88,7 +88,7 @@ def is_connecting(connection: BaseDatabaseWrapper) -> bool:
 def connect_seconds(connection: BaseDatabaseWrapper) -> float | None:
     """How long connecting may take; None if that is nobody's business here."""
     cluster = conf.cluster_of(connection.alias)
-    return None if cluster is None else connection.__dict__.get(_PATIENCE, cluster.connect)
+    return None if cluster is None else connection.__dict__.get(_PATIENCE, min(cluster.connect, cluster.budget))
 
 
 def not_connected(connection: BaseDatabaseWrapper, error: Exception) -> None:

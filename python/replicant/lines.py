@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import socket
 import weakref
 from typing import TYPE_CHECKING
 
 from replicant.engines import engine_of
-from replicant.prober import allocate_lock
+from replicant.prober import allocate_lock, shut_down
 
 if TYPE_CHECKING:
     from replicant.backends import ReplicantMixin
@@ -42,8 +41,7 @@ class _Line:
         with self._lock:
             # A parent's connections are none of its child's business.
             if self._descriptor is not None and self._process == os.getpid():
-                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._descriptor)) as handle:
-                    handle.shutdown(socket.SHUT_RDWR)
+                shut_down(self._descriptor)
 
     def close(self) -> None:
         with self._lock:

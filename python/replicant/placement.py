@@ -92,6 +92,8 @@ def _forget(primary: str) -> None:
         for alias in before.servers:
             _servers.pop(alias, None)
         number += 1
+        for alias in before.servers:
+            drop_pools(alias)
 
 
 def found(primary: str) -> None:

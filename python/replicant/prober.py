@@ -160,8 +160,7 @@ class Prober:
         """Shut the socket down: what a driver waits for there ends at once, with an error."""
         with self._socket_lock:
             if self._socket is not None:
-                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._socket)) as handle:
-                    handle.shutdown(socket.SHUT_RDWR)
+                shut_down(self._socket)
 
     # On the thread.
 
@@ -251,6 +250,12 @@ class Prober:
         backend = load_backend(self.settings["ENGINE"])
         engine = engine_of(backend.DatabaseWrapper)
         return isinstance(error, OSError) or engine.is_gone(error)
+
+
+def shut_down(descriptor: int) -> None:
+    """Shut down the socket behind a descriptor: whoever waits there for an answer has an error at once."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as handle:
+        handle.shutdown(socket.SHUT_RDWR)
 
 
 def drop_frames(error: BaseException) -> None:

@@ -129,6 +129,9 @@ class Judge:
         if len(claimants) != 1:
             if claimants:
                 self._complain(placement, claimants)
+            elif suspected is not None and suspected[0] not in found:
+                # It, too, still has time to answer: on a busy machine one or the other always would be late.
+                self._suspected, self.is_undecided = suspected, True
             return placement
         (promoted,) = claimants
         looks = suspected[1] + 1 if suspected is not None and suspected[0] == promoted else 1

@@ -50,16 +50,21 @@ fn more_than_half_of_twenty_reads_in_the_window_are_too_many() {
 }
 
 #[test]
-fn ejections_double_from_five_seconds_to_three_hundred() {
+fn ejections_double_from_five_seconds_to_three_hundred_and_some_last_a_fifth_longer_than_others() {
+    assert_eq!(eight_times(0.0), [5, 10, 20, 40, 80, 160, 250, 250]);
+    assert_eq!(eight_times(1.0), [6, 12, 24, 48, 96, 192, 300, 300]);
+}
+
+fn eight_times(jitter: f64) -> Vec<u64> {
     let (mut health, mut now, mut times) = (Health::default(), SECOND, Vec::new());
     for _ in 0..8 {
-        let until = ejected(&mut health, 0.0, now);
+        let until = ejected(&mut health, jitter, now);
         times.push(until.saturating_sub(now).as_secs());
         health.probe(Outcome::Ok, until, until);
         assert_eq!(health.state(until), State::Up);
         now = until;
     }
-    assert_eq!(times, [5, 10, 20, 40, 80, 160, 300, 300]);
+    times
 }
 
 #[test]
@@ -72,6 +77,20 @@ fn an_ejection_is_forgotten_for_each_minute_of_service() {
     // The third took 20 seconds; two minutes later it is as if it had been ejected once.
     let later = SECOND * 21 + FORGOTTEN_AFTER * 2;
     assert_eq!(ejected(&mut health, 0.0, later), later + SECOND * 10);
+}
+
+#[test]
+fn minutes_of_service_count_that_were_interrupted_by_a_moment_of_silence() {
+    let mut health = Health::default();
+    for _ in 0..3 {
+        let until = ejected(&mut health, 0.0, SECOND);
+        health.probe(Outcome::Ok, until, until);
+    }
+    let silent = SECOND * 21 + FORGOTTEN_AFTER * 3;
+    health.probe(Outcome::Gone, silent, silent);
+    health.probe(Outcome::Ok, silent + SECOND, silent + SECOND);
+    let later = silent + SECOND * 2;
+    assert_eq!(ejected(&mut health, 0.0, later), later + SECOND * 5);
 }
 
 #[test]

@@ -50,8 +50,7 @@ def main() -> int:
         if (with_us.share or 0.0) < report.LEAST_SHARE:
             print("  invalid: too few reads were answered replica")
             status = 1
-    if not options.tests:
-        report.write()
+        report.write(suite, without, with_us)
     return status
 
 

@@ -43,20 +43,20 @@ def prepare() -> None:
     _pip("install", "--quiet", "--no-deps", "--force-reinstall", wheel)
 
 
-def source(suite: Suite) -> Path:
-    """The folder of a suite's source distribution, fetched from the package index and unpacked once."""
-    unpacked = FOLDER / "src" / f"{suite.distribution}-{suite.version}"
-    if not unpacked.exists():
-        fetched = FOLDER / "sdists" / unpacked.name
+def source(suite: Suite, into: Path) -> Path:
+    """Where a suite is run: its source distribution, fetched from the package index once and unpacked in ``into``.
+
+    Each run has its own: the files that one leaves behind would make tests of the next fail.
+    """
+    fetched = FOLDER / "sdists" / f"{suite.distribution}-{suite.version}"
+    if not any(fetched.glob("*.tar.gz")):
         # Not ":all:", which would have pip build the build tools from source too.
         pinned = f"{suite.distribution}=={suite.version}"
         _pip("download", "--quiet", "--no-deps", "--no-binary", suite.distribution, "--dest", fetched, pinned)
-        (archive,) = fetched.glob("*.tar.gz")
-        with tarfile.open(archive) as files:
-            top = files.getnames()[0].split("/")[0]
-            files.extractall(fetched, filter="data")
-        unpacked.parent.mkdir(exist_ok=True)
-        (fetched / top).rename(unpacked)
+    (archive,) = fetched.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        unpacked = into / files.getnames()[0].split("/")[0]
+        files.extractall(into, filter="data")
     if (support := SUPPORT / suite.distribution).exists():
         shutil.copytree(support, unpacked, dirs_exist_ok=True)
     return unpacked / suite.folder

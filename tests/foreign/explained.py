@@ -25,6 +25,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
         f"{_TOOLBAR}MultiDBTestCase.test_aliases": _ALIAS,
         "tests.test_checks.ChecksTestCase.*": _CHECKS,
     },
+    "wagtail": {
+        "wagtail.tests.test_reference_index.TestBulkFetch.test_*_in_bulk_with_list_of_mixed_*": _CACHED_PER_ALIAS,
+    },
     "django": {
         "basic.tests.ModelRefreshTests.test_refresh_unsaved": _ALIAS,
         "multiple_database.tests.QueryTestCase.test_db_selection": _ALIAS,

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ class Run:
     """What became of a suite."""
 
     database: str
+    #: The day it ended, as ISO 8601 has it.
+    day: str
     tests: int
     skipped: int
     #: The text of each failure, by the name of its test.
@@ -78,10 +81,10 @@ def _databases(suite: Suite, with_us: bool) -> Iterator[tuple[str, dict[str, Any
 
 def run(suite: Suite, with_us: bool, tests: list[str]) -> Run:
     """Run a suite and keep what became of it; ``tests``, if any, are run instead of all of it."""
-    folder = source(suite)
     results = FOLDER / "results" / f"{suite.key}-{'with' if with_us else 'without'}"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
+    folder = source(suite, results)
     with _databases(suite, with_us) as (database, databases):
         environment = {
             **os.environ,
@@ -109,7 +112,9 @@ def run(suite: Suite, with_us: bool, tests: list[str]) -> Run:
     outcome = results / "outcome.json"
     if not outcome.exists():
         raise RuntimeError(f"{suite.key} did not get to its end: see {results / 'output.txt'}")
-    ended = Run(database=database, **json.loads(outcome.read_text()), reads=_reads(results), seconds=seconds)
+    day = date.today().isoformat()
+    counts = json.loads(outcome.read_text())
+    ended = Run(database=database, day=day, **counts, reads=_reads(results), seconds=seconds)
     if not tests:
         _kept(suite, with_us).write_text(json.dumps(asdict(ended), indent=1))
     return ended

@@ -38,13 +38,21 @@ model_forms multiple_database prefetch_related queries raw_query select_for_upda
 transactions
 """
 
-#: What of wagtail's suite is most about databases: all of its 7,000 tests take too long.
+#: What of wagtail's suite is most about databases: its models, and its admin where it changes pages.
 WAGTAIL = """
-wagtail.admin.tests.pages wagtail.images wagtail.tests.test_audit_log wagtail.tests.test_collection_model
-wagtail.tests.test_page_model wagtail.tests.test_page_permissions wagtail.tests.test_page_privacy
-wagtail.tests.test_page_queryset wagtail.tests.test_page_search wagtail.tests.test_reference_index
-wagtail.tests.test_revision_model wagtail.tests.test_sites wagtail.tests.test_translatablemixin
-wagtail.tests.test_workflow
+wagtail.admin.tests.pages.test_convert_alias wagtail.admin.tests.pages.test_copy_page
+wagtail.admin.tests.pages.test_delete_page wagtail.admin.tests.pages.test_edit_page
+wagtail.admin.tests.pages.test_explorer_view wagtail.admin.tests.pages.test_move_page
+wagtail.admin.tests.pages.test_page_locking wagtail.admin.tests.pages.test_page_search
+wagtail.admin.tests.pages.test_preview wagtail.admin.tests.pages.test_reorder_page
+wagtail.admin.tests.pages.test_revisions wagtail.admin.tests.pages.test_unpublish_page
+wagtail.tests.actions wagtail.tests.permission_policies wagtail.tests.test_audit_log
+wagtail.tests.test_collection_model wagtail.tests.test_draft_model wagtail.tests.test_locale_model
+wagtail.tests.test_lockable_model wagtail.tests.test_management_commands wagtail.tests.test_page_model
+wagtail.tests.test_page_permissions wagtail.tests.test_page_privacy wagtail.tests.test_page_queryset
+wagtail.tests.test_page_search wagtail.tests.test_reference_index wagtail.tests.test_revision_model
+wagtail.tests.test_sites wagtail.tests.test_translatablemixin wagtail.tests.test_workflow
+wagtail.tests.test_workflow_model
 """
 
 

@@ -36,7 +36,7 @@ def main() -> int:
             for site in [options.only] if options.only else run.SITES:
                 outcome = run.run(cluster, site, seconds=options.seconds, seed=seed, folder=FOLDER)
                 print(f"  {outcome.about()}", flush=True)
-                is_well &= outcome.is_well if site == "replicant" else not outcome.is_well
+                is_well &= outcome.is_well if site == "replicant" else outcome.is_bad
     print(f"The sites' logs are in {FOLDER}.")
     return 0 if is_well else 1
 

@@ -50,8 +50,14 @@ class Outcome:
     """What the site has logged."""
 
     @property
+    def is_bad(self) -> bool:
+        """Whether a visitor has noticed something."""
+        return bool(self.tally.failed or self.tally.stale)
+
+    @property
     def is_well(self) -> bool:
-        return not self.tally.failed and not self.tally.stale and all(seconds for _, seconds in self.returns)
+        """Whether no visitor has, and each replica came back in time."""
+        return not self.is_bad and all(seconds is not None for _, seconds in self.returns)
 
     def about(self) -> str:
         """In a line."""

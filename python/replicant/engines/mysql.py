@@ -26,7 +26,8 @@ _ATTRIBUTE = "_replicant_session"
 #: What an error's number says; 0 is how both drivers say that the connection was closed before.
 _FAILURES = {
     **dict.fromkeys((1053, 2002, 2003, 2005), Failure.GONE),
-    **dict.fromkeys((0, 1927, 2006, 2013, 2055, 3169, 4031), Failure.ENDED),
+    # 2026: in the middle of TLS.
+    **dict.fromkeys((0, 1927, 2006, 2013, 2026, 2055, 3169, 4031), Failure.ENDED),
     1040: Failure.FULL,
     # A read_only server, a read-only transaction, read-only mode.
     **dict.fromkeys((1290, 1792, 1836), Failure.DEMOTED),
