@@ -21,6 +21,7 @@ from replicant import samples
 from replicant._core import Position
 from replicant.engines import Sample
 from replicant.samples import CannotShare, Samples, name_of
+from replicant.topology import View
 
 FOUND = [
     Sample("default", "one", True, Position("postgresql", "1:0/16B3748"), 1, 0.25),
@@ -60,11 +61,18 @@ def test_what_one_publishes_others_read(prober: Samples, reader: Samples):
     assert reader.read() is None
     before = time.monotonic_ns()
     prober.publish(FOUND)
-    published_at, found, _ = reader.read() or pytest.fail("nothing to read")
-    assert found == FOUND
+    published_at, found, placement, view = reader.read() or pytest.fail("nothing to read")
+    assert (found, placement, view) == (FOUND, None, None)
     assert before <= published_at <= time.monotonic_ns()
     prober.publish(FOUND[:1])
     assert (reader.read() or pytest.fail("nothing to read"))[1] == FOUND[:1]
+
+
+@pytest.mark.parametrize("present", [None, frozenset({"replica1"}), frozenset()])
+def test_who_was_found_is_published_too(present: frozenset[str] | None, prober: Samples, reader: Samples):
+    view = View({"default@::1:3306": ("::1", "3306")}, present, frozenset({"default", "replica1"}))
+    prober.publish(FOUND, None, view)
+    assert (reader.read() or pytest.fail("nothing to read")).view == view
 
 
 def test_positions_of_any_length_go_through(prober: Samples, reader: Samples):

@@ -223,6 +223,14 @@ def test_a_found_member_that_nobody_has_looked_at_serves_later(cluster: conf.Clu
     assert eligible() == {"replica1", C}
 
 
+def test_a_view_that_was_good_stays_until_there_is_another(cluster: conf.Cluster):
+    put("replica1", C)
+    (cluster,) = conf.in_force()
+    topology.put(cluster, View({}))
+    conf.load()
+    assert eligible() == {"replica1", C}
+
+
 def test_nobody_at_all_is_never_applied(cluster: conf.Cluster):
     put("replica1", C)
     (cluster,) = conf.in_force()

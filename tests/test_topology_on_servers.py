@@ -21,6 +21,8 @@ from tests.monitoring import environment
 from tests.servers import Cluster, Node
 from tests.servers.machine import wait_until
 from tests.servers.node import APPLICATION, APPLICATION_PASSWORD, REPLICATION, REPLICATION_PASSWORD
+from tests.test_discovery import METHODS, RIGHTS, VIEWER
+from tests.test_discovery import PASSWORD as VIEWER_PASSWORD
 from tests.test_failover import ours
 
 FAST, SECONDS, THREADS = 0.2, 20.0, 4
@@ -276,13 +278,16 @@ def test_a_view_that_is_empty_or_not_to_be_had_is_not_applied(
 
 @on_mysql
 def test_a_connection_to_a_member_that_left_is_not_used_again(servers: Cluster, database: str, grown: Any):
-    with use_databases(databases_of(servers, database), REPLICANT=clusters()):
+    databases = {alias: {**each, "CONN_MAX_AGE": None} for alias, each in databases_of(servers, database).items()}
+    with use_databases(databases, REPLICANT=clusters()):
         router.db_for_read(Item)
         added = servers.add_replica()
         alias = alias_of(added)
         serve("replica1", "replica2", alias)
         found = Item.objects.using(alias).get()
         session = connections[alias].connection
+        connections[alias].close_if_unusable_or_obsolete()
+        assert connections[alias].connection is session
         stop(servers, database, added)
         serve("replica1", "replica2")
         connections[alias].close_if_unusable_or_obsolete()
@@ -363,3 +368,27 @@ def test_whoever_takes_over_from_a_prober_that_was_killed_goes_on_with_what_it_f
             killed_at = time.monotonic_ns()
             wait_until(has_looked, SECONDS, "this process asks the servers")
             assert not missed
+
+
+@pytest.mark.parametrize("cluster", ["mariadb", "postgresql"], indirect=True)
+def test_the_view_of_each_engine_is_followed(servers: Cluster, database: str, grown: Any):
+    added = servers.add_replica()
+    is_postgresql = servers.engine == "postgresql"
+    identified = f"ROLE {VIEWER} LOGIN PASSWORD" if is_postgresql else f"USER {VIEWER} IDENTIFIED BY"
+    servers.primary.query(f"CREATE {identified} '{VIEWER_PASSWORD}'")
+    servers.primary.query(RIGHTS[servers.engine])
+    servers.wait_until_caught_up()
+    probe = {"USER": VIEWER, "PASSWORD": VIEWER_PASSWORD, "NAME": database if is_postgresql else ""}
+    databases = {alias: {**each, "PROBE": probe} for alias, each in ours(servers.databases(database)).items()}
+    del databases["replica2"], databases["replica3"]
+    hosts = {node.name: f"{node.host}:{node.port}" for node in servers.replicas} if is_postgresql else {}
+    following = {"METHOD": METHODS[servers.engine], "HOSTS": hosts, "ALLOW": ["127.0.0.1"]}
+    try:
+        with use_databases(databases, REPLICANT=clusters(REPLICAS=["replica1"], TOPOLOGY=following)):
+            router.db_for_read(Item)
+            serve("replica1", alias_of(servers.replicas[1]), alias_of(added))
+            added.kill()
+            serve("replica1", alias_of(servers.replicas[1]))
+            monitor.stop()
+    finally:
+        servers.primary.query(f"DROP {'ROLE' if is_postgresql else 'USER'} {VIEWER}")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from replicant import discovery, topology
+from replicant import discovery, health, topology
 from replicant.discovery import Member, Unusable
 from replicant.engines import Sample
 from replicant.prober import Bell, Prober
@@ -59,7 +59,9 @@ class Scout:
         self._asked_at = 0.0
         #: The servers that the last good views had; None before the first.
         self._seen: frozenset[str] | None = None
-        self._complaint = ("", 0.0)
+        #: What was said, and when.
+        self._complaints: dict[str, float] = {}
+        self._limit = health.Limit()
 
     def wanted(self) -> frozenset[str]:
         """The servers that are to be probed."""
@@ -122,7 +124,7 @@ class Scout:
     def _explorer_of(self, cluster: conf.Cluster, server: str, settings: Mapping[str, Any]) -> _Explorer:
         explorer = self._explorer
         if explorer is None or not explorer.is_for(cluster, server, settings):
-            seen = self._seen if explorer is not None and explorer.topology == cluster.topology else None
+            seen = self._seen if explorer is None or explorer.topology == cluster.topology else None
             self.stop()
             self._seen = seen
             self._looks.interrupted()
@@ -133,10 +135,11 @@ class Scout:
         return explorer
 
     def _complain(self, cluster: conf.Cluster, why: str, *, rest: bool = False) -> None:
-        text, at = self._complaint
-        if text == why and time.monotonic() - at < _SECONDS_PER_COMPLAINT:
+        now = time.monotonic()
+        self._complaints = {text: at for text, at in self._complaints.items() if now - at < _SECONDS_PER_COMPLAINT}
+        if why in self._complaints or not self._limit.admits():
             return
-        self._complaint = (why, time.monotonic())
+        self._complaints[why] = now
         what = "of what was found the rest is followed" if rest else "the members stay as they are"
         logger.warning("The TOPOLOGY of %r cannot be followed (%s); %s.", cluster.primary, why, what)
 

@@ -126,7 +126,10 @@ def put(cluster: conf.Cluster, view: View, answering: Collection[str] = ()) -> b
         return False
     before = present(cluster)
     view = view._replace(found={**view_of(primary).found, **view.found})
-    if view.present is not None:
+    if view.present is None:
+        # Who has just begun to look knows less.
+        view = view._replace(present=before, judged=view_of(primary).judged)
+    else:
         known = (before or frozenset()) | view.judged | frozenset(answering)
         # Never nobody.
         view = view._replace(present=(view.present & known) or before)
