@@ -524,7 +524,8 @@ for number in range(40):
 
 
 def test_a_fork_at_any_moment_leaves_child_and_parent_with_a_monitor_that_works(environ, probed: Cluster):
-    run(FORKS + READ + WAIT, environ)
+    # Forty forks may take longer than a member has to answer: that it is late is not the point.
+    run(FORKS + READ + WAIT, environ, before=SILENT)
     wait_until(lambda: not any(sessions(node) for node in probed.nodes), SECONDS, "its sessions end")
 
 
