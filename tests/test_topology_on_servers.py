@@ -284,6 +284,7 @@ def test_a_connection_to_a_member_that_left_is_not_used_again(servers: Cluster, 
         added = servers.add_replica()
         alias = alias_of(added)
         serve("replica1", "replica2", alias)
+        servers.wait_until_caught_up()
         found = Item.objects.using(alias).get()
         session = connections[alias].connection
         connections[alias].close_if_unusable_or_obsolete()

@@ -72,20 +72,23 @@ def test_every_story_ends_badly_with_the_naive_routers_and_well_with_replicant()
     assert not list((PROJECT / "run").glob("story-*"))
 
 
-@pytest.mark.parametrize("engine", ["mysql", "mariadb", "postgresql"])
-def test_on_servers_they_do_so_at_half_a_second_and_end_well_with_replicant_before_that_too(engine: str) -> None:
+# A shorter delay is the same to each of them.
+@pytest.mark.parametrize(("engine", "delays"), [("mysql", "50ms,500ms"), ("mariadb", "500ms"), ("postgresql", "500ms")])
+def test_on_servers_they_do_so_at_half_a_second_and_end_well_with_replicant_before_that_too(
+    engine: str, delays: str
+) -> None:
     # Without the last story, which is the same on every engine and at every delay.
     parts = ["api", "browser", "payment", "coin", "row_lock", "code", "token", "cache"]
-    told = tell("--db", engine, "--delay", "50ms,500ms", "-v", *(f"--only={part}" for part in parts))
+    told = tell("--db", engine, "--delay", delays, "-v", *(f"--only={part}" for part in parts))
     assert (told.returncode, told.stderr) == (0, ""), told
     assert "(!)" not in told.stdout
     assert list(endings(told)) == [*SQLITE[:4], "raw FOR UPDATE", *SQLITE[4:-1]]
     for part, ended in endings(told).items():
-        at_half_a_second = [(place, verdicts[1:]) for place, verdicts in ended]
+        at_half_a_second = [(place, verdicts[-1:]) for place, verdicts in ended]
         assert at_half_a_second == [(place, verdicts[1:]) for place, verdicts in AS_IT_SHOULD_BE], part
-        assert ended[2] == ("replicant", ["well", "well"]), part
+        assert ended[2] == ("replicant", ["well"] * len(delays.split(","))), part
     # A lock on a replica excludes nobody, and the other is refused.
-    assert told.stdout.count("the lock let both in at once") >= 2 * 2
+    assert told.stdout.count("the lock let both in at once") >= 2 * len(delays.split(","))
     lock = "pg_advisory_lock" if engine == "postgresql" else "GET_LOCK"
     assert re.search(rf"replica1 +- +SELECT 1 AS id, .*{lock}", told.stdout)
     assert re.search(rf"default +use_primary +SELECT 1 AS id, .*{lock}", told.stdout)
