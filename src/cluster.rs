@@ -3,6 +3,7 @@
 //! Settings are checked once, by [`Cluster::try_new`]. What changes while a process runs, the members' states, is an
 //! immutable [`View`] that is swapped whole: a decision reads one consistent view and never waits for a lock.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -103,8 +104,10 @@ impl Settings {
         let members = 1 + self.replicas.len();
         let mut standing = if self.are_mirrors { Standing::all_up(members) } else { known.clone() };
         let aliases = [self.primary].into_iter().chain(self.replicas.iter().map(|&(alias, _)| alias));
+        // Members that came and went may be thousands.
+        let forbidden: HashSet<_> = self.forbidden.iter().copied().collect();
         for (state, alias) in standing.states.iter_mut().zip(aliases) {
-            if self.forbidden.contains(&alias) {
+            if forbidden.contains(&alias) {
                 *state = State::Down;
             }
         }
