@@ -282,6 +282,7 @@ def test_a_connection_to_a_member_that_left_is_not_used_again(servers: Cluster, 
     with use_databases(databases, REPLICANT=clusters()):
         router.db_for_read(Item)
         added = servers.add_replica()
+        servers.wait_until_caught_up()
         alias = alias_of(added)
         serve("replica1", "replica2", alias)
         found = Item.objects.using(alias).get()
