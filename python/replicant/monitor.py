@@ -312,7 +312,10 @@ class _Watch:
 
     def _let_go(self) -> None:
         if self._samples is not None:
-            self._samples.close()
+            # A primary that no settings name cannot be found by whoever is started now: it is the primary of the
+            # settings that would have to tell of it, and that one is gone.
+            listed = (self.name, *topology.listed(self._cluster))
+            self._samples.close(leaves=self._placement.servers[self.name] not in listed)
             self._samples = None
 
     def _complain(self, error: CannotShare) -> None:
