@@ -106,6 +106,10 @@ def test_a_view_is_not_wrapped_in_a_transaction_with_each_member_that_is_found()
     assert settings_of(template, "default", "10.0.0.9", "3306")["ATOMIC_REQUESTS"] is False
 
 
+def test_a_member_that_calls_itself_localhost_is_not_reached_by_the_socket_of_whoever_is_here():
+    assert settings_of(DATABASES["replica1"], "default", "localhost", "3307")["HOST"] == "127.0.0.1"
+
+
 # What comes from one.
 
 

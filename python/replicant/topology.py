@@ -281,6 +281,9 @@ def _written(host: str) -> str:
 def settings_of(template: Mapping[str, Any], primary: str, host: str, port: str) -> dict[str, Any]:
     """The settings of a found member: the template's, but for where it is."""
     settings = {**copy.deepcopy(dict(template)), "HOST": host, "PORT": port}
+    if host == "localhost" and conf.vendor_of(template) == "mysql":
+        # For which mysqlclient takes the Unix socket of its own default, whatever the port: of another server.
+        settings["HOST"] = "127.0.0.1"
     settings["OPTIONS"] = _without(settings.get("OPTIONS"), _OPTIONS_THAT_LEAD)
     settings["TEST"] = {**(settings.get("TEST") or {}), "MIRROR": primary}
     # Or Django would open a transaction with each of them around each view.
