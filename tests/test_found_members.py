@@ -8,7 +8,7 @@ import pytest
 from django.db import connections, router
 from django.test import override_settings
 
-from replicant import conf, reload, scout, topology
+from replicant import conf, explain, reload, scout, topology
 from replicant.discovery import Member
 from replicant.prober import Bell
 from replicant.topology import is_allowed, settings_of
@@ -73,6 +73,17 @@ def test_who_was_found_before_is_refused_once_allow_no_longer_matches(cluster: c
     reload({"default": {"TOPOLOGY": {**FOLLOWING, "ALLOW": ["10.1.0.0/16"]}}})
     (now,) = conf.in_force()
     assert found(now, Member("10.0.0.9", 3306)) == (frozenset(), {}, ["10.0.0.9"])
+
+
+def test_who_was_dropped_by_a_reload_is_not_found_again_under_another_name(cluster: conf.Cluster):
+    reload({"default": {"REPLICAS": ["replica1"]}})
+    (now,) = conf.in_force()
+    assert found(now, Member("db3.example.com", 3306)) == ({"replica2"}, {}, [])
+    put("replica1", "replica2")
+    assert explain(Item).eligible == ("replica1",)
+    reload()
+    put("replica1", "replica2")
+    assert set(explain(Item).eligible) == {"replica1", "replica2"}
 
 
 def test_an_address_is_the_same_however_it_is_written(cluster: conf.Cluster):

@@ -208,6 +208,10 @@ def recognised(
         if alias in samples and samples[alias].error is None:
             identities.setdefault(samples[alias].server, []).append(alias)
     hosts = {host for host, _ in places}
+    # Who was dropped stays so, and is not found under another alias. Unless it is listed under another one.
+    for alias in _dropped.get(cluster.primary, frozenset()).difference(listed(cluster)):
+        for place in _places(connections.settings[alias]):
+            places.setdefault(place, [alias])
     earlier = {place: alias for alias, place in view_of(cluster.primary).found.items()}
     seen: set[str] = set()
     new: dict[str, tuple[str, str]] = {}
