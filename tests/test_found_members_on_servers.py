@@ -36,9 +36,9 @@ def test_whoever_comes_after_a_prober_that_ended_in_good_order_goes_on_with_the_
         Item.objects.create(name="after")
         assert added.value(f"SELECT count(*) FROM {database}.app_item WHERE name = 'after'") == "1"
         assert placement.server_of("default") == alias_of(added)
-        monitor.stop()
-        connections.close_all()
-        # As it was, for the others.
+        # As it was, for the others; nothing is left for them.
         servers.rejoin(old)
+        serve("replica1", "replica2", alias_of(added))
         servers.promote(old)
         servers.rejoin(added)
+        wait_until(lambda: placement.server_of("default") == "default", SECONDS, "the old one is followed")
