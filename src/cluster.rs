@@ -3,6 +3,7 @@
 //! Settings are checked once, by [`Cluster::try_new`]. What changes while a process runs, the members' states, is an
 //! immutable [`View`] that is swapped whole: a decision reads one consistent view and never waits for a lock.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -103,8 +104,10 @@ impl Settings {
         let members = 1 + self.replicas.len();
         let mut standing = if self.are_mirrors { Standing::all_up(members) } else { known.clone() };
         let aliases = [self.primary].into_iter().chain(self.replicas.iter().map(|&(alias, _)| alias));
+        // Members that came and went may be thousands.
+        let forbidden: HashSet<_> = self.forbidden.iter().copied().collect();
         for (state, alias) in standing.states.iter_mut().zip(aliases) {
-            if self.forbidden.contains(&alias) {
+            if forbidden.contains(&alias) {
                 *state = State::Down;
             }
         }
@@ -373,8 +376,9 @@ impl Cluster {
     pub fn inheriting(self, before: &Self) -> Self {
         let view = before.view.load();
         let mut standing = Standing::all_up(self.members.len());
-        for (member, &alias) in (0..).zip(&self.members) {
-            let Some(old) = before.member(alias) else { continue };
+        let places: HashMap<Alias, Member> = before.members.iter().copied().zip(0..).collect();
+        for (member, alias) in (0..).zip(&self.members) {
+            let Some(&old) = places.get(alias) else { continue };
             self.counters.inherit(member, &before.counters, old);
             // A sound server is not to rest for what was found of another one.
             if self.address(member) == before.address(old) {
@@ -383,12 +387,13 @@ impl Cluster {
                 standing.ramps[member as usize] = view.known.ramps[old as usize];
             }
         }
+        self.ward.publish_costs();
         standing.is_waiting = !self.settings.watched && standing.states.iter().any(|state| *state != State::Up);
         // Positions are compared with the primary's: with another primary all begins anew.
         let progress = if self.address(PRIMARY) == before.address(PRIMARY) {
             let is_there = |&(member, old): &(Member, Member)| self.address(member) == before.address(old);
-            let places = (0..).zip(&self.members).map(|(member, &alias)| Some((member, before.member(alias)?)));
-            view.progress().rearranged(places.map(|place| place.filter(is_there).map(|(_, old)| old)))
+            let pairs = (0..).zip(&self.members).map(|(member, alias)| Some((member, *places.get(alias)?)));
+            view.progress().rearranged(pairs.map(|place| place.filter(is_there).map(|(_, old)| old)))
         } else {
             Progress::unknown(self.members.len())
         };

@@ -112,11 +112,11 @@ impl Ward {
         }
     }
 
-    /// Takes over what `before` knew of its member `from` for our member `to`.
+    /// Takes over what `before` knew of its member `from` for our member `to`. Once that is done for all of them, the costs
+    /// are to be published.
     pub fn inherit(&self, to: Member, before: &Self, from: Member) {
         let vitals = before.members[from as usize].lock().clone();
         *self.members[to as usize].lock() = vitals;
-        self.publish_costs();
     }
 
     /// Behind each member is now the server that was behind the member that `sources` has in its place.
@@ -191,7 +191,8 @@ impl Ward {
         }
     }
 
-    fn publish_costs(&self) {
+    /// What the members cost as far as is known now.
+    pub fn publish_costs(&self) {
         let seconds: Vec<Option<f64>> = self.members.iter().map(|vitals| vitals.lock().latency.get()).collect();
         self.costs.publish(&seconds);
     }

@@ -312,7 +312,11 @@ class _Watch:
 
     def _let_go(self) -> None:
         if self._samples is not None:
-            self._samples.close()
+            # A primary that no settings name cannot be found by whoever is started now: it is the primary of the
+            # settings that would have to tell of it, and that one is gone.
+            server = self._placement.servers[self.name]
+            is_found = server not in (self.name, *topology.listed(self._cluster))
+            self._samples.close(leaves=is_found and not self._is_gone(server))
             self._samples = None
 
     def _complain(self, error: CannotShare) -> None:

@@ -150,12 +150,15 @@ class Samples:
                 return _unpacked(content)
         return None
 
-    def close(self) -> None:
-        """Let go. A prober takes the file along: nothing is left behind, and the others make a new one."""
+    def close(self, *, leaves: bool = False) -> None:
+        """Let go. A prober takes the file along: nothing is left behind, and the others make a new one.
+
+        With ``leaves`` it stays, as if the prober was killed: the next one begins with what is in it.
+        """
         if self.is_prober:
             self.is_prober = False
             with contextlib.suppress(OSError):
-                if self._is_in_place():
+                if not leaves and self._is_in_place():
                     os.unlink(self._name, dir_fd=self._folder)
         self.abandon()
 

@@ -26,6 +26,7 @@ logger = logging.getLogger("replicant")
 
 #: The same reason why nothing is applied is given again after so many seconds.
 _SECONDS_PER_COMPLAINT = 300.0
+_LONGEST_REASON = 500
 #: The primary is asked again after this part of the interval: a cycle may be that much shorter.
 _INTERVAL = 0.9
 
@@ -135,6 +136,8 @@ class Scout:
         return explorer
 
     def _complain(self, cluster: conf.Cluster, why: str, *, rest: bool = False) -> None:
+        # Parts of it others have written.
+        why = "".join(letter if letter.isprintable() else " " for letter in why[:_LONGEST_REASON])
         now = time.monotonic()
         self._complaints = {text: at for text, at in self._complaints.items() if now - at < _SECONDS_PER_COMPLAINT}
         if why in self._complaints or not self._limit.admits():

@@ -15,6 +15,7 @@ import fnmatch
 import ipaddress
 import logging
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,9 @@ logger = logging.getLogger("replicant")
 _PORTS = {"mysql": "3306", "postgresql": "5432"}
 #: What would lead elsewhere than HOST and PORT do.
 _OPTIONS_THAT_LEAD = ("host", "hostaddr", "port", "unix_socket")
+#: What a driver takes for one name, and for no list, no path and no address of another notation's.
+_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", re.ASCII)
+_WILDCARDS = ("*", "?", "[")
 
 
 class View(NamedTuple):
@@ -90,16 +94,18 @@ def followed(cluster: conf.Cluster, taken: Collection[str] = ()) -> conf.Cluster
     there = present(cluster)
     if there is None and not later:
         return cluster
+    # In a process that lives long there may be thousands.
+    are_later = frozenset(later)
 
     def is_absent(alias: str) -> bool:
         server = placement.server_of(alias)
         if there is None or alias in dropped:
-            return alias in later
-        return server not in there and (server in view.judged or server in later)
+            return alias in are_later
+        return server not in there and (server in view.judged or server in are_later)
 
     weight = (cluster.topology and dict(cluster.replicas).get(cluster.topology["TEMPLATE"])) or 1.0
     members = [*cluster.replicas, *((alias, weight) for alias in later)]
-    absent = [alias for alias, _ in members if is_absent(alias)]
+    absent = {alias: None for alias, _ in members if is_absent(alias)}
     return dataclasses.replace(
         cluster,
         # Without a weight nobody waits until they have what was written.
@@ -136,7 +142,8 @@ def put(cluster: conf.Cluster, view: View, answering: Collection[str] = ()) -> b
     if (before, view) == (view.present, _views.get(primary)) and view.found.keys() <= connections.settings.keys():
         return False
     template = connections.settings[cluster.topology["TEMPLATE"]]
-    add({alias: settings_of(template, primary, *where) for alias, where in view.found.items()})
+    new = [alias for alias in view.found if alias not in connections.settings]
+    add({alias: settings_of(template, primary, *view.found[alias]) for alias in new})
     _views[primary], _bases[primary] = view, _basis(cluster)
     if view.present is not None:
         _announce(primary, view.judged - {primary} if before is None else before, view.present)
@@ -201,21 +208,27 @@ def recognised(
         if alias in samples and samples[alias].error is None:
             identities.setdefault(samples[alias].server, []).append(alias)
     hosts = {host for host, _ in places}
-    earlier = {place: [alias] for alias, place in view_of(cluster.primary).found.items()}
+    # Who was dropped stays so, and is not found under another alias. Unless it is listed under another one.
+    for alias in _dropped.get(cluster.primary, frozenset()).difference(listed(cluster)):
+        for place in _places(connections.settings[alias]):
+            places.setdefault(place, [alias])
+    earlier = {place: alias for alias, place in view_of(cluster.primary).found.items()}
     seen: set[str] = set()
     new: dict[str, tuple[str, str]] = {}
     refused = []
     for member in members:
         place = _place(member.host, member.port or template.get("PORT"), template)
         # Those that are listed first: one that was down may have been found under another name.
-        servers = places.get(place) or (member.server and identities.get(member.server)) or earlier.get(place)
+        servers = places.get(place) or (member.server and identities.get(member.server))
         if not servers:
+            # Also of those that were found earlier: a reload may have changed what is allowed.
             if not is_allowed(member.host, cluster.topology["ALLOW"], hosts):
                 refused.append(member.host)
                 continue
-            alias = alias_of(cluster.primary, *place)
+            alias = earlier.get(place) or alias_of(cluster.primary, *place)
             servers = [alias]
-            new[alias] = place
+            if place not in earlier:
+                new[alias] = place
         if primary not in servers:
             seen.update(servers)
     return frozenset(seen), new, refused
@@ -228,27 +241,57 @@ def alias_of(primary: str, host: str, port: str) -> str:
 
 def is_allowed(host: str, allow: Iterable[str] | None, hosts: Collection[str]) -> bool:
     """Whether credentials may be sent to ``host``: one that ``allow`` matches, or if it is None one of ``hosts``."""
-    host = host.lower()
+    host = _written(host)
+    if _address(host) is None and not _NAME.fullmatch(host):
+        return False
     if allow is None:
         return host in hosts
     return any(_matches(host, pattern.lower()) for pattern in allow)
 
 
 def _matches(host: str, pattern: str) -> bool:
-    if "/" not in pattern:
+    """Whether ``pattern`` is meant to match. In names a wildcard stands for no dot, but for one at the beginning:
+    anybody can have a name that begins as ours do, but not one that ends so."""
+    address = _address(host)
+    if "/" in pattern:
+        # Not of a name, which may lead anywhere.
+        return address is not None and address in ipaddress.ip_network(pattern, strict=False)
+    pattern = _written(pattern)
+    if address is not None or pattern == "*":
         return fnmatch.fnmatchcase(host, pattern)
-    try:
-        return ipaddress.ip_address(host) in ipaddress.ip_network(pattern, strict=False)
-    except ValueError:
-        # A name, which may lead anywhere.
+    if not any(letter.isalpha() for letter in pattern):
+        # '10.0.0.*' is of addresses, and no other name is to look like one.
         return False
+    wanted, labels = pattern.split("."), host.split(".")
+    if wanted[0].startswith("*") and not any(wildcard in wanted[0][1:] for wildcard in _WILDCARDS):
+        rest = len(labels) - len(wanted) + 1
+        labels = [".".join(labels[:rest]), *labels[rest:]] if rest > 0 else []
+    return len(labels) == len(wanted) and all(map(fnmatch.fnmatchcase, labels, wanted))
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _written(host: str) -> str:
+    """A host as it is written here: an address has many forms, and a name may end with a dot."""
+    host = host.lower()
+    return str(_address(host) or host.removesuffix("."))
 
 
 def settings_of(template: Mapping[str, Any], primary: str, host: str, port: str) -> dict[str, Any]:
     """The settings of a found member: the template's, but for where it is."""
     settings = {**copy.deepcopy(dict(template)), "HOST": host, "PORT": port}
+    if host == "localhost" and conf.vendor_of(template) == "mysql":
+        # For which mysqlclient takes the Unix socket of its own default, whatever the port: of another server.
+        settings["HOST"] = "127.0.0.1"
     settings["OPTIONS"] = _without(settings.get("OPTIONS"), _OPTIONS_THAT_LEAD)
     settings["TEST"] = {**(settings.get("TEST") or {}), "MIRROR": primary}
+    # Or Django would open a transaction with each of them around each view.
+    settings["ATOMIC_REQUESTS"] = False
     if settings.get("PROBE"):
         probe = _without(settings["PROBE"], ("HOST", "PORT"))
         settings["PROBE"] = {**probe, "OPTIONS": _without(probe.get("OPTIONS"), _OPTIONS_THAT_LEAD)}
@@ -266,7 +309,7 @@ def _places(settings: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def _place(host: Any, port: Any, settings: Mapping[str, Any]) -> tuple[str, str]:
-    return (str(host or "localhost").lower(), str(port or _PORTS.get(conf.vendor_of(settings), "")))
+    return (_written(str(host or "localhost")), str(port or _PORTS.get(conf.vendor_of(settings), "")))
 
 
 def _after_fork_in_child() -> None:

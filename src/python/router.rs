@@ -143,12 +143,15 @@ fn unconfigured(py: Python<'_>, db: &str, error: &PyErr) -> PyResult<Option<bool
     Ok(replica.then_some(false))
 }
 
+/// A cluster, and which of its members; none if it is one that this process has not found.
+type Origin = (ClusterIndex, Option<Member>);
+
 /// Where `object` was loaded from: `None` if it was not, `Some(None)` if from outside of every cluster.
 #[expect(
     clippy::option_option,
     reason = "not loaded, loaded from elsewhere, and loaded from a member are three things"
 )]
-fn origin(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Option<Option<(usize, Member)>>> {
+fn origin(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Option<Option<Origin>>> {
     let py = object.py();
     let (state, db) = (intern!(py, "_state"), intern!(py, "db"));
     // Not of its own: a lazy object, which has those of what it stands for.
@@ -160,7 +163,10 @@ fn origin(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Option<Option<(u
         return Ok(None);
     };
     let Ok(db) = db.cast::<PyString>() else { return Ok(None) };
-    table.place_of_alias(db).map(Some)
+    if let Some((cluster, member)) = table.place_of_alias(db)? {
+        return Ok(Some(Some((cluster, Some(member)))));
+    }
+    Ok(Some(table.cluster_of_found(db.to_str()?).map(|cluster| (cluster, None))))
 }
 
 /// What a model is asked for on.
@@ -229,8 +235,8 @@ fn beside<'table>(
     if own.cluster.is_some() && own.cluster != origin.map(|(cluster, _)| cluster) {
         return Ok(None);
     }
-    let from = origin.filter(|&(cluster, _)| cluster == asked.index);
-    Ok(Some(Asked { loaded: from.map(|(_, from)| Loaded { from, exempt: own.exempt }), ..asked }))
+    let from = origin.filter(|&(cluster, _)| cluster == asked.index).and_then(|(_, member)| member);
+    Ok(Some(Asked { loaded: from.map(|from| Loaded { from, exempt: own.exempt }), ..asked }))
 }
 
 /// One for the scope and one for the thread. While another thread of the scope goes on writing there is no last answer.
