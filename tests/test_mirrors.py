@@ -79,10 +79,14 @@ def test_test_cases_on_servers(servers: Cluster):
         run_django(with_our_engines(connections.settings), "--parallel", "2")
 
 
+PYTEST = ("pytest", "-c", "tests/mirrors/pytest.ini", "--noconftest", "-v")
+
+
+def test_functions_of_pytest_django_one_after_the_other(tmp_path: Path):
+    output = run(on_files(tmp_path), *PYTEST, "tests/mirrors/functions.py")
+    assert "7 passed" in output, output
+
+
 def test_functions_of_pytest_django_on_workers_of_xdist(tmp_path: Path):
-    output = run(
-        on_files(tmp_path),
-        *("pytest", "-c", "tests/mirrors/pytest.ini", "--noconftest", "-n", "2", "-v"),
-        *("tests/mirrors/functions.py", "tests/mirrors/cases.py"),
-    )
+    output = run(on_files(tmp_path), *PYTEST, "-n", "2", "tests/mirrors/functions.py", "tests/mirrors/cases.py")
     assert int(re.search(r"(\d+) passed", output)[1]) >= 32, output

@@ -24,7 +24,8 @@ from tests.databases import HOWEVER_LATE
 from tests.naive import NaiveRouter
 from tests.servers import Cluster, Node
 
-PAIRS = 500
+#: Of each kind; elsewhere fewer will do.
+PAIRS = {"mysql": 500, "mariadb": 100, "postgresql": 100}
 NAIVE_PAIRS = 50
 EXEMPT = {"default": {**HOWEVER_LATE["default"], "PRIMARY_ONLY": ["app.Account"]}}
 
@@ -87,7 +88,8 @@ def misses(pair: Callable[[int], bool], pairs: int) -> int:
 def test_what_was_created_is_found_while_replication_stands_still(servers: Cluster):
     pause(servers)
     with override_settings(REPLICANT=EXEMPT), record_queries() as queries:
-        assert {pair.__name__: misses(pair, PAIRS) for pair in KINDS} == {pair.__name__: 0 for pair in KINDS}
+        lost = {pair.__name__: misses(pair, PAIRS[servers.engine]) for pair in KINDS}
+        assert lost == dict.fromkeys(lost, 0)
         assert {query.alias for query in queries} == {"default"}
         # And it was not for want of a router: what nobody wrote is read from replicas.
         with use_replica(stale_ok=True):

@@ -82,6 +82,11 @@ class Tracker:
         self._wrap_method(connection, "set_autocommit", self._after_set_autocommit)
         tell_of_bypasses(connection, self._before_bypass, self._after_bypass)
 
+    def follow(self, mirror: BaseDatabaseWrapper, primary: BaseDatabaseWrapper) -> None:
+        """Hear of the transactions that end through ``mirror``, which uses the session of ``primary``."""
+        self._wrap_method(mirror, "_commit", lambda _, failed: self._after_commit(primary, failed))
+        self._wrap_method(mirror, "_rollback", lambda _, failed: self._after_end(primary, failed))
+
     @staticmethod
     def _wrap_method(
         connection: BaseDatabaseWrapper, name: str, after: Callable[[BaseDatabaseWrapper, bool], None]

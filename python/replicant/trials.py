@@ -104,9 +104,12 @@ def _mirror() -> None:
 
 
 def _shared(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
-    mirror = mirrors.mirrored(connection, connections[_mirrored[connection.alias]])
+    primary = connections[_mirrored[connection.alias]]
+    mirror = mirrors.mirrored(connection, primary)
     # No signal tells of its opening.
     track(mirror)
+    # A test case ends its transaction through whichever of its aliases came first.
+    track(primary).follow(mirror, primary)
     return mirror
 
 

@@ -31,6 +31,8 @@ _OPTIONS = {
 class GroupNode(MySQLNode):
     """A member of a group in single-primary mode. Made by `start_group()`."""
 
+    #: Whoever joins is sent away and tries again, a few times, while others join or leave.
+    answer_seconds = 120.0
     _group_port = 0
 
     @property
@@ -61,6 +63,8 @@ class GroupNode(MySQLNode):
         self.source = source
         with source._lock:  # of two that join at the same time one is sent away, and tries again after five seconds
             source.found()
+            number = self.value("SELECT @@server_uuid")
+            wait_until(lambda: number not in source.members(), START_SECONDS, f"the group forgets {self.name}")
             self.query(f"SET GLOBAL group_replication_group_seeds = '{source.group_address}'")
             self.query(
                 f"CHANGE REPLICATION SOURCE TO SOURCE_USER='{REPLICATION}', SOURCE_PASSWORD='{REPLICATION_PASSWORD}' "
