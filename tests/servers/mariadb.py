@@ -24,7 +24,9 @@ class MariaDBNode(BinlogNode):
     grants = account_statements("SLAVE MONITOR")
 
     def _command(self) -> list[str]:
-        return server_command(self._installation, {**self._options(), **_OPTIONS, "datadir": str(self.data)})
+        # In a folder that they shared, one that starts would delete the temporary tables of all the others.
+        folders = {"datadir": str(self.data), "tmpdir": str(self.data.parent)}
+        return server_command(self._installation, {**self._options(), **_OPTIONS, **folders})
 
     def position(self) -> str:
         return self.value("SELECT @@GLOBAL.gtid_binlog_pos")
