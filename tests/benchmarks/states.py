@@ -63,7 +63,7 @@ class _Required:
         from replicant import _core, conf
 
         # SQLite has no positions; here PostgreSQL's serve, told by hand, with nobody to ask.
-        with mock.patch.object(conf, "_has_positions", return_value=True):
+        with mock.patch.object(conf, "VENDORS_WITH_POSITIONS", frozenset({"sqlite"})):
             _core.invalidate()
             _core.role("default")
         here, earlier = (_core.Position("postgresql", text) for text in ("1:0/2000000", "1:0/1000000"))
