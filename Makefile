@@ -73,6 +73,7 @@ lint: $(VENV)/lint.done ## Check formatting, types and lints
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest replicant._core --allowlist tests/stubtest.txt
+	$(BIN)/python -m tests.language
 
 .PHONY: format
 format: $(VENV)/lint.done ## Format the code

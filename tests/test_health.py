@@ -81,7 +81,7 @@ def fail(alias: str, times: int = 5) -> None:
 
 
 def wait_for_the_first_probe() -> None:
-    """Wait until the monitor has probed every replica once; with an interval of 1,000 s the test alone reports from then."""
+    """Wait until the monitor has probed every replica; with an interval of 1,000 s only the test reports after that."""
     explain(Item)
     wait_until(lambda: all(member(alias)["latency"] is not None for alias in REPLICAS), SECONDS, "the first probe ends")
 
