@@ -90,6 +90,7 @@ class Prober:
         answered: Bell,
         doubts: Doubts | None = None,
         name: str | None = None,
+        is_primary: Callable[[str], bool] = lambda alias: False,
     ) -> None:
         self.alias = alias
         self.settings = settings
@@ -99,6 +100,7 @@ class Prober:
         self._timeout = timeout
         self._answered = answered
         self._doubts = doubts
+        self._is_primary = is_primary
         self._asked = Bell()
         self._asked_at = 0
         self._is_busy = False
@@ -209,6 +211,9 @@ class Prober:
         sample = engine.probe(connection)
         if self._doubts is not None and self._doubts(sample):
             sample = sample._replace(replicates=engine.replicates(connection))
+            if not sample.is_writable and self._is_primary(self.alias):
+                # A primary that takes no writes at present: what a replica has applied says nothing of what it wrote.
+                sample = sample._replace(position=engine.ask_position(connection) or sample.position)
         return sample
 
     def _connect(self) -> BaseDatabaseWrapper:

@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import _core, causality, conf, guard, mirrors
+from replicant import _core, causality, conf, guard, mirrors, session_changes
 from replicant.cursors import tell_of_bypasses
 from replicant.engines import NOTHING, UNKNOWN, Captured, engine_of
 from replicant.engines.asking import found_as_wanted
@@ -221,6 +221,8 @@ class Tracker:
             self._prepare(connection)
         if self._is_guarded:
             guard.check_call(connection, call, argument)
+        if call == "callproc":
+            session_changes.mark(connection)
 
     def _after_bypass(self, connection: BaseDatabaseWrapper) -> None:
         """Something was sent that no wrapper saw: it may have done anything."""
@@ -330,10 +332,16 @@ class Tracker:
 
 def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
     """Execute a statement on a primary, and have the servers looked at if it fails because that may be it no longer."""
+    connection = context["connection"]
+    check = getattr(connection, "replicant_check", None)
+    if check is not None:
+        # A cursor may be older than what is known of the servers by now.
+        check()
+        session_changes.note(connection, sql)
     try:
         return execute(sql, params, many, context)
     except DatabaseError as error:
-        failed = getattr(context["connection"], "replicant_failed", None)
+        failed = getattr(connection, "replicant_failed", None)
         if failed is not None:
             failed(error)
         raise
