@@ -367,7 +367,10 @@ pub fn require(
         && memory.sticky().is_none()
         && scopes::current(py)?.is_some()
     {
-        memory.stick(None, member);
+        // The client has read there, so that something was seen, even if this scope fails to read there.
+        if memory.stick(None, member) == member {
+            memory.answered(member);
+        }
     }
     Ok(())
 }
