@@ -197,6 +197,11 @@ impl Need {
         is_news || self.written.is_some() || self.read.is_some()
     }
 
+    /// The replicas may have all by now, and yet it must not end: the same view is to be judged again.
+    pub fn judge_again(&mut self) {
+        self.judged = None;
+    }
+
     /// Nothing must be seen any more. That this scope wrote is still known.
     pub fn end(&mut self) {
         *self = Self { wrote: self.wrote, ..Self::default() };

@@ -5,14 +5,17 @@ Nobody probes but the test, so that each schedule is exact. Every test runs on M
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import router
+from django.db import connections, router, transaction
+from psycopg import IsolationLevel
 
-from replicant import after, health, monitor, request_scope, token, use_replica
+from replicant import _core, after, health, monitor, request_scope, token, use_replica
 from replicant.engines import Sample
 from replicant.prober import Bell, Prober
 from replicant.tracing import record_queries
@@ -24,6 +27,7 @@ from tests.servers.machine import wait_until
 from tests.test_failover import NEVER, ours
 
 SECONDS = 20.0
+REPLICAS = ("replica1", "replica2")
 
 
 def settings(**keys: Any) -> dict[str, Any]:
@@ -32,8 +36,14 @@ def settings(**keys: Any) -> dict[str, Any]:
 
 @pytest.fixture(params=["django", "replicant"])
 def shop(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Iterator[Cluster]:
-    """The cluster, with Django on it, probed once. Afterwards every server runs and replicates again."""
+    """The cluster, with Django on it, probed once. Afterwards every server runs and replicates again.
+
+    A transaction on a replica keeps the snapshot of its first read.
+    """
     databases = cluster.databases(database)
+    level: Any = "repeatable read" if cluster.engine != "postgresql" else IsolationLevel.REPEATABLE_READ
+    for replica in REPLICAS:
+        databases[replica]["OPTIONS"] = {"isolation_level": level}
     with use_databases(ours(databases) if request.param == "replicant" else databases, REPLICANT=settings()):
         probe()
         yield cluster
@@ -119,3 +129,85 @@ def test_a_client_finds_what_the_member_of_its_token_had_shown_when_that_refuses
     # The same once the monitor knows.
     probe()
     assert elsewhere(lambda: visit(sent, pk)) == ("default", True)
+
+
+# A transaction that is open on a replica.
+
+
+def replicated(shop: Cluster) -> None:
+    """Wait until both replicas have everything, and have the core know it."""
+    shop.wait_until_caught_up()
+    probe()
+
+
+@pytest.mark.parametrize("begin", ["atomic", "text", "autocommit off"])
+def test_a_write_is_found_though_the_scopes_replica_has_a_snapshot_from_before(shop: Cluster, begin: str):
+    with request_scope():
+        sticky, _ = read()
+        with began(sticky, begin):
+            Item.objects.using(sticky).count()
+            pk = write()
+            assert read(pk) == ("default", True)
+            replicated(shop)
+            alias, found = read(pk)
+            assert (alias != sticky, found) == (True, True)
+            # It does not end for the client's next request either.
+            assert requires()
+            assert read(pk)[1]
+        replicated(shop)
+        assert read(pk)[1]
+        assert not requires()
+
+
+def requires() -> bool:
+    """Whether the scope still requires what was written."""
+    return any(position or written for _, position, written, *_ in _core.causality())
+
+
+@contextlib.contextmanager
+def began(alias: str, begin: str) -> Iterator[None]:
+    """A transaction on this thread's connection to ``alias``."""
+    connection = connections[alias]
+    if begin == "atomic":
+        with transaction.atomic(using=alias):
+            yield
+        return
+    if begin == "autocommit off":
+        connection.set_autocommit(False)
+    else:
+        execute(alias, "BEGIN")
+    try:
+        yield
+    finally:
+        if begin == "autocommit off":
+            connection.rollback()
+            connection.set_autocommit(True)
+        else:
+            execute(alias, "ROLLBACK")
+
+
+def execute(alias: str, sql: str) -> None:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql)
+
+
+def test_a_snapshot_of_another_thread_of_the_scope_counts_too(shop: Cluster):
+    with request_scope(), ThreadPoolExecutor(1) as pool:
+        sticky, _ = read()
+        # One thread, in a copy of this context: of the same scope.
+        inside = contextvars.copy_context()
+        other = lambda function: pool.submit(inside.run, function).result()  # noqa: E731
+        block = other(lambda: transaction.atomic(using=sticky))
+        other(block.__enter__)
+        other(lambda: Item.objects.using(sticky).count())
+        pk = write()
+        replicated(shop)
+        # Here the replica may serve, and there it may not.
+        assert read(pk)[1]
+        alias, found = other(lambda: read(pk))
+        assert (alias != sticky, found) == (True, True)
+        other(lambda: block.__exit__(None, None, None))
+        probe()
+        assert read(pk)[1]
+        assert not requires()
+        other(connections.close_all)

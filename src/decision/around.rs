@@ -176,7 +176,7 @@ where
     }
     leave_those_that_serve_no_more(cluster, view, cells, now);
     let approach = Approach { cluster, view, cells, now };
-    approach.forget_what_all_have();
+    approach.forget_what_all_have(&mut read.in_transaction)?;
     // A transaction that is open there has a snapshot, which stays as old as it is.
     let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
     let wanted = around.named;
