@@ -165,6 +165,16 @@ impl Need {
         });
     }
 
+    /// `member`, from which was read, serves no more, and may have been read from until `now`: a client goes on reading
+    /// there with the same token. What it showed counts until then, and is had only where the primary's next position is.
+    pub fn leave(&mut self, member: Alias, now: Duration) {
+        if let Some((Some(from), at)) = self.read
+            && from == member
+        {
+            self.read = Some((None, at.max(now)));
+        }
+    }
+
     /// As [`Need::require_read`], for a member that this scope reads from: where it is known to have what was read before,
     /// it stands for that, too.
     pub fn require_reads_of(&mut self, cluster: &Cluster, view: &View, alias: Alias, now: Duration) {
@@ -185,6 +195,11 @@ impl Need {
     pub fn is_to_be_judged(&mut self, view: &View) -> bool {
         let is_news = self.judged.replace(view.number()) != Some(view.number());
         is_news || self.written.is_some() || self.read.is_some()
+    }
+
+    /// The replicas may have all by now, and yet it must not end: the same view is to be judged again.
+    pub fn judge_again(&mut self) {
+        self.judged = None;
     }
 
     /// Nothing must be seen any more. That this scope wrote is still known.
@@ -526,6 +541,23 @@ mod tests {
         // The first has both by now: what it goes on to show stands for all.
         need.require_reads_of(&cluster, &cluster.view(), Alias::from_number(1), SECOND * 5);
         assert_eq!(need.read(), Some((Some(Alias::from_number(1)), SECOND * 5)));
+    }
+
+    #[test]
+    fn what_a_member_showed_until_it_served_no_more_is_had_where_the_primarys_next_position_is() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.require_read(Some(Alias::from_number(1)), SECOND);
+        look(&cluster, 2, [10, 10, 10]);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 1, 2]);
+        need.leave(Alias::from_number(2), SECOND * 3);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 1, 2]);
+        need.leave(Alias::from_number(1), SECOND * 3);
+        assert_eq!(admitted(&need, &cluster, 100), [0]);
+        look(&cluster, 4, [20, 19, 20]);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 2]);
+        // Once: it does not move on with every read.
+        need.leave(Alias::from_number(1), SECOND * 5);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 2]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ __all__ = [
     "LOCKS",
     "ROLLS_BACK",
     "WRITES",
+    "OpenSnapshot",
     "Position",
     "Record",
     "ReplicaRouter",
@@ -138,6 +139,16 @@ class Record:
     def wrote(self, alias: str, position: Position | None = None) -> None:
         """A write to the primary ``alias`` has become visible to others, at ``position``; None if that is still to be
         asked for, or there is none. Other aliases are ignored."""
+
+@final
+class OpenSnapshot:
+    """A transaction on a replica, open since this was made and until it is dropped.
+
+    Its snapshot stays as old as it is, so what the scope in force then requires does not end before it, whichever
+    thread of the scope reads.
+    """
+
+    def __new__(cls, alias: str) -> OpenSnapshot: ...
 
 @final
 class Position:

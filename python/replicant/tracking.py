@@ -63,6 +63,8 @@ class Tracker:
         self._found_as_wanted = False
         #: A statement may have ended the transaction without saying so: what is written next counts at once.
         self._is_uncertain = False
+        #: On a replica, while a transaction is open there.
+        self._snapshot: _core.OpenSnapshot | None = None
         #: The configuration this connection is prepared for.
         self._generation: int | None = None
         self._is_primary = False
@@ -116,6 +118,7 @@ class Tracker:
         self._has_positions = False
         self._generation = None
         self._prepare(connection, is_new=True)
+        self._count_snapshot(connection)
         if self._generation is not None and conf.is_judged_by_position(connection.alias):
             causality.connected(connection)
 
@@ -280,6 +283,14 @@ class Tracker:
             self._autocommit_off = bool(effects & _core.AUTOCOMMIT_OFF)
         self._is_uncertain = at_once
         self._set_text_transaction(is_open or self._autocommit_off)
+        self._count_snapshot(connection)
+
+    def _count_snapshot(self, connection: BaseDatabaseWrapper) -> None:
+        """Tell the scope in force that a transaction was begun on a replica, or that the one begun in it has ended."""
+        if not self._is_replica or not (self.in_text_transaction or not connection.autocommit):
+            self._snapshot = None
+        elif self._snapshot is None:
+            self._snapshot = _core.OpenSnapshot(connection.alias)
 
     def _set_text_transaction(self, is_open: bool) -> None:
         if is_open != self.in_text_transaction:
@@ -307,10 +318,13 @@ class Tracker:
         self._found_as_wanted = False
         self._is_uncertain = False
         self._set_text_transaction(self._autocommit_off)
+        self._snapshot = None
+        self._count_snapshot(connection)
 
     def _after_close(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
         """A server rolls back what is open when its connection ends."""
         self._after_end(connection)
+        self._snapshot = None
 
     def _after_set_autocommit(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
         # Whatever a statement had set is overruled.
@@ -318,6 +332,7 @@ class Tracker:
         if connection.autocommit:
             # Turning it on commits what was open.
             self._after_commit(connection, failed)
+        self._count_snapshot(connection)
 
     def _publish(self, connection: BaseDatabaseWrapper, captured: Captured) -> None:
         """What was written is visible now: for those who wrote it, and for the one who commits."""

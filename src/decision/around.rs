@@ -142,6 +142,17 @@ impl<'a> Around<'a> {
     }
 }
 
+/// A member that was read from, most often by the client before this scope began, and that serves no more.
+fn leave_those_that_serve_no_more(cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2], now: Duration) {
+    for memory in cells.into_iter().flatten().filter_map(|cell| cell.get(cluster.name())) {
+        if let Some((Some(alias), _)) = memory.need(|need| need.read())
+            && cluster.member(alias).is_none_or(|member| !view.serves(member))
+        {
+            memory.need(|need| need.leave(alias, now));
+        }
+    }
+}
+
 /// Who may serve a scope that must see something; `None` if nobody but the primary.
 #[cold]
 #[inline(never)]
@@ -163,8 +174,9 @@ where
     if around.stale_ok {
         return Ok(Some(Gate::Open));
     }
+    leave_those_that_serve_no_more(cluster, view, cells, now);
     let approach = Approach { cluster, view, cells, now };
-    approach.forget_what_all_have();
+    approach.forget_what_all_have(&mut read.in_transaction)?;
     // A transaction that is open there has a snapshot, which stays as old as it is.
     let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
     let wanted = around.named;

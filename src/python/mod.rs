@@ -37,7 +37,7 @@ mod _core {
     #[pymodule_export]
     use super::router::ReplicaRouter;
     #[pymodule_export]
-    use super::scopes::{Record, Scope, ScopeNode, record};
+    use super::scopes::{OpenSnapshot, Record, Scope, ScopeNode, record};
     #[pymodule_export]
     use super::session::{asked, causality, distrust, has_written, observe, require, unasked};
     #[pymodule_export]

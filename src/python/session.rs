@@ -199,7 +199,7 @@ pub fn since_origin(py: Python<'_>, monotonic_ns: u64) -> PyResult<Duration> {
 }
 
 /// The cells in force here: of the outermost scope and of the thread or task, which in a request are one.
-fn cells(py: Python<'_>) -> PyResult<Vec<Arc<Cell>>> {
+pub fn cells(py: Python<'_>) -> PyResult<Vec<Arc<Cell>>> {
     let scope = scopes::current(py)?;
     let Some(scope) = scope.as_ref().map(|node| &node.get().scope) else {
         return Ok(scopes::record_cell(py)?.into_iter().collect());
@@ -262,6 +262,13 @@ type Required = (String, Option<Position>, Option<f64>, Option<String>, Option<f
 #[pyfunction]
 pub fn causality(py: Python<'_>) -> PyResult<Vec<Required>> {
     let (table, cells, now) = (state::table(py)?, cells(py)?, state::now());
+    for Entry { cluster, strings } in &table.entries {
+        if cluster.settings().consistent {
+            let mut both = cells.iter();
+            let approach = Approach { cluster, view: &cluster.view(), cells: [both.next(), both.next()], now };
+            approach.forget_what_all_have(|member| table.lookup.in_transaction(strings[member as usize].bind(py)))?;
+        }
+    }
     let required = table.entries.iter().filter_map(|entry| required(&table, &entry.cluster, &cells, now));
     Ok(required.collect())
 }
@@ -271,9 +278,6 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
         return None;
     }
     let view = cluster.view();
-    let mut both = cells.iter();
-    let approach = Approach { cluster, view: &view, cells: [both.next(), both.next()], now };
-    approach.forget_what_all_have();
     let (mut position, mut written, mut read) = (None::<crate::position::Position>, None, Need::default());
     for memory in cells.iter().filter_map(|cell| cell.get(cluster.name())) {
         memory.need(|need| {
@@ -367,7 +371,10 @@ pub fn require(
         && memory.sticky().is_none()
         && scopes::current(py)?.is_some()
     {
-        memory.stick(None, member);
+        // The client has read there, so that something was seen, even if this scope fails to read there.
+        if memory.stick(None, member) == member {
+            memory.answered(member);
+        }
     }
     Ok(())
 }
