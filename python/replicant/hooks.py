@@ -76,7 +76,10 @@ def _loaded_from_a_replica(instance: Model, using: str) -> frozenset[str] | None
         return None
     meta = instance._meta
     loaded = {field.attname for field in meta.concrete_fields if field.generated or field.attname in vars(instance)}
-    if len(loaded) == len(meta.concrete_fields) or not conf.is_replica_of(alias, using):
+    if len(loaded) == len(meta.concrete_fields):
+        return None
+    # An alias without a connection is one that a member of the cluster had when the row was pickled or cached.
+    if not conf.is_replica_of(alias, using) and (alias in connections.settings or _core.role(using) != "primary"):
         return None
     return frozenset(loaded.difference(field.attname for field in meta.pk_fields)) or None
 

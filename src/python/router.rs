@@ -143,7 +143,7 @@ fn unconfigured(py: Python<'_>, db: &str, error: &PyErr) -> PyResult<Option<bool
     Ok(replica.then_some(false))
 }
 
-/// A cluster, and which of its members; none if it is one that this process has not found.
+/// A cluster, and which of its members; none if this process has no connection of that name.
 type Origin = (ClusterIndex, Option<Member>);
 
 /// Where `object` was loaded from: `None` if it was not, `Some(None)` if from outside of every cluster.
@@ -166,7 +166,18 @@ fn origin(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Option<Option<Or
     if let Some((cluster, member)) = table.place_of_alias(db)? {
         return Ok(Some(Some((cluster, Some(member)))));
     }
-    Ok(Some(table.cluster_of_found(db.to_str()?).map(|cluster| (cluster, None))))
+    if table.lookup.has_connection(db)? {
+        return Ok(Some(None));
+    }
+    // An object that was pickled, or kept in a cache, may name an alias that a deploy renamed or removed, or a member that
+    // another process has found. No query can have named it with `.using()`: the object belongs to the cluster of its model.
+    Ok(Some(class_place(table, object)?.cluster.map(|cluster| (cluster, None))))
+}
+
+/// Where the model of `object` belongs.
+fn class_place(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Place> {
+    // The type would not do: `request.user` is a lazy object that says it is a user.
+    table.place(&object.getattr(intern!(object.py(), "__class__"))?)
 }
 
 /// What a model is asked for on.
@@ -229,8 +240,7 @@ fn beside<'table>(
     instance: &Bound<'_, PyAny>,
 ) -> PyResult<Option<Asked<'table>>> {
     let Some(origin) = origin(table, instance)? else { return Ok(Some(asked)) };
-    // Not its type: `request.user` is a lazy object that says it is a user.
-    let own = table.place(&instance.getattr(intern!(instance.py(), "__class__"))?)?;
+    let own = class_place(table, instance)?;
     // The user's own .using("other").
     if own.cluster.is_some() && own.cluster != origin.map(|(cluster, _)| cluster) {
         return Ok(None);

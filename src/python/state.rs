@@ -73,21 +73,6 @@ impl Table {
         Ok(self.places.get(alias.to_str()?).copied())
     }
 
-    /// The cluster of which `alias` is a member that other processes have found, and this one has not, or not yet: an
-    /// object that was kept somewhere may name it, `default@10.0.3.7:3306`, and Django here has no such connection.
-    #[cold]
-    pub fn cluster_of_found(&self, alias: &str) -> Option<ClusterIndex> {
-        let (front, port) = alias.rsplit_once(':')?;
-        if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        let is_of = |entry: &Entry| {
-            let place = front.strip_prefix(self.name(entry.cluster.name()))?.strip_prefix('@')?;
-            (!place.is_empty()).then_some(())
-        };
-        self.entries.iter().position(|entry| is_of(entry).is_some())
-    }
-
     /// The name of a member.
     pub fn name(&self, alias: Alias) -> &str {
         self.names.get(&alias).map_or("?", String::as_str)
