@@ -151,6 +151,26 @@ class OpenSnapshot:
     def __new__(cls, alias: str) -> OpenSnapshot: ...
 
 @final
+class Cipher:
+    """Encrypts and authenticates texts under one key: XChaCha20-Poly1305, the key by HKDF-SHA256.
+
+    ``secret``: the site's secret, of any length. ``purpose``: what the key is for; another purpose, another key.
+    """
+
+    def __new__(cls, secret: bytes, purpose: bytes) -> Cipher: ...
+    def seal(self, nonce: bytes, header: bytes, text: bytes) -> bytes:
+        """``text`` encrypted, followed by a tag of 16 bytes that authenticates it together with ``header``.
+
+        ``nonce``: 24 bytes, drawn at random for each text. Raises ``ValueError`` for a nonce of another length.
+        """
+
+    def open(self, nonce: bytes, header: bytes, sealed: bytes) -> bytes | None:
+        """The text that was sealed; None if the key, the nonce, the header or the sealed text is another one.
+
+        Raises ``ValueError`` for a nonce of another length.
+        """
+
+@final
 class Position:
     """How far a server has come, as its engine counts it. Immutable, hashable, picklable; cheap to pass around.
 

@@ -1,6 +1,7 @@
 //! The Python face: `replicant._core`. Only names here; the only room that knows the interpreter.
 
 mod attribute;
+mod cipher;
 mod configure;
 mod context;
 mod driver;
@@ -22,6 +23,8 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use super::cipher::Cipher;
     #[pymodule_export]
     use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state, unwatch, watch};
     #[pymodule_export]
