@@ -29,12 +29,13 @@ from django.core.signals import setting_changed
 from django.db import connections
 
 from replicant import _core, conf, health, lines, placement, topology
-from replicant.engines import Sample, stand_ins
+from replicant.engines import Sample, postgresql, stand_ins
 from replicant.private_folder import CannotShare
 from replicant.prober import Bell, Prober, allocate_lock, import_driver, start_thread
 from replicant.promotion import Judge, Placement
 from replicant.samples import Published, Samples, name_of
 from replicant.scout import Scout
+from replicant.timelines import Timelines
 from replicant.topology import View
 
 logger = logging.getLogger("replicant")
@@ -87,6 +88,7 @@ class _Watch:
         self._woken = Bell()
         self._answered = Bell()
         self._end = Bell()
+        self._timelines = Timelines()
         self._scout = Scout(self._timeout, self._answered)
         self._file_name: str | None = None
         _import_drivers(cluster)
@@ -358,7 +360,11 @@ class _Watch:
 
     def _read(self) -> list[Sample]:
         self._dismiss(0.0)
-        return [sample for sample in self._published.samples if self._is_new(sample)] if self._published else []
+        found = [sample for sample in self._published.samples if self._is_new(sample)] if self._published else []
+        for sample in found:
+            if sample.position is not None and sample.position.kind == "postgresql":
+                postgresql.learn(sample)
+        return found
 
     def _is_new(self, sample: Sample) -> bool:
         known = self._latest.get(sample.alias)
@@ -392,7 +398,13 @@ class _Watch:
         for server, member in members.items():
             if server not in self._probers:
                 self._probers[server] = Prober(
-                    server, member, self._timeout, self._answered, self._doubts, is_primary=self._is_primary
+                    server,
+                    member,
+                    self._timeout,
+                    self._answered,
+                    self._doubts,
+                    is_primary=self._is_primary,
+                    timelines=self._timelines,
                 )
 
     def _end_prober(self, prober: Prober) -> None:

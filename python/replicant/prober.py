@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
 from replicant.engines import Sample, described, engine_of
+from replicant.timelines import Timelines
 
 #: A connection is opened anew after so many seconds, in case another server answers there by now.
 _CONNECTION_SECONDS = 60.0
@@ -91,6 +92,7 @@ class Prober:
         doubts: Doubts | None = None,
         name: str | None = None,
         is_primary: Callable[[str], bool] = lambda alias: False,
+        timelines: Timelines | None = None,
     ) -> None:
         self.alias = alias
         self.settings = settings
@@ -101,6 +103,7 @@ class Prober:
         self._answered = answered
         self._doubts = doubts
         self._is_primary = is_primary
+        self._timelines = timelines
         self._asked = Bell()
         self._asked_at = 0
         self._is_busy = False
@@ -214,6 +217,8 @@ class Prober:
             if not sample.is_writable and self._is_primary(self.alias):
                 # A primary that takes no writes at present: what a replica has applied says nothing of what it wrote.
                 sample = sample._replace(position=engine.ask_position(connection) or sample.position)
+        if self._timelines is not None:
+            sample = self._timelines.completed(connection, sample, is_primary=self._is_primary(self.alias))
         return sample
 
     def _connect(self) -> BaseDatabaseWrapper:
