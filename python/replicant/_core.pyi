@@ -34,6 +34,7 @@ __all__ = [
     "has_written",
     "in_transaction",
     "invalidate",
+    "keeps_ascii_apart",
     "load_mysql_client",
     "member_state",
     "moved",
@@ -359,7 +360,8 @@ def verb(sql: str, vendor: str) -> str:
 def analyse(sql: str, vendor: str) -> int:
     """What a statement does, as a sum of flags.
 
-    ``vendor`` is Django's ``connection.vendor``. ``WRITES``: it is not surely a read. ``LOCKS``: it takes row locks.
+    ``vendor`` is Django's ``connection.vendor``, or "mariadb" where that is known. ``WRITES``: it is not surely a
+    read. ``LOCKS``: it takes row locks.
     ``AT_ONCE``: what it wrote may be committed at once, even inside a transaction. ``BEGINS``: a transaction is open
     after it. ``COMMITS`` and ``ROLLS_BACK``: it ends one. ``AUTOCOMMIT_OFF`` and ``AUTOCOMMIT_ON``: it sets the
     server's own autocommit.
@@ -369,7 +371,13 @@ def refusal(sql: str, vendor: str, allowed: list[str] = ...) -> tuple[str, str |
     """Why a statement may not be sent to a replica; None if it is surely a read, or concerns its session alone.
 
     Returns the verb or construct, for messages, and the function of unknown effect if that is all there is. ``vendor``
-    is Django's ``connection.vendor``; ``allowed`` are functions, in lower case, that are known to read only.
+    as for :func:`analyse`; ``allowed`` are functions, in lower case, that are known to read only.
+    """
+
+def keeps_ascii_apart(character_set: str, vendor: str) -> bool:
+    """Whether each byte of ASCII is a character of its own in a character set, by the server's name for the set.
+
+    In GBK, Big5 and Shift JIS a backslash may be the second byte of a character.
     """
 
 def load_mysql_client(path: str) -> bool:

@@ -22,7 +22,7 @@ from django.db import OperationalError, connections
 from django.db.backends.utils import CursorWrapper
 
 from replicant import _core, conf, health, placement, session_changes
-from replicant.engines import Failure, described, engine_of
+from replicant.engines import Failure, described, dialect_of, engine_of
 from replicant.errors import NoReplicaAvailable
 from replicant.prober import drop_frames
 from replicant.signals import replica_ejected
@@ -336,7 +336,7 @@ def _leaves_the_session_alone(
     """Whether a statement surely changes nothing, not even for those that follow it in its session."""
     if not isinstance(sql, str) or _core.verb(sql.lstrip("( \t\n"), connection.vendor) not in verbs:
         return False
-    return _SETS_A_VARIABLE not in sql and not _core.analyse(sql, connection.vendor) & _NO_READ
+    return _SETS_A_VARIABLE not in sql and not _core.analyse(sql, dialect_of(connection)) & _NO_READ
 
 
 class _Survival:

@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from replicant import _core, causality, conf, guard, mirrors, session_changes
 from replicant.cursors import tell_of_bypasses
-from replicant.engines import NOTHING, UNKNOWN, Captured, engine_of
+from replicant.engines import NOTHING, UNKNOWN, Captured, dialect_of, engine_of
 from replicant.engines.asking import found_as_wanted
 from replicant.tracing import recorded, recording
 
@@ -188,10 +188,10 @@ class Tracker:
         engine = engine_of(connection)
         if self._has_positions:
             if self._transaction_is_open(connection):
-                self._found_as_wanted = self._found_as_wanted or found_as_wanted(cursor, sql, connection.vendor)
+                self._found_as_wanted = self._found_as_wanted or found_as_wanted(cursor, sql, dialect_of(connection))
             else:
                 captured = engine.captured(connection, many=many)
-                if captured is NOTHING and found_as_wanted(cursor, sql, connection.vendor):
+                if captured is NOTHING and found_as_wanted(cursor, sql, dialect_of(connection)):
                     return UNKNOWN
                 if captured is not UNKNOWN:
                     return captured
@@ -208,7 +208,7 @@ class Tracker:
         if isinstance(sql, bytes):
             sql = sql.decode(errors="replace")
         if isinstance(sql, str):
-            return _core.analyse(sql, connection.vendor)
+            return _core.analyse(sql, dialect_of(connection))
         # psycopg's composed statements and whatever else a driver takes.
         return _core.WRITES | _core.AT_ONCE
 

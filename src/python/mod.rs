@@ -44,7 +44,7 @@ mod _core {
     #[pymodule_export]
     use super::session::{asked, causality, distrust, has_written, observe, require, unasked};
     #[pymodule_export]
-    use super::statements::{analyse, refusal, verb};
+    use super::statements::{analyse, keeps_ascii_apart, refusal, verb};
     #[pymodule_export]
     use super::transactions::{in_transaction, opened_beside_a_loop, public_lookup, text_transaction};
 
