@@ -1,5 +1,6 @@
 //! The Python face: `replicant._core`. Only names here; the only room that knows the interpreter.
 
+mod attached;
 mod attribute;
 mod cipher;
 mod configure;
@@ -10,6 +11,7 @@ mod entry;
 mod errors;
 mod explain;
 mod health;
+mod interpreter;
 mod model;
 mod position;
 mod router;
@@ -53,6 +55,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        super::interpreter::claim(py)?;
         module.add("scope_variable", super::scopes::scope_variable(py)?.object(py))?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("optimised", !cfg!(debug_assertions))?;

@@ -14,6 +14,7 @@ use crate::models::{ClusterIndex, Label};
 use crate::pool::Member;
 use crate::shared::Kept;
 
+use super::attached::attached;
 use super::attribute::own_attribute;
 use super::model::{Place, labels};
 use super::scopes::ScopeNode;
@@ -154,14 +155,8 @@ type Origin = (ClusterIndex, Option<Member>);
 fn origin(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Option<Option<Origin>>> {
     let py = object.py();
     let (state, db) = (intern!(py, "_state"), intern!(py, "db"));
-    // Not of its own: a lazy object, which has those of what it stands for.
-    let Some(state) = own_attribute(object, state).map_or_else(|| object.getattr_opt(state), |own| Ok(Some(own)))?
-    else {
-        return Ok(None);
-    };
-    let Some(db) = own_attribute(&state, db).map_or_else(|| state.getattr_opt(db), |own| Ok(Some(own)))? else {
-        return Ok(None);
-    };
+    let Some(state) = attribute(object, state)? else { return Ok(None) };
+    let Some(db) = attribute(&state, db)? else { return Ok(None) };
     let Ok(db) = db.cast::<PyString>() else { return Ok(None) };
     if let Some((cluster, member)) = table.place_of_alias(db)? {
         return Ok(Some(Some((cluster, Some(member)))));
@@ -178,6 +173,15 @@ fn origin(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Option<Option<Or
 fn class_place(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Place> {
     // The type would not do: `request.user` is a lazy object that says it is a user.
     table.place(&object.getattr(intern!(object.py(), "__class__"))?)
+}
+
+/// What `object` has under `name`. A lazy object has no such attribute of its own; it hands on those of its target.
+fn attribute<'py>(object: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match own_attribute(object, name) {
+        // Before CPython 3.13 an attribute that is missing costs an error, which is dropped.
+        None => attached(object.py(), |_| object.getattr_opt(name)),
+        own => Ok(own),
+    }
 }
 
 /// What a model is asked for on.

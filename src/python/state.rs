@@ -22,6 +22,7 @@ use crate::pool::Member;
 use crate::random::{Draws, Generation};
 use crate::shared::{Kept, Shared};
 
+use super::attached::attached;
 use super::model::ModelCache;
 use super::transactions::Lookup;
 
@@ -199,7 +200,7 @@ pub fn watch(py: Python<'_>) -> PyResult<()> {
 fn start_monitor(py: Python<'_>) -> PyResult<()> {
     // Taken back first: the import may run code that reads.
     if UNWATCHED.swap(false, Ordering::Relaxed) {
-        py.import("replicant.monitor")?.call_method0("start")?;
+        attached(py, |py| py.import("replicant.monitor")?.call_method0("start").map(drop))?;
     }
     Ok(())
 }
@@ -275,12 +276,13 @@ impl Thread {
     pub fn snapshot(&self, py: Python<'_>) -> PyResult<Held<'_>> {
         match self.snapshot.take() {
             Some(snapshot) if snapshot.table.is_present(&TABLE) => Ok(Held { thread: self, snapshot: Some(snapshot) }),
-            _ => self.another_snapshot(py),
+            past => attached(py, |py| self.another_snapshot(py, past)),
         }
     }
 
-    #[cold]
-    fn another_snapshot(&self, py: Python<'_>) -> PyResult<Held<'_>> {
+    fn another_snapshot(&self, py: Python<'_>, past: Option<Box<Snapshot>>) -> PyResult<Held<'_>> {
+        // It may be the last that holds its table, whose strings and models are Python's.
+        drop(past);
         loop {
             let table = Kept::new(&TABLE);
             if let Some(present) = table.value() {
