@@ -11,6 +11,7 @@ mod explain;
 mod health;
 mod model;
 mod position;
+mod reads;
 mod router;
 mod scopes;
 mod session;
@@ -34,6 +35,8 @@ mod _core {
     use super::health::{moved, probed, report};
     #[pymodule_export]
     use super::position::Position;
+    #[pymodule_export]
+    use super::reads::{is_to_remember, remember, run_command};
     #[pymodule_export]
     use super::router::ReplicaRouter;
     #[pymodule_export]
