@@ -34,6 +34,7 @@ __all__ = [
     "has_written",
     "in_transaction",
     "invalidate",
+    "is_to_remember",
     "keeps_ascii_apart",
     "load_mysql_client",
     "member_state",
@@ -46,9 +47,11 @@ __all__ = [
     "public_lookup",
     "record",
     "refusal",
+    "remember",
     "report",
     "require",
     "role",
+    "run_command",
     "scope_variable",
     "seed",
     "set_state",
@@ -341,6 +344,18 @@ def snapshot() -> dict[str, list[dict[str, Any]]]:
 def take_decision() -> tuple[str, str] | None:
     """This thread's last decision, once: the alias and the reason (``"write"`` if a write was asked for), or None if
     it was taken already."""
+
+def is_to_remember(alias: str) -> bool:
+    """Whether this thread or task is to remember that ``alias`` answers the read that is about to be sent.
+
+    No scope is open that remembers, and the router sent the read there.
+    """
+
+def remember(alias: str) -> None:
+    """This thread or task has read from ``alias`` by now."""
+
+def run_command(runs: bool) -> bool:
+    """A management command begins, or ends. Returns whether one ran before, which is to be handed back at the end."""
 
 def in_transaction(alias: str) -> bool:
     """Whether this thread's connection to ``alias`` is in a transaction. Opens no connection."""

@@ -424,6 +424,16 @@ def is_consistent(primary: str) -> bool:
     return any(cluster.primary == primary and cluster.consistent for cluster in _clusters)
 
 
+def remembers_reads(alias: str) -> bool:
+    """Whether a thread or task with no scope open is to remember that ``alias`` answered it."""
+    return any(
+        cluster.consistent
+        and cluster.sticky
+        and (alias in dict(cluster.replicas) or (cluster.primary == alias and cluster.primary_weight > 0))
+        for cluster in _clusters
+    )
+
+
 def is_judged_by_position(replica: str) -> bool:
     """Whether ``replica`` serves a scope when it is known to have what the scope must see."""
     return any(cluster.has_positions and replica in dict(cluster.replicas) for cluster in _clusters)

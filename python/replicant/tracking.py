@@ -73,6 +73,7 @@ class Tracker:
         self._read_only = False
         self._is_guarded = False
         self._is_recorded = False
+        self._is_remembered = False
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
@@ -137,6 +138,7 @@ class Tracker:
         # A mirror's session is the primary's.
         self._is_replica = role == "replica" and not mirrors.is_shared(connection)
         self._is_recorded = self._is_primary and conf.is_consistent(connection.alias)
+        self._is_remembered = conf.remembers_reads(connection.alias)
         self._is_guarded = guard.guards(connection)
         if self._is_primary and conf.has_positions(connection.alias) and not self._has_positions:
             if self._transaction_is_open(connection) and not is_new:
@@ -173,7 +175,12 @@ class Tracker:
             # A snapshot that is open there stays as old as it is. Nearly all that is sent there begins none: quickly.
             effects = self._effects(connection, sql) & _CONTROLS
         if not effects & _MATTERS:
-            return execute(sql, params, many, context)
+            if not self._is_remembered or not _core.is_to_remember(connection.alias):
+                return execute(sql, params, many, context)
+            result = execute(sql, params, many, context)
+            # Afterwards: the server may have shown what it had by then.
+            _core.remember(connection.alias)
+            return result
         try:
             result = execute(sql, params, many, context)
         except BaseException:

@@ -7,10 +7,11 @@ use crate::cluster::{Cluster, Home, PRIMARY, View};
 use crate::gate::{Approach, Gate, Shut};
 use crate::memory::{Cell, Last, Memory};
 use crate::names::Alias;
+use crate::need::Need;
 use crate::pool::Member;
 use crate::scope::{Effect, Scope};
 
-use super::{Read, Undecided, is_eligible};
+use super::{Read, Shown, Undecided, is_eligible};
 
 /// What the code around a read, and the instance at hand, say about it.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
@@ -150,6 +151,45 @@ fn leave_those_that_serve_no_more(cluster: &Cluster, view: &View, cells: [Option
         {
             memory.need(|need| need.leave(alias, now));
         }
+    }
+}
+
+/// What a thread or task has read with no scope open, while a member may lack it.
+pub(super) struct Before {
+    pub(super) shown: Shown,
+    /// The member that showed it, while that one may serve and is still the same server.
+    pub(super) stays: Option<Member>,
+}
+
+impl Before {
+    /// `None` if every replica has what was shown, so that the next read may go to any of them.
+    #[inline(never)]
+    pub(super) fn new(cluster: &Cluster, view: &View, shown: Shown, now: Duration) -> Option<Self> {
+        let settings = cluster.settings();
+        if !settings.consistent || !settings.sticky {
+            return None;
+        }
+        let mut need = Need::default();
+        need.require_read(Some(shown.by), shown.at);
+        let has = |&member: &Member| need.admits(cluster, view, member, now);
+        let mut replicas = (1..).zip(&settings.replicas).filter(|(_, (_, weight))| *weight > 0.0);
+        if replicas.all(|(member, _)| has(&member)) {
+            return None;
+        }
+        let stays = cluster.member(shown.by).filter(|&member| is_eligible(cluster, view, member)).filter(has);
+        Some(Self { shown, stays })
+    }
+
+    /// The same as what a scope must see, which stays where it is.
+    pub(super) fn cell(self, cluster: &Cluster, around: &mut Around<'_>) -> Arc<Cell> {
+        let cell = Cell::default();
+        cell.of(cluster.name()).need(|need| {
+            need.require_read(Some(self.shown.by), self.shown.at);
+            // The primary is not asked: the cell is forgotten after this read, and the answer with it.
+            need.waited(Duration::ZERO, false);
+        });
+        around.sticky = self.stays.filter(|_| self.shown.in_command).map(|_| self.shown.by);
+        Arc::new(cell)
     }
 }
 

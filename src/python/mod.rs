@@ -14,6 +14,7 @@ mod health;
 mod interpreter;
 mod model;
 mod position;
+mod reads;
 mod router;
 mod scopes;
 mod session;
@@ -39,6 +40,8 @@ mod _core {
     use super::health::{moved, probed, report};
     #[pymodule_export]
     use super::position::Position;
+    #[pymodule_export]
+    use super::reads::{is_to_remember, remember, run_command};
     #[pymodule_export]
     use super::router::ReplicaRouter;
     #[pymodule_export]

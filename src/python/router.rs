@@ -19,7 +19,7 @@ use super::attribute::own_attribute;
 use super::model::{Place, labels};
 use super::scopes::ScopeNode;
 use super::state::{self, Entry, Last, Table};
-use super::{entry, errors, scopes, session};
+use super::{entry, errors, reads, scopes, session};
 
 /// A database router for `settings.DATABASE_ROUTERS`, configured by `settings.REPLICANT`.
 #[pyclass(frozen, subclass, module = "replicant")]
@@ -204,21 +204,25 @@ impl Asked<'_> {
         table: &'a Table,
         scope: Option<&'a Bound<'_, ScopeNode>>,
         may_wait: bool,
-    ) -> Read<
-        'a,
-        impl FnMut(Member) -> PyResult<bool> + 'a,
-        impl Fn() -> PyResult<Option<Arc<Cell>>> + 'a,
-        impl Fn() -> Duration + 'a,
+    ) -> PyResult<
+        Read<
+            'a,
+            impl FnMut(Member) -> PyResult<bool> + 'a,
+            impl Fn() -> PyResult<Option<Arc<Cell>>> + 'a,
+            impl Fn() -> Duration + 'a,
+        >,
     > {
-        Read {
+        let before = if scope.is_none() { reads::last(py, self.entry.cluster.name())? } else { None };
+        Ok(Read {
             exempt: self.exempt,
             scope: scope.map(|node| &*node.get().scope),
             instance: self.loaded,
             in_transaction: move |member| table.lookup.in_transaction(self.entry.strings[member as usize].bind(py)),
             record: move || scopes::record_cell(py),
+            before,
             may_wait,
             now: state::now,
-        }
+        })
     }
 }
 
@@ -275,14 +279,19 @@ fn read<'table>(
     let scope = scopes::current(py)?;
     let (mut may_wait, mut questions) = (true, 0);
     loop {
-        let question = asked.question(py, table, scope.as_ref(), may_wait);
+        let question = asked.question(py, table, scope.as_ref(), may_wait)?;
         let shared = entry.cluster.shared_view();
         if views[index].refreshed(shared).is_waiting() {
             entry.cluster.settle(state::now(), draw);
         }
         let view = views[index].refreshed(shared);
         match decision::decide(&entry.cluster, view, question, draw) {
-            Ok(decision) => return Ok(Some((entry, decision))),
+            Ok(decision) => {
+                if scope.is_none() {
+                    reads::decided(py, &entry.cluster, decision)?;
+                }
+                return Ok(Some((entry, decision)));
+            }
             Err(Undecided::Learn { cell, last, target }) => may_wait = session::learn(py, entry, &cell, last, target)?,
             Err(Undecided::Ask(cell)) => {
                 questions += 1;
@@ -308,7 +317,7 @@ pub fn explain<'table>(
     let Some(asked) = locate(table, model, instance)? else { return Ok(None) };
     let Asked { index, entry, .. } = asked;
     let scope = scopes::current(py)?;
-    let question = asked.question(py, table, scope.as_ref(), !session::runs_a_loop(py)?);
+    let question = asked.question(py, table, scope.as_ref(), !session::runs_a_loop(py)?)?;
     let view = views[index].refreshed(entry.cluster.shared_view());
     let decision = decision::explain(&entry.cluster, view, question, draw);
     Ok(Some((entry, decision.map_err(|why| no_decision(py, table, entry, why))?)))

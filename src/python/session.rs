@@ -18,8 +18,8 @@ use crate::progress::Observation;
 use crate::scope::Effect;
 
 use super::position::Position;
-use super::scopes;
 use super::state::{self, Entry, Table};
+use super::{reads, scopes};
 
 /// Asks the primary for its position, on this thread's connection to it, and tells `cell`. Returns whether this thread
 /// may do such things: one that runs an event loop may not.
@@ -202,7 +202,7 @@ pub fn since_origin(py: Python<'_>, monotonic_ns: u64) -> PyResult<Duration> {
 pub fn cells(py: Python<'_>) -> PyResult<Vec<Arc<Cell>>> {
     let scope = scopes::current(py)?;
     let Some(scope) = scope.as_ref().map(|node| &node.get().scope) else {
-        return Ok(scopes::record_cell(py)?.into_iter().collect());
+        return Ok(reads::cell(py)?.into_iter().chain(scopes::record_cell(py)?).collect());
     };
     let record = if scope.in_request() { scope.record().cloned() } else { scopes::record_cell(py)? };
     let other = record.filter(|record| !Arc::ptr_eq(record, scope.cell()));

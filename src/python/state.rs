@@ -228,6 +228,8 @@ pub struct Thread {
     pub shard: Shard,
     /// The last decision, for whoever watches the statement that follows it.
     pub last: Cell<Option<Last>>,
+    /// The last decision that such a one has taken.
+    taken: Cell<Option<Last>>,
 }
 
 /// A decision: its cluster, and for a read where it went and why.
@@ -250,6 +252,7 @@ thread_local! {
         draws: RefCell::new(Draws::from_system(&FORKS)),
         shard: Shard::claim(),
         last: const { Cell::new(None) },
+        taken: const { Cell::new(None) },
     };
 }
 
@@ -269,6 +272,18 @@ impl Thread {
     /// What will be drawn next.
     pub fn preview(&self) -> u64 {
         self.draws.borrow().preview().next_u64()
+    }
+
+    /// The last decision, for whoever watches the statement that follows it; once.
+    pub fn take_decision(&self) -> Option<Last> {
+        let last = self.last.take();
+        self.taken.set(last);
+        last
+    }
+
+    /// The last decision, whether or not it was taken.
+    pub fn last_decision(&self) -> Option<Last> {
+        self.last.get().or_else(|| self.taken.get())
     }
 
     /// This thread's snapshot, brought up to date.
