@@ -28,6 +28,7 @@ __all__ = [
     "causality",
     "configure",
     "distrust",
+    "draw_member",
     "elsewhere",
     "explain",
     "generation",
@@ -41,8 +42,10 @@ __all__ = [
     "moved",
     "mysql_session_state",
     "observe",
+    "oldest_age",
     "opened_beside_a_loop",
     "optimised",
+    "owes_token",
     "probed",
     "public_lookup",
     "record",
@@ -54,6 +57,7 @@ __all__ = [
     "run_command",
     "scope_variable",
     "seed",
+    "server",
     "set_state",
     "snapshot",
     "take_decision",
@@ -295,12 +299,28 @@ def unasked() -> list[tuple[str, int]]:
 def asked(primary: str, position: Position | None, asked_at: int) -> None:
     """Tell the scope in force where a primary was when it was asked, after ``asked_at``; None if it could not say."""
 
-def causality() -> list[tuple[str, Position | None, float | None, str | None, float | None]]:
+def causality() -> list[tuple[str, Position | None, float | None, str | None, float | None, int | None, bool]]:
     """What the scope in force has written and read and must see, cluster by cluster.
 
     The primary's alias, the position, the age of the last write that only time can judge, the member last read from,
-    and the age of that read; ages in seconds.
+    the age of that read, the server behind that member, and whether a read has waited for the position in vain; ages in
+    seconds.
     """
+
+def draw_member(primary: str) -> str | None:
+    """The member that the client of a write reads from next, chosen by weight; None where scopes stick to no member,
+    or no member may serve."""
+
+def oldest_age() -> float:
+    """The largest age that this process can tell, in seconds: it stands for larger ones."""
+
+def owes_token() -> bool:
+    """Whether the client of the scope in force must be told what the scope must see: the scope wrote, or it presented a
+    token of its own."""
+
+def server(alias: str) -> int | None:
+    """The server behind ``alias``, as a number that another process on the same servers also has; None if it is not
+    known."""
 
 def has_written() -> bool:
     """Whether the scope in force wrote, and does not merely know of writes."""
@@ -312,10 +332,17 @@ def require(
     member: str | None = None,
     read: float | None = None,
     known: float = 0.0,
+    received: float = 0.0,
+    *,
+    is_same: bool = False,
+    missed: bool = False,
+    presented: bool = False,
 ) -> None:
     """Add to what the scope in force must see; in the terms of :func:`causality`. An alias of no cluster is ignored.
 
-    ``known`` is how many seconds ago the position was known.
+    ``known`` is how many seconds ago the position was known, ``received`` how many seconds ago it came here. ``member``
+    without ``read`` is the member to read from first. ``is_same``: the server behind ``member`` is known to be the
+    one that was read from. ``presented``: the scope itself presents this, and not its client.
     """
 
 def seed(seed: int | None = None) -> None:

@@ -419,6 +419,11 @@ def has_positions(primary: str) -> bool:
     return any(cluster.primary == primary and cluster.has_positions for cluster in _clusters)
 
 
+def pin_seconds(primary: str) -> float:
+    """``PIN_SECONDS`` of the cluster of ``primary``."""
+    return next((cluster.pin for cluster in _clusters if cluster.primary == primary), 0.0)
+
+
 def is_consistent(primary: str) -> bool:
     """Whether it matters to anybody what was written on ``primary``."""
     return any(cluster.primary == primary and cluster.consistent for cluster in _clusters)

@@ -244,7 +244,10 @@ where
     if let Some(named) = around.named {
         return Ok(Some(Gate::Only(named)));
     }
-    let before = || cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| need.read())?.0);
+    let told = |tell: fn(&Need) -> Option<Alias>| {
+        cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| tell(need)))
+    };
+    let before = || told(|need| need.read()?.0).or_else(|| told(Need::preferred));
     let last = || around.sticky.or_else(before).and_then(|alias| cluster.member(alias));
     let candidate = around.loaded.or_else(last).filter(|&member| is_eligible(cluster, view, member));
     if let Some(member) = candidate.filter(|&member| approach.admits(member))

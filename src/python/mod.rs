@@ -47,7 +47,9 @@ mod _core {
     #[pymodule_export]
     use super::scopes::{OpenSnapshot, Record, Scope, ScopeNode, record};
     #[pymodule_export]
-    use super::session::{asked, causality, distrust, has_written, observe, require, unasked};
+    use super::session::{
+        asked, causality, distrust, draw_member, has_written, observe, oldest_age, owes_token, require, server, unasked,
+    };
     #[pymodule_export]
     use super::statements::{analyse, keeps_ascii_apart, refusal, verb};
     #[pymodule_export]
