@@ -145,6 +145,7 @@ class _Watch:
         """Go on with the cluster as it is now."""
         self._cluster = cluster
         self._placement = placement.begin(cluster)
+        self._is_followed = placement.can_follow(cluster.primary)
         self._shared_roles: frozenset[str] = frozenset()
         name = self._name_of_file()
         if name != self._file_name:
@@ -192,7 +193,8 @@ class _Watch:
             self._note(found, self._probers)
             # What was found before another process decided is no reason to decide anything else. Neither is what was
             # found before this process was stopped for a while.
-            if not self._catch_up() and time.monotonic() - begun < self._longest_cycle and not self.stopping:
+            is_news = self._catch_up() or time.monotonic() - begun > self._longest_cycle
+            if self._is_followed and not is_news and not self.stopping:
                 self._decide(self._judge.judge(self._placement, found))
             pause = self.interval * (_LEAST_PAUSE if self._judge.is_undecided or is_waiting else 1)
             is_decided = not self._judge.is_undecided
@@ -235,7 +237,7 @@ class _Watch:
 
     def _catch_up(self) -> bool:
         """Go on with what any process of this host has decided; returns whether that is new."""
-        if self.stopping:
+        if self.stopping or not self._is_followed:
             return False
         primary = self._placement.servers[self.name]
         read_only = placement.catch_up(self.name, self.interval, gone=self._is_gone(primary))

@@ -83,6 +83,11 @@ def server_of(alias: str) -> str:
     return _servers.get(alias, alias)
 
 
+def can_follow(primary: str) -> bool:
+    """Whether the engine of a cluster connects with the server behind an alias; Django's own go by the settings."""
+    return hasattr(load_backend(connections.settings[primary]["ENGINE"]).DatabaseWrapper, "replicant_check")
+
+
 def begin(cluster: conf.Cluster) -> Placement:
     """The placement of ``cluster`` to begin or go on with: the one in force, unless the servers are others.
 
