@@ -119,6 +119,66 @@ def test_an_old_primary_that_comes_back_writable_is_not_believed():
     assert judged(*[stepped_down] * 5, before=AFTER) == AFTER
 
 
+def test_an_outsider_whose_primary_takes_no_writes_waits_for_a_third_one():
+    stepped_down = [writes("default"), reads("replica1"), reads("replica2")]
+    promoted = [writes("default"), reads("replica1"), writes("replica2")]
+    after = judged(stepped_down, promoted, before=AFTER)
+    assert after.servers["default"] == "replica2"
+    assert after.outsiders == {"default", "replica1"}
+
+
+def test_a_candidate_has_what_the_present_primary_has_while_that_one_answers(caplog: pytest.LogCaptureFixture):
+    def gtids(server: str, to: int, *, writable: bool, replicates: bool | None = False) -> Sample:
+        position = Position("mysql", f"3e11fa47-71ca-11e1-9e33-c80aa9429562:1-{to}")
+        return Sample(server, server, writable, position, next(_times) * 10**9, 0.001, replicates=replicates)
+
+    def look(present: Sample, to: int) -> list[Sample]:
+        return [present, gtids("replica1", to, writable=True), reads("replica2")]
+
+    stepped_down = gtids("default", 7, writable=False)
+    with caplog.at_level(logging.ERROR, "replicant"):
+        assert judged(*[look(stepped_down, 6)] * 3) == BEFORE
+    assert "lacks what the present primary" in caplog.text
+    assert judged(look(stepped_down, 7)) == AFTER
+    # What it had written, also where what it says of itself now is less.
+    said_before = [gtids("default", 7, writable=True), reads("replica1"), reads("replica2")]
+    assert judged(said_before, look(gtids("default", 5, writable=False), 6)) == BEFORE
+    # One that is gone cannot be compared with.
+    assert judged(look(gone("default"), 6), look(gone("default"), 6)) == AFTER
+
+
+def test_on_postgresql_a_candidate_is_not_behind_in_the_log():
+    before = [writes("default", "1:0/50"), reads("replica1", "1:0/50"), reads("replica2", "1:0/50")]
+    for place, after in (("2:0/4F", BEFORE), ("2:0/50", AFTER)):
+        assert judged(before, [reads("default", "1:0/60"), writes("replica1", place), reads("replica2")]) == after
+
+
+def test_a_former_primary_that_the_present_one_replicates_from_is_the_primary_again():
+    # While no process looked, it was made that in an orderly way.
+    def cycle(replicates: bool | None, applied: str) -> list[Sample]:
+        return [writes("default", "1:0/70"), reads("replica1", applied, replicates), reads("replica2")]
+
+    assert judged(*[cycle(True, "1:0/70")] * 2, before=AFTER).servers == BEFORE.servers
+    assert judged(cycle(True, "1:0/70"), before=AFTER) == AFTER
+    assert judged(*[cycle(None, "1:0/70")] * 4, before=AFTER) == AFTER
+    assert judged(*[cycle(True, "1:0/80")] * 4, before=AFTER) == AFTER
+
+
+def test_what_was_found_for_another_placement_counts_no_more():
+    judge = Judge("default")
+    assert judge.judge(BEFORE, PROMOTED) == BEFORE
+    assert judge.is_undecided
+    adopted = AFTER._replace(generation=1)
+    assert judge.judge(adopted, [gone("replica1"), writes("replica2"), reads("default")]) == adopted
+    # The second look of this placement, not the third of all.
+    assert judge.judge(adopted, [gone("replica1"), writes("replica2"), reads("default")]) != adopted
+
+
+def test_without_positions_an_outsider_has_to_say_that_it_replicates():
+    for replicates, after in ((None, AFTER), (False, AFTER), (True, AFTER._replace(outsiders=frozenset()))):
+        assert judged([reads("default", replicates=replicates), writes("replica1")], before=AFTER) == after
+
+
 def test_an_old_primary_serves_when_it_has_what_was_written_since_and_nothing_else():
     judge = Judge("default")
     placement = AFTER
