@@ -176,8 +176,11 @@ def test_a_promotion_is_followed_by_processes_that_know_roles_from_a_dead_prober
     prober, other = start(), start()
     new = site.replicas[0]
     if prober_dies:
+        # The other one has no time to look for itself before the primary is gone, too.
+        other.stop()
         prober.kill()
         old = fail_over(site, new)
+        other.go_on()
         other.follows("replica1")
     else:
         # Or it ends, and the process that comes next has seen no replica at all.
