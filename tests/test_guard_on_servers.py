@@ -19,6 +19,7 @@ from replicant import ReplicaWriteError, allow_functions
 from tests.app.models import Item
 from tests.servers import Cluster, Node
 from tests.statements import HOSTILE, READS
+from tests.statements.field import FUNCTIONS, NAMES
 
 _OBJECTS = {
     "mysql": [
@@ -63,7 +64,8 @@ _STATE = {
 @pytest.fixture(scope="module")
 def objects(cluster: Cluster, database: str) -> None:
     """What hostile statements call."""
-    for statement in _OBJECTS[cluster.engine]:
+    functions = [FUNCTIONS[cluster.engine].format(name) for name in NAMES[cluster.engine]]
+    for statement in (*_OBJECTS[cluster.engine], *functions):
         cluster.primary.query(statement, database)
     names = ", ".join(f"('item {number}')" for number in range(3))
     cluster.primary.query(f"INSERT INTO app_item (name) VALUES {names}", database)
