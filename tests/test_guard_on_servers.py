@@ -21,13 +21,19 @@ from tests.servers import Cluster, Node
 from tests.statements import HOSTILE, READS
 from tests.statements.field import FUNCTIONS, NAMES
 
+_FOR_READS = [
+    "CREATE TABLE app_default (a INT DEFAULT 5)",
+    "GRANT EXECUTE ON sys.* TO 'application'@'127.0.0.1'",
+]
 _OBJECTS = {
     "mysql": [
+        *_FOR_READS,
         "CREATE PROCEDURE app_delete() DELETE FROM app_item",
         "CREATE FUNCTION app_delete_all() RETURNS INT DETERMINISTIC BEGIN DELETE FROM app_item; RETURN 1; END",
         "CREATE FUNCTION app_double(a INT) RETURNS INT DETERMINISTIC RETURN a * 2",
     ],
     "mariadb": [
+        *_FOR_READS,
         "CREATE PROCEDURE app_delete() DELETE FROM app_item",
         "CREATE FUNCTION app_delete_all() RETURNS INT DETERMINISTIC BEGIN DELETE FROM app_item; RETURN 1; END",
         "CREATE FUNCTION app_double(a INT) RETURNS INT DETERMINISTIC RETURN a * 2",

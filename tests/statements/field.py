@@ -134,7 +134,7 @@ ATTACKS: dict[str, list[str]] = {
 }
 
 _SAFE_MYSQL_FAMILY = [
-    "SELECT DEFAULT(name), SYSTEM_USER(), LOAD_FILE('/nothing') FROM app_item",
+    "SELECT DEFAULT(a), SYSTEM_USER(), LOAD_FILE('/nothing') FROM app_default",
     "SELECT sys.format_bytes(1024), sys.version_major()",
     "CHECK TABLE app_item",
     "CHECK TABLE app_item EXTENDED",
