@@ -323,11 +323,14 @@ fn explain(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
         }
     };
     let (effects, ended) = query(lexer, dialect);
-    let reads = explained && !effects.is_some_and(|effects| effects.writes);
-    (
-        Some(if reads || !(lexer.saw_analyse() || has_quoted_option) { Effects::default() } else { Effects::UNKNOWN }),
-        ended,
-    )
+    let effects = effects.unwrap_or_default();
+    let executes = lexer.saw_analyse() || has_quoted_option;
+    let effects = match (executes, explained && !effects.writes) {
+        (false, _) => Effects::default(),
+        (true, true) => Effects { locks: effects.locks, ..Effects::default() },
+        (true, false) => Effects::UNKNOWN,
+    };
+    (Some(effects), ended)
 }
 
 /// COMMIT, END, ROLLBACK, ABORT, with AND CHAIN, TO SAVEPOINT or PREPARED.

@@ -19,14 +19,21 @@ from replicant import ReplicaWriteError, allow_functions
 from tests.app.models import Item
 from tests.servers import Cluster, Node
 from tests.statements import HOSTILE, READS
+from tests.statements.field import FUNCTIONS, NAMES
 
+_FOR_READS = [
+    "CREATE TABLE app_default (a INT DEFAULT 5)",
+    "GRANT EXECUTE ON sys.* TO 'application'@'127.0.0.1'",
+]
 _OBJECTS = {
     "mysql": [
+        *_FOR_READS,
         "CREATE PROCEDURE app_delete() DELETE FROM app_item",
         "CREATE FUNCTION app_delete_all() RETURNS INT DETERMINISTIC BEGIN DELETE FROM app_item; RETURN 1; END",
         "CREATE FUNCTION app_double(a INT) RETURNS INT DETERMINISTIC RETURN a * 2",
     ],
     "mariadb": [
+        *_FOR_READS,
         "CREATE PROCEDURE app_delete() DELETE FROM app_item",
         "CREATE FUNCTION app_delete_all() RETURNS INT DETERMINISTIC BEGIN DELETE FROM app_item; RETURN 1; END",
         "CREATE FUNCTION app_double(a INT) RETURNS INT DETERMINISTIC RETURN a * 2",
@@ -63,7 +70,8 @@ _STATE = {
 @pytest.fixture(scope="module")
 def objects(cluster: Cluster, database: str) -> None:
     """What hostile statements call."""
-    for statement in _OBJECTS[cluster.engine]:
+    functions = [FUNCTIONS[cluster.engine].format(name) for name in NAMES[cluster.engine]]
+    for statement in (*_OBJECTS[cluster.engine], *functions):
         cluster.primary.query(statement, database)
     names = ", ".join(f"('item {number}')" for number in range(3))
     cluster.primary.query(f"INSERT INTO app_item (name) VALUES {names}", database)

@@ -86,6 +86,9 @@ impl<'a> Reader<'a> {
                         return Err(Refusal::of("a text of several statements"));
                     }
                     is_first = false;
+                    if self.around.depth > 0 && !matches!(token, Token::Word(word) if is_query(word)) {
+                        return Err(Refusal::of("a statement in parentheses that is no query"));
+                    }
                     self.statement(token)?;
                     if self.around.last == Token::End {
                         return Ok(());
@@ -203,8 +206,11 @@ impl<'a> Reader<'a> {
         }
         if ["select", "values", "table"].iter().any(|verb| is(word, verb)) {
             self.around.set_clause(Clause::Other);
-        } else {
-            self.searches |= is(word, "search") || is(word, "cycle");
+        } else if is(word, "search") || is(word, "cycle") {
+            self.searches = true;
+        } else if before == Token::Close && !self.searches && !is(word, "as") {
+            // Any other verb after the list.
+            return Err(changing(word));
         }
         Ok(())
     }
@@ -290,6 +296,11 @@ impl<'a> Reader<'a> {
         };
         if harmless { Ok(()) } else { Err(Refusal::of(format!("{name}()"))) }
     }
+}
+
+/// Whether a query begins with a word.
+fn is_query(word: &str) -> bool {
+    ["select", "with", "values", "table"].iter().any(|verb| is(word, verb))
 }
 
 /// Whether a word is a verb that changes data, unless a column has the name.

@@ -41,7 +41,7 @@ const PREFIXES: &[&str] = &[
     "analyse", "analyze", "asc", "at", "binary", "both", "by", "check", "collate", "content", "distinctrow", "div",
     "do", "document", "escape", "exclude", "explain", "fetch", "first", "following", "for", "glob", "groups",
     "high_priority", "if", "ilike", "in", "interval", "is", "key", "last", "leading", "like", "limit", "local",
-    "match", "mod", "name", "next", "not", "of", "offset", "only", "overlaps", "passing", "preceding", "quick",
+    "match", "mod", "next", "not", "of", "offset", "only", "overlaps", "passing", "preceding", "quick",
     "raise", "range", "recursive", "regexp", "returning", "rlike", "rows", "separator", "similar", "sounds",
     "sql_no_cache", "straight_join", "to", "trailing", "unbounded", "value", "variadic", "version", "window", "xor",
     "zone",

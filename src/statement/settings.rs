@@ -22,6 +22,9 @@ pub fn set(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
                 let far = ["global", "persist", "persist_only", "password", "select", "statement"];
                 // MySQL's SET DEFAULT ROLE is stored; PostgreSQL's SET ROLE is the session's.
                 let role = dialect != Dialect::PostgreSql && word.eq_ignore_ascii_case("role");
+                // Sequences of MariaDB: NEXT VALUE FOR, and in Oracle's mode sequence.nextval.
+                effects.writes |= word.eq_ignore_ascii_case("nextval")
+                    || (word.eq_ignore_ascii_case("for") && around.is_after_next_value());
                 if role || far.iter().any(|known| word.eq_ignore_ascii_case(known)) {
                     effects = effects.then(Effects::UNKNOWN);
                 }
@@ -84,7 +87,20 @@ pub fn pragma_reads(name: &str, alone: bool) -> bool {
         "integrity_check",
     ];
     // Without a value these ask; others (optimize, incremental_vacuum) act.
-    const ASKING_ALONE: [&str; 13] = [
+    const ASKING_ALONE: [&str; 26] = [
+        "page_size",
+        "locking_mode",
+        "auto_vacuum",
+        "mmap_size",
+        "max_page_count",
+        "cache_spill",
+        "secure_delete",
+        "wal_autocheckpoint",
+        "journal_size_limit",
+        "analysis_limit",
+        "read_uncommitted",
+        "automatic_index",
+        "trusted_schema",
         "user_version",
         "application_id",
         "schema_version",

@@ -285,6 +285,7 @@ fn explain_executes_nothing_that_writes() {
             "EXPLAIN FOR CONNECTION 5 DELETE FROM t",
             "EXPLAIN FOR SCHEMA a DELETE FROM t",
             "EXPLAIN DELETE t",
+            "EXPLAIN ANALYZE ANALYZE TABLE t",
         ],
     );
     assert_allowed(
@@ -330,6 +331,9 @@ fn a_verb_is_found_wherever_a_statement_begins() {
             "SELECT * FROM (WITH x AS (DELETE FROM t RETURNING 1) SELECT 1) y",
             "(WITH x AS (SELECT 1) DELETE FROM t)",
             "WITH x AS (SELECT 1) (SELECT 1) FOR UPDATE",
+            "WITH x AS (SELECT 1) SET GLOBAL a = 1",
+            "(SET a = '', transaction_read_only = 0",
+            "(DELETE FROM t)",
         ],
     );
     assert_allowed(
@@ -453,6 +457,19 @@ fn a_character_set_that_hides_backslashes_is_refused() {
             "SELECT set_config('client_encoding', 'UTF8', false)",
         ],
     );
+}
+
+#[test]
+fn what_a_statement_does_in_passing_counts() {
+    for sql in ["SET @a = NEXT VALUE FOR s", "SET @a = s.nextval", "SET @a = NEXTVAL(s)", "SET @a = (SELECT f(1))"] {
+        assert!(analyse(sql, Dialect::MariaDb).writes, "{sql}");
+    }
+    assert!(!analyse("SET @a = PREVIOUS VALUE FOR s", Dialect::MariaDb).writes);
+    for dialect in DIALECTS {
+        let effects = analyse("EXPLAIN ANALYZE SELECT a FROM t FOR UPDATE", dialect);
+        assert!(effects.locks && !effects.writes, "{effects:?}");
+        assert!(!analyse("EXPLAIN SELECT a FROM t FOR UPDATE", dialect).locks);
+    }
 }
 
 #[test]

@@ -251,8 +251,7 @@ impl<'a> Reader<'a> {
 
     /// EXPLAIN of what is a read itself: with ANALYZE it is executed, and some servers execute parts of it without.
     fn explain(&mut self, verb: &str) -> Verdict {
-        const OPTIONS: [&str; 9] =
-            ["analyze", "analyse", "verbose", "extended", "partitions", "query", "plan", "settings", "memory"];
+        const OPTIONS: [&str; 7] = ["verbose", "extended", "partitions", "query", "plan", "settings", "memory"];
         const VERBS: [&str; 13] = [
             "insert", "update", "delete", "replace", "merge", "call", "execute", "create", "declare", "refresh",
             "into", "do", "import",
@@ -267,10 +266,11 @@ impl<'a> Reader<'a> {
                     while !matches!(self.next(), Token::Close | Token::End | Token::Unsure) {}
                 }
                 Token::Open => {}
-                Token::Word(word) if one_of(word, &["select", "with", "values", "table"]) => {
+                Token::Word(word) if super::is_query(word) => {
                     return self.statement(token);
                 }
-                Token::Word(word) if one_of(word, &OPTIONS) => is_executed |= word.len() == 7,
+                Token::Word(word) if one_of(word, &["analyze", "analyse"]) && !is_executed => is_executed = true,
+                Token::Word(word) if one_of(word, &OPTIONS) => {}
                 Token::Word(word) if is(word, "format") && self.is_format() => {
                     while self.lexer.clone().next() == Token::Equals {
                         self.next();
@@ -330,7 +330,7 @@ impl<'a> Reader<'a> {
         loop {
             match self.next() {
                 Token::Open => {}
-                token @ Token::Word(word) if one_of(word, &["select", "with", "values", "table"]) => {
+                token @ Token::Word(word) if super::is_query(word) => {
                     return self.statement(token);
                 }
                 _ => return Err(Refusal::of("DECLARE")),
