@@ -2,8 +2,8 @@
 
 A replica with a configured delay has no lag while the primary is idle, which is right and surprises on a dashboard.
 What the server itself reports takes privileges on some engines, and may be slow while replication is stopped or
-started. So it is asked rarely, over a connection and a thread of its own: no read and no probe waits for it. The process
-that probes a host's members asks; the others find the answers in its samples.
+started. So it is asked rarely, over a connection and a thread of its own: no read and no probe waits for it. The
+process that probes a host's members asks; the others find the answers in its samples.
 """
 
 from __future__ import annotations
