@@ -20,7 +20,7 @@ from replicant.engines import Reported, Sample, engine_of
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: How often a replica is asked.
+#: How often a replica is asked, and how long after the first probe.
 SECONDS = 15.0
 #: How often one is asked that did not answer: the account has no right to, most often.
 REFUSED_SECONDS = 600.0
@@ -41,8 +41,11 @@ class Reporter:
         self._settings = settings
         self._timeout = timeout
         self._start = start
-        self._next = 0.0
+        # Later than the first probes, for which a process that starts waits.
+        self._next = time.monotonic() + SECONDS
         self._is_asking = False
+        self.has_asked = False
+        """Whether there was an answer, or a refusal."""
 
     def ask(self) -> None:
         """Have the member asked if it is time. Does not wait."""
@@ -65,7 +68,7 @@ class Reporter:
         except Exception:  # whatever a driver raises: the probe says what is wrong with the server
             seconds = SECONDS
         self.found, self._next = found, time.monotonic() + seconds
-        self._is_asking = False
+        self._is_asking, self.has_asked = False, True
 
     def _connected(self) -> BaseDatabaseWrapper:
         """A connection that is nobody else's, as the prober's is."""
