@@ -361,11 +361,7 @@ def test_w016_a_cache_that_lags():
     assert found(cluster(PRIMARY_ONLY=["sessions"])) == {}
 
 
-def test_w017_packages_whose_readers_are_not_their_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    for package in ("knox", "django_celery_beat"):
-        (tmp_path / package).mkdir()
-        (tmp_path / package / "__init__.py").touch()
+def test_w017_packages_whose_readers_are_not_their_writers():
     for label in ("knox", "django_celery_beat"):
         installed = [*settings.INSTALLED_APPS, label]
         told = found(INSTALLED_APPS=installed)["W017"]
@@ -373,6 +369,19 @@ def test_w017_packages_whose_readers_are_not_their_writers(tmp_path: Path, monke
         assert f"Add {label!r} to PRIMARY_ONLY." in told
         exempt = cluster(PRIMARY_ONLY=["sessions", label])
         assert "W017" not in found(exempt, INSTALLED_APPS=installed)
+
+
+def test_w022_scripts_that_remember_nothing_of_what_they_read():
+    def warns(**keys) -> bool:
+        return "W022" in found({"default": {"REPLICAS": ["replica1", "replica2"], **keys}})
+
+    assert warns(STICKY=False)
+    assert not warns()
+    assert not warns(STICKY=False, OUTSIDE_REQUESTS="primary")
+    assert not warns(STICKY=False, READS="primary")
+    assert not warns(STICKY=False, CONSISTENCY="eventual")
+    assert not warns(STICKY=False, REPLICAS=["replica1"])
+    assert not warns(STICKY=False, REPLICAS={"replica1": 1, "replica2": 0})
 
 
 def test_every_check_is_in_the_readme():

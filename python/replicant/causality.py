@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from django.db import connections
 
-from replicant import _core
+from replicant import _core, reports
 from replicant.engines import engine_of
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def require(items: Sequence[Causality], *, presented: bool = False) -> None:
 
 def observe(samples: Sequence[Sample]) -> None:
     """Take in what the monitor found."""
+    reports.keep(samples)
     changed = _core.observe(
         [
             (sample.alias, sample.position, sample.asked_at, sample.latency, sample.server)

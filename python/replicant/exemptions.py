@@ -8,6 +8,7 @@ away, or is taken for a count of nothing. Such apps belong into ``PRIMARY_ONLY``
 from __future__ import annotations
 
 from importlib import import_module
+from typing import NamedTuple
 
 from django.apps import apps
 from django.conf import settings
@@ -18,14 +19,49 @@ from replicant.values import Problem
 
 _DATABASE_CACHE = "django.core.cache.backends.db.DatabaseCache"
 
-#: Apps by their module, and what happens if a replica that lags answers for the primary. None of them reads what its
-#: own client has written: one client is given what another one, or a process without requests, looks up.
+
+class Package(NamedTuple):
+    """An app of a package that had better be read from the primary."""
+
+    label: str
+    """The label of the app."""
+    why: str
+    """What happens if a replica that lags answers for the primary."""
+    unless: str | None = None
+    """A setting of the package that has it read from the primary by itself."""
+
+
+#: Apps by their module. None of them reads what its own client has written. With some, one client is given what
+#: another one, or a process without requests, looks up. Others keep in a cache what they read, and empty it after a
+#: change: what a replica that lags fills it with then stays there. Django keeps its sites until the process ends.
 PACKAGES = {
-    "oauth2_provider": "a token that was just issued is refused, and one that was revoked is taken",
-    "rest_framework.authtoken": "a token that was just issued is refused, and one that was deleted is taken",
-    "knox": "a token that was just issued is refused, and one that was deleted is taken",
-    "django_celery_beat": "beat notices a change of the schedule once, reads the schedule of before, and keeps it; it "
-    "also saves what it read, and takes back what was changed meanwhile",
+    "oauth2_provider": Package(
+        "oauth2_provider", "a token that was just issued is refused, and one that was revoked is taken"
+    ),
+    "rest_framework.authtoken": Package(
+        "authtoken", "a token that was just issued is refused, and one that was deleted is taken"
+    ),
+    "knox": Package("knox", "a token that was just issued is refused, and one that was deleted is taken"),
+    "django_celery_beat": Package(
+        "django_celery_beat",
+        "beat notices a change of the schedule once, reads the schedule of before, and keeps it; it also saves what it "
+        "read, and takes back what was changed meanwhile",
+    ),
+    "django.contrib.sites": Package(
+        "sites", "a process that reads a site right after a change keeps the old domain until it ends"
+    ),
+    "waffle": Package(
+        "waffle",
+        "a flag that is read right after a change goes into the cache as it was before, and stays there",
+        unless="WAFFLE_READ_FROM_WRITE_DB",
+    ),
+    "constance": Package(
+        "constance", "a value that is read right after a change goes into the cache as it was before, and stays there"
+    ),
+    "dynamic_preferences": Package(
+        "dynamic_preferences",
+        "a preference that is read right after a change goes into the cache as it was before, and stays there",
+    ),
 }
 
 
@@ -34,6 +70,7 @@ def warnings(clusters: list[Cluster], token: TokenSettings, *, has_middleware: b
         *_login_warnings(clusters, token, has_middleware),
         *_cache_warnings(clusters),
         *_package_warnings(clusters),
+        *_script_warnings(clusters),
     ]
 
 
@@ -118,12 +155,31 @@ def _cache_warnings(clusters: list[Cluster]) -> list[Problem]:
 
 
 def _package_warnings(clusters: list[Cluster]) -> list[Problem]:
+    found = []
+    for config in apps.get_app_configs():
+        package = PACKAGES.get(config.name)
+        if package is None or (package.unless and getattr(settings, package.unless, False)):
+            continue
+        if _readable(clusters, config.label):
+            hint = f"Add {config.label!r} to PRIMARY_ONLY" + (f", or set {package.unless}." if package.unless else ".")
+            found.append(
+                Problem("W017", f"{config.label!r} may be read from a replica that lags: {package.why}.", hint)
+            )
+    return found
+
+
+def _script_warnings(clusters: list[Cluster]) -> list[Problem]:
+    """Scripts, tasks and commands that read from several replicas, and remember nothing of what they read."""
     return [
         Problem(
-            "W017",
-            f"{config.label!r} may be read from a replica that lags: {PACKAGES[config.name]}.",
-            f"Add {config.label!r} to PRIMARY_ONLY.",
+            "W022",
+            f"REPLICANT[{cluster.primary!r}]['STICKY'] is False: two reads of one script, task or management command "
+            "may be answered by two replicas of which one is behind, so that get() misses what exists() has found.",
+            "Leave STICKY out, or let OUTSIDE_REQUESTS be 'primary'.",
         )
-        for config in apps.get_app_configs()
-        if config.name in PACKAGES and _readable(clusters, config.label)
+        for cluster in clusters
+        if not cluster.sticky
+        and cluster.consistent
+        and cluster.reads == cluster.outside_requests == "replica"
+        and sum(weight > 0 for _, weight in cluster.replicas) > 1
     ]

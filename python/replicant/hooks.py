@@ -112,14 +112,14 @@ def _scope_migrate() -> None:
 
 
 def _scope_commands() -> None:
-    """Have a management command read as a request does: from one replica, whose state it does not leave for an older one.
+    """Have a management command read as a request does: from one replica, and never from an older one afterwards.
 
-    It cannot be a request scope. ``OUTSIDE_REQUESTS`` says where commands read; a command that never ends (``runserver``,
-    a worker) would keep its replica and its writes for ever; and what ``call_command()`` wrote, the code around it must
-    see. So a command shares what its thread remembers, which ends by itself, and only remembers a read earlier: when it
-    is routed. Where a scope is open around ``call_command()``, that one remembers.
+    It cannot be a request scope. ``OUTSIDE_REQUESTS`` says where commands read; a command that never ends
+    (``runserver``, a worker) would keep its replica and its writes for ever; and the code around ``call_command()``
+    must see what that wrote. So a command shares what its thread remembers, which ends by itself, and only remembers a
+    read earlier: when it is routed. Where a scope is open around ``call_command()``, that one remembers.
 
-    ``execute`` is wrapped, which ``manage.py`` and ``call_command()`` share, in the class that all commands derive from.
+    ``execute`` is wrapped, which ``manage.py`` and ``call_command()`` share, in the class of all commands.
     """
     execute = BaseCommand.execute
     if hasattr(execute, _UID):

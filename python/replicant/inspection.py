@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from replicant import _core, placement, tokens, topology
+from replicant import _core, placement, reports, tokens, topology
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -36,6 +36,9 @@ def status() -> dict[str, Any]:
     ``{"clusters": {primary: {"members": [...]}}}``; each member has ``alias``, ``role`` (``"primary"`` or
     ``"replica"``), ``state`` (``"up"``, ``"lagging"``, ``"ejected"``, ``"probing"``, ``"down"``, ``"multiplexed"``),
     ``position`` (text, as the engine prints it), ``lag`` and ``latency`` (seconds; None where they are not known),
+    ``reported_lag`` (seconds that a replica itself says it is behind: ``Seconds_Behind_Source``, or on PostgreSQL the
+    age of the last transaction that it replayed while it has received more) and ``configured_delay`` (seconds; both are
+    None where they are not known or the account may not ask, and decide nothing),
     ``server`` (the alias whose settings lead to the server behind this one: another one after a promotion), ``found``
     (whether it was found at run time, and no settings list it), ``weight`` (0 also while it is not in the view that
     ``TOPOLOGY`` follows, which shows as ``"down"``),
@@ -52,6 +55,8 @@ def status() -> dict[str, Any]:
                 {
                     **member,
                     "server": placement.server_of(member["alias"]),
+                    "reported_lag": reports.of(member["alias"]).lag,
+                    "configured_delay": reports.of(member["alias"]).delay,
                     "found": member["alias"] in topology.view_of(primary).found,
                     "share": count / total if total else None,
                 }

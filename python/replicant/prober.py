@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
 from replicant.engines import Sample, described, engine_of
+from replicant.reports import Reporter
 from replicant.timelines import Timelines
 
 #: A connection is opened anew after so many seconds, in case another server answers there by now.
@@ -117,6 +118,7 @@ class Prober:
         #: A second descriptor of the connection's socket, so that the driver's own is closed by nobody but the driver.
         self._socket: int | None = None
         self._socket_lock = allocate_lock()
+        self._reporter = Reporter(alias, settings, timeout, start_thread)
         start_thread(self._run, name or f"replicant-probe-{alias}")
 
     @property
@@ -214,6 +216,10 @@ class Prober:
         sample = engine.probe(connection)
         if self._doubts is not None and self._doubts(sample):
             sample = sample._replace(replicates=engine.replicates(connection))
+        if not sample.is_writable:
+            self._reporter.ask()
+            lag, delay = self._reporter.found
+            sample = sample._replace(reported_lag=lag, configured_delay=delay)
             if not sample.is_writable and self._is_primary(self.alias):
                 # A primary that takes no writes at present: what a replica has applied says nothing of what it wrote.
                 sample = sample._replace(position=engine.ask_position(connection) or sample.position)

@@ -31,7 +31,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 #: To be raised with every change of what is written: processes of different versions do not meet.
-FORMAT = 5
+FORMAT = 6
 _MAGIC = b"replicnt"
 #: The magic, the format, the length of the body, and the SHA-256 of these three and the body.
 _HEADER = struct.Struct("<8sII")

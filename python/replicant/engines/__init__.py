@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from replicant.engines import mysql, other, postgresql, sqlite
 from replicant.engines.capture import NOTHING, UNKNOWN, Capture, Captured
 from replicant.engines.failure import Failure, described
-from replicant.engines.sample import Sample
+from replicant.engines.sample import Reported, Sample
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
@@ -24,6 +24,7 @@ __all__ = [
     "Captured",
     "Engine",
     "Failure",
+    "Reported",
     "Sample",
     "described",
     "dialect_of",
@@ -114,6 +115,13 @@ class Engine(Protocol):
 
         Not asked with every probe: of a server that takes writes though it is not known to be the primary, and of one
         that was the primary. Raises ``django.db.DatabaseError`` if the connection is lost.
+        """
+
+    def reported(self, connection: BaseDatabaseWrapper) -> Reported | None:
+        """What this server says of its own lag, if it is a replica; None where this user may not ask.
+
+        Never asked on a connection that reads or probes go over: the answer may take long. Raises
+        ``django.db.DatabaseError`` if the connection is lost.
         """
 
     def socket_of(self, connection: BaseDatabaseWrapper) -> int | None:

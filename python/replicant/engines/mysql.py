@@ -15,7 +15,7 @@ from replicant.engines.asking import ask, ask_rows, matched_nothing
 from replicant.engines.capture import NOTHING, UNKNOWN, Captured
 from replicant.engines.failure import Failure
 from replicant.engines.other import drop_pool as drop_pool
-from replicant.engines.sample import Sample, ask_first_known, position_of
+from replicant.engines.sample import Reported, Sample, ask_first_known, position_of
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -327,6 +327,21 @@ def replicates(connection: BaseDatabaseWrapper) -> bool | None:
     if any(value != "No" for row in rows for name, value in row.items() if name.endswith(threads)):
         return True
     return _follows_its_group(connection)
+
+
+def reported(connection: BaseDatabaseWrapper) -> Reported | None:
+    try:
+        rows = ask_rows(connection, "SHOW REPLICA STATUS")
+    except DatabaseError as error:
+        if is_gone(error):
+            raise
+        return None
+    # Seconds_Behind_Source or Seconds_Behind_Master, for each channel; unknown for one is unknown.
+    lags = [value for row in rows for name, value in row.items() if name.startswith("Seconds_Behind_")]
+    delays = [row["SQL_Delay"] for row in rows if row.get("SQL_Delay") is not None]
+    return Reported(
+        max(map(float, lags)) if lags and None not in lags else None, max(map(float, delays)) if delays else None
+    )
 
 
 def _follows_its_group(connection: BaseDatabaseWrapper) -> bool | None:

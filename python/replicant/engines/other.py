@@ -85,6 +85,10 @@ def replicates(connection: BaseDatabaseWrapper) -> bool | None:
     return None
 
 
+def reported(connection: BaseDatabaseWrapper) -> None:
+    return None
+
+
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     return None
 

@@ -23,7 +23,7 @@ from replicant.engines.other import captured as captured
 from replicant.engines.other import connection_parameters as connection_parameters
 from replicant.engines.other import init_session as init_session
 from replicant.engines.other import prepare_capture as prepare_capture
-from replicant.engines.sample import Sample, ask_first_known
+from replicant.engines.sample import Reported, Sample, ask_first_known
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -379,6 +379,22 @@ def probe(connection: BaseDatabaseWrapper) -> Sample:
 
 def replicates(connection: BaseDatabaseWrapper) -> bool | None:
     return bool(ask(connection, "SELECT pg_is_in_recovery()")[0])
+
+
+def reported(connection: BaseDatabaseWrapper) -> Reported | None:
+    recovers, lag, delay = ask(connection, _REPORTED)
+    return Reported(lag, delay) if recovers else Reported()
+
+
+#: What any user may ask. The age of the last transaction that was replayed grows on an idle primary: it is the lag only
+#: while more was received than replayed.
+_REPORTED = """
+SELECT pg_is_in_recovery(),
+    CASE WHEN NOT pg_is_in_recovery() THEN NULL
+        WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0.0::float8
+        ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END,
+    (SELECT setting::float8 / 1000 FROM pg_settings WHERE name = 'recovery_min_apply_delay')
+"""
 
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:

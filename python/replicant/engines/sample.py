@@ -36,6 +36,19 @@ class Sample(NamedTuple):
     """It refused, or did not answer in time. Other errors say nothing of the server: a wrong password, for one."""
     replicates: bool | None = None
     """Whether it follows another server; None if it was not asked, or would not say. Asked only where it matters."""
+    reported_lag: float | None = None
+    """:attr:`Reported.lag`, as it was asked for last."""
+    configured_delay: float | None = None
+    """:attr:`Reported.delay`, as it was asked for last."""
+
+
+class Reported(NamedTuple):
+    """What a replica says of its own lag, in seconds; None where it does not say, or the user may not ask."""
+
+    lag: float | None = None
+    """How far it is behind, as the server counts."""
+    delay: float | None = None
+    """The delay that it is configured to have."""
 
 
 class Answer(NamedTuple):
