@@ -2,7 +2,7 @@
 //!
 //! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) is chosen for its nonce of 24 bytes: processes that share no counter may
 //! draw nonces at random and never repeat one. HKDF (RFC 5869) gives each purpose a key of its own, so that the key of the
-//! tokens says nothing of the secret or of the keys that Django derives from it. Both come from RustCrypto; this module only
+//! tokens says nothing of the secret or of the keys that Django derives from it. Both come from `RustCrypto`; this module only
 //! fixes how they are used.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
