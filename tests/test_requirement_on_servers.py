@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connections, router, transaction
+from django.test import override_settings
 from psycopg import IsolationLevel
 
 from replicant import _core, after, health, monitor, request_scope, token, use_replica
@@ -255,3 +256,22 @@ def deadlocking(have: list[Any], want: list[Any]) -> None:
 def update(alias: str, rows: list[Any]) -> None:
     places = ", ".join(map(str, rows))
     execute(alias, f"UPDATE {Item._meta.db_table} SET name = CONCAT(name, '.') WHERE id IN ({places})")
+
+
+# A replica of weight 0.
+
+
+def test_a_named_replica_of_weight_0_is_judged_by_what_the_scope_wrote_after_the_others_have_it(shop: Cluster):
+    named = shop.replicas[1]
+    with override_settings(REPLICANT=settings(REPLICAS={"replica1": 1, "replica2": 0})), request_scope():
+        probe()
+        named.pause_replication()
+        pk = write()
+        assert shop.replicas[0].reached(shop.primary.position(), SECONDS)
+        probe()
+        assert read(pk) == ("replica1", True)
+        assert not requires()
+        assert use_replica("replica2")(read)(pk) == ("replica1", True)
+        named.resume_replication()
+        replicated(shop)
+        assert use_replica("replica2")(read)(pk) == ("replica2", True)
