@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::admission::{self, Absence};
 use crate::counters::Counters;
 use crate::health::{self, FULL, Outcome};
 use crate::latency::Costs;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub has_positions: bool,
     /// `PROBE_SECONDS` is not None: somebody looks at the servers from time to time.
     pub watched: bool,
+    /// How long one probe says that a member is out of service.
+    pub lease: Duration,
     /// `PIN_SECONDS`.
     pub pin: Duration,
     /// `WAIT_SECONDS`.
@@ -106,9 +109,11 @@ impl Settings {
         let aliases = [self.primary].into_iter().chain(self.replicas.iter().map(|&(alias, _)| alias));
         // Members that came and went may be thousands.
         let forbidden: HashSet<_> = self.forbidden.iter().copied().collect();
-        for (state, alias) in standing.states.iter_mut().zip(aliases) {
+        let both = standing.states.iter_mut().zip(&mut standing.absences);
+        for ((state, absence), alias) in both.zip(aliases) {
             if forbidden.contains(&alias) {
                 *state = State::Down;
+                *absence = Some(Absence { from: Duration::ZERO, until: Duration::MAX });
             }
         }
         standing.trials = Box::default();
@@ -117,7 +122,10 @@ impl Settings {
 
     fn rules(&self) -> Rules {
         // What nobody looks after only grows older: whoever was once late would rest for ever.
-        Rules { is_watched: self.watched, max_lag: self.max_lag.filter(|_| self.watched) }
+        // Where nobody probes, a requirement ends when all replicas have it, those that are out of service included.
+        let has_floors = self.watched && self.consistent && !self.are_mirrors;
+        let admission = has_floors.then_some(admission::Rules { lease: self.lease });
+        Rules { is_watched: self.watched, max_lag: self.max_lag.filter(|_| self.watched), admission }
     }
 }
 
@@ -245,6 +253,19 @@ impl View {
         }
     }
 
+    /// The same members, standing as they did, but for when a requirement may end without them.
+    fn leasing(&self, settings: &Settings, known: Standing) -> Self {
+        let known = Arc::new(known);
+        let standing = settings.decreed(&known).map_or_else(|| known.clone(), Arc::new);
+        Self {
+            number: Self::next_number(),
+            progress: self.progress.clone(),
+            known,
+            standing,
+            pools: self.pools.clone(),
+        }
+    }
+
     fn next_number() -> u64 {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         NUMBERS.fetch_add(1, Ordering::Relaxed)
@@ -269,6 +290,13 @@ impl View {
     #[must_use]
     pub fn serves(&self, member: Member) -> bool {
         self.standing.states[member as usize] == State::Up
+    }
+
+    /// Whether a requirement ends only once `member` has what is required, at `now`: it serves, or it may serve again, here or
+    /// in another process, without anything that says that it lacks that.
+    #[must_use]
+    pub fn awaits(&self, member: Member, now: Duration) -> bool {
+        self.standing.absences[member as usize].is_none_or(|absence| !(absence.from <= now && now < absence.until))
     }
 
     /// Whether `member` at least answers, as far as is known.
@@ -332,8 +360,9 @@ pub struct Cluster {
     members: Box<[Alias]>,
     view: Shared<View>,
     ward: Ward,
-    /// Held by those who swap the view, so that two changes do not lose one another; never by a decision.
-    changing: Mutex<()>,
+    /// Held by those who swap the view, so that two changes do not lose one another; never by a decision. The states that
+    /// were told last as changes.
+    changing: Mutex<Box<[State]>>,
     turn: AtomicUsize,
     counters: Counters,
 }
@@ -364,7 +393,7 @@ impl Cluster {
             ward,
             counters: Counters::new(members.len()),
             view: Shared::new(Arc::new(view)),
-            changing: Mutex::new(()),
+            changing: Mutex::new(vec![State::Up; members.len()].into()),
             turn: AtomicUsize::new(0),
             members,
             settings,
@@ -397,8 +426,43 @@ impl Cluster {
         } else {
             Progress::unknown(self.members.len())
         };
+        self.changing.lock().clone_from(&standing.states);
         self.view.swap(Arc::new(View::new(&self.settings, standing, self.ward.costs(), progress)));
         self
+    }
+
+    /// Those that were no members of `before`, the same cluster under earlier settings, or were not to be read from there, have
+    /// joined at `now`: requirements ended without them. Where the primary is another one, there were none.
+    pub fn admit_those_that_joined(&self, before: &Self, now: Duration) {
+        if self.settings.rules().admission.is_none() || self.address(PRIMARY) != before.address(PRIMARY) {
+            return;
+        }
+        let mut told = self.changing.lock();
+        let view = self.view.load();
+        if !view.progress().tells_lag() {
+            // No floor can be sampled.
+            return;
+        }
+        let mut standing = (*view.known).clone();
+        for (member, alias) in (0..).zip(&self.members).skip(1) {
+            let was_asked = before.member(*alias).is_some_and(|old| {
+                before.address(old) == self.address(member)
+                    && !before.settings.forbidden.contains(alias)
+                    && (before.weight(old) > 0.0 || self.weight(member) <= 0.0)
+            });
+            if !was_asked {
+                self.ward.joins(member, now);
+                Self::wait_for_floor(&mut standing, member);
+            }
+        }
+        self.stand(&mut told, &view, standing);
+    }
+
+    fn wait_for_floor(standing: &mut Standing, member: Member) {
+        let state = &mut standing.states[member as usize];
+        if *state == State::Up {
+            *state = State::Lagging;
+        }
     }
 
     fn address(&self, member: Member) -> Option<u64> {
@@ -485,7 +549,7 @@ impl Cluster {
 
     /// Sets the state of `member`, whatever is found of it; `State::Up` ends that. Returns the state before.
     pub fn set_state(&self, member: Member, state: State) -> State {
-        let _changing = self.changing.lock();
+        let mut told = self.changing.lock();
         self.ward.set(member, state);
         let view = self.view.load();
         let before = view.known.states[member as usize];
@@ -493,7 +557,7 @@ impl Cluster {
         standing.states[member as usize] = state;
         standing.ramps[member as usize] = FULL;
         standing.trials = standing.trials.iter().filter(|(other, _)| *other != member).cloned().collect();
-        self.stand(&view, standing);
+        self.stand(&mut told, &view, standing);
         before
     }
 
@@ -521,27 +585,30 @@ impl Cluster {
 
     /// Looks who may serve at `now`, and returns whose state has changed.
     pub fn settle(&self, now: Duration, draw: u64) -> Vec<Change> {
-        let _changing = self.changing.lock();
+        let mut told = self.changing.lock();
         let view = self.view.load();
-        self.stand(&view, self.ward.settle(self.settings.rules(), view.progress(), now, draw))
+        self.stand(&mut told, &view, self.ward.settle(self.settings.rules(), view.progress(), now, draw))
     }
 
-    /// Replaces `view` by one in which the members stand so, unless they do. Called with `changing` held.
-    fn stand(&self, view: &View, standing: Standing) -> Vec<Change> {
-        if standing.is_same_as(&view.known) {
-            return Vec::new();
-        }
-        let both = (0..).zip(view.known.states.iter().zip(&standing.states));
+    /// Replaces `view` by one in which the members stand so, unless they do. Called with `changing` held, whose value is
+    /// `told`. Returns what has changed since that was told.
+    fn stand(&self, told: &mut Box<[State]>, view: &View, standing: Standing) -> Vec<Change> {
+        let both = (0..).zip(told.iter().zip(&standing.states));
         let changes = both.filter(|(_, (before, after))| before != after);
         let changes = changes.map(|(member, (&before, &after))| Change { member, before, after }).collect();
-        self.view.swap(Arc::new(View::new(&self.settings, standing, self.ward.costs(), view.progress.clone())));
+        told.clone_from(&standing.states);
+        if !standing.is_same_as(&view.known) {
+            self.view.swap(Arc::new(View::new(&self.settings, standing, self.ward.costs(), view.progress.clone())));
+        } else if standing.absences != view.known.absences {
+            self.view.swap(Arc::new(view.leasing(&self.settings, standing)));
+        }
         changes
     }
 
     /// Behind each member is since `now` the server that was behind the member that `sources` has in its place; aliases keep
     /// their roles, and servers what is known of them. `sources` has each member once.
     pub fn moved(&self, sources: &[Member], now: Duration) {
-        let _changing = self.changing.lock();
+        let mut told = self.changing.lock();
         let view = self.view.load();
         self.ward.moved(sources);
         let mut standing = (*view.known).clone();
@@ -552,6 +619,14 @@ impl Cluster {
         }
         // Whoever was to be tried by a read is found again when the next one settles.
         standing.trials = Box::default();
+        standing.absences = vec![None; sources.len()].into();
+        if self.settings.rules().admission.is_some() {
+            for (member, _) in (0..).zip(sources).skip(1).filter(|(member, source)| member != *source) {
+                self.ward.joins(member, now);
+                Self::wait_for_floor(&mut standing, member);
+            }
+        }
+        told.clone_from(&standing.states);
         let progress = view.progress.moved(sources, now);
         self.view.swap(Arc::new(View::new(&self.settings, standing, self.ward.costs(), progress)));
     }
@@ -564,9 +639,26 @@ impl Cluster {
 
     /// Takes in what members answered.
     pub fn observe(&self, observations: &[Observation]) {
-        let _changing = self.changing.lock();
+        let _told = self.changing.lock();
         let view = self.view.load();
-        self.view.swap(Arc::new(view.observing(observations)));
+        let mut next = view.observing(observations);
+        if self.settings.rules().admission.is_some() && next.progress.tells_lag() {
+            let others: Vec<Member> = observations
+                .iter()
+                .map(|seen| seen.member)
+                .filter(|&member| member != PRIMARY && next.progress.has_another_server(member, &view.progress))
+                .collect();
+            if !others.is_empty() {
+                // At once: the next read must not find it admitted as the server before.
+                let mut standing = (*view.known).clone();
+                for member in others {
+                    self.ward.joins(member, next.progress.server_since(member));
+                    Self::wait_for_floor(&mut standing, member);
+                }
+                next = View::new(&self.settings, standing, self.ward.costs(), next.progress);
+            }
+        }
+        self.view.swap(Arc::new(next));
     }
 
     /// The round robin's place in its cycle.
@@ -607,6 +699,7 @@ pub(crate) mod tests {
             consistent: true,
             has_positions: false,
             watched: true,
+            lease: Duration::ZERO,
             pin: Duration::from_secs(5),
             wait: Duration::ZERO,
             on_unavailable: OnUnavailable::Primary,

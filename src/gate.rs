@@ -83,13 +83,28 @@ impl<'a> Approach<'a> {
         memories.filter(|(_, memory)| memory.has_need())
     }
 
+    /// Whether `member` has weight 0, and may lack what has ended for the others: it is always judged by what was written.
+    #[must_use]
+    pub fn named_may_lack(cells: [Option<&'a Arc<Cell>>; 2], cluster: &Cluster, member: Member) -> bool {
+        let keeps = |cell: &Arc<Cell>| cell.get(cluster.name()).is_some_and(Memory::keeps_for_named);
+        cluster.weight(member) <= 0.0 && cells.into_iter().flatten().any(keeps)
+    }
+
+    fn admits_named(&self, member: Member) -> bool {
+        let (cluster, view) = (self.cluster, self.view);
+        let mut memories = self.cells.into_iter().flatten().filter_map(|cell| cell.get(cluster.name()));
+        !Self::named_may_lack(self.cells, cluster, member)
+            || memories.all(|memory| memory.need(|need| need.admits_named(cluster, view, member, self.now)))
+    }
+
     /// Whether `member` is known to have all that must be seen.
     #[must_use]
     pub fn admits(&self, member: Member) -> bool {
         let (cluster, view) = (self.cluster, self.view);
-        self.memories().all(|(_, memory)| {
-            memory.judged(view.number(), member, |need| need.admits(cluster, view, member, self.now))
-        })
+        self.admits_named(member)
+            && self.memories().all(|(_, memory)| {
+                memory.judged(view.number(), member, |need| need.admits(cluster, view, member, self.now))
+            })
     }
 
     /// Whether `member` may turn out to have all that must be seen if it is asked.
@@ -132,15 +147,19 @@ impl<'a> Approach<'a> {
     }
 
     /// A need ends when every replica that reads may go to has it, and not when the first one has: the next read may go
-    /// to another. It does not end while a transaction is open on one of them: that has a snapshot, which stays as old as it
-    /// is, whatever its server has. `in_transaction` says so of this thread's connections; those of the scope's other threads
-    /// are counted.
+    /// to another. Those that are out of service are not waited for, and serve again only with their floor (see
+    /// [`crate::admission`]). It does not end while a transaction is open on one of them: that has a snapshot, which stays
+    /// as old as it is, whatever its server has. `in_transaction` says so of this thread's connections; those of the scope's
+    /// other threads are counted.
     ///
     /// # Errors
     /// That of `in_transaction`.
     pub fn forget_what_all_have<E>(&self, mut in_transaction: impl FnMut(Member) -> Result<bool, E>) -> Result<(), E> {
         let (cluster, view) = (self.cluster, self.view);
-        let replicas = || (1..).zip(&cluster.settings().replicas).filter(|(_, (_, weight))| *weight > 0.0);
+        let is_awaited = |member: Member, weight: f64| weight > 0.0 && view.awaits(member, self.now);
+        let replicas =
+            || (1..).zip(&cluster.settings().replicas).filter(|&(member, &(_, weight))| is_awaited(member, weight));
+        // Without any, nobody says what the next one to serve will have.
         if replicas().next().is_none() {
             return Ok(());
         }
@@ -161,7 +180,14 @@ impl<'a> Approach<'a> {
             for (member, _) in replicas() {
                 has_snapshot = has_snapshot || in_transaction(member)?;
             }
+            let named = || (1..).zip(&cluster.settings().replicas).filter(|(_, (_, weight))| *weight <= 0.0);
             memory.need(|need| {
+                if !has_snapshot
+                    && named().any(|(member, _)| !need.admits(cluster, view, member, self.now))
+                    && all_have(&|member| need.has_what_was_written(cluster, view, member, self.now))
+                {
+                    need.keep_for_named();
+                }
                 if has_snapshot {
                     need.judge_again();
                 } else if all_have(&|member| need.admits(cluster, view, member, self.now)) {

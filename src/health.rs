@@ -191,6 +191,12 @@ impl Health {
         }
     }
 
+    /// When the last probe of it was sent that came to an end.
+    #[must_use]
+    pub fn probed_at(&self) -> Option<Duration> {
+        self.probed_at
+    }
+
     /// What it is to be given of its weight at `now`, in parts of [`FULL`]: it serves again since a short time.
     #[must_use]
     pub fn ramp(&self, now: Duration) -> u8 {

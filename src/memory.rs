@@ -33,6 +33,8 @@ pub struct Memory {
     spill: AtomicU32,
     /// Whether there is anything in `need`.
     has_need: AtomicBool,
+    /// Whether anything has ended that replicas of weight 0 may lack.
+    keeps_for_named: AtomicBool,
     need: Mutex<Need>,
     /// How many transactions that were begun in this scope are open on replicas, in whichever thread.
     snapshots: AtomicU32,
@@ -97,6 +99,7 @@ impl Memory {
             last: AtomicU32::new(0),
             spill: AtomicU32::new(0),
             has_need: AtomicBool::new(false),
+            keeps_for_named: AtomicBool::new(false),
             need: Mutex::default(),
             snapshots: AtomicU32::new(0),
             verdict: AtomicU64::new(0),
@@ -114,6 +117,7 @@ impl Memory {
             last: copy(&self.last),
             spill: copy(&self.spill),
             has_need: AtomicBool::new(!need.is_empty()),
+            keeps_for_named: AtomicBool::new(need.keeps_for_named()),
             need: Mutex::new(need),
             snapshots: copy(&self.snapshots),
             verdict: AtomicU64::new(self.verdict.load(Ordering::Acquire)),
@@ -175,12 +179,19 @@ impl Memory {
         self.has_need.load(Ordering::Acquire)
     }
 
+    /// Whether anything has ended that replicas of weight 0 may lack.
+    #[must_use]
+    pub fn keeps_for_named(&self) -> bool {
+        self.keeps_for_named.load(Ordering::Acquire)
+    }
+
     /// Reads or changes what must be seen. `work` holds a lock, and so runs no Python.
     pub fn need<T>(&self, work: impl FnOnce(&mut Need) -> T) -> T {
         let mut need = self.need.lock();
         self.verdict.store(0, Ordering::Release);
         let result = work(&mut need);
         self.has_need.store(!need.is_empty(), Ordering::Release);
+        self.keeps_for_named.store(need.keeps_for_named(), Ordering::Release);
         result
     }
 

@@ -51,6 +51,8 @@ pub struct Need {
     preferred: Option<Alias>,
     /// When a position from elsewhere was received: the beginning of the time pin, should the position be given up.
     received_at: Option<Duration>,
+    /// What has ended for the others, and replicas of weight 0 may lack.
+    kept: Option<Box<Need>>,
     /// The view in which not all replicas had what is asked for now.
     judged: Option<u64>,
     /// The position is not surely one that the primary has had: it came from elsewhere, or its gaps were closed. Nobody has
@@ -247,16 +249,43 @@ impl Need {
         self.judged = None;
     }
 
+    /// Keeps what must be seen for the replicas of weight 0, before it ends for the others: reads go there by name alone.
+    pub fn keep_for_named(&mut self) {
+        let mut kept = self.kept.take().unwrap_or_default();
+        if let Some(position) = &self.position {
+            kept.require(position, self.position_at);
+        }
+        if let Some(written) = self.written {
+            kept.require_time(written);
+        }
+        if let Some((member, at)) = self.read {
+            kept.require_read(member, at);
+        }
+        self.kept = Some(kept);
+    }
+
+    /// Whether anything is kept for the replicas of weight 0.
+    #[must_use]
+    pub fn keeps_for_named(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Whether `member`, of weight 0, is known to have what was kept for it.
+    #[must_use]
+    pub fn admits_named(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
+        self.kept.as_ref().is_none_or(|kept| kept.admits(cluster, view, member, now))
+    }
+
     /// Nothing must be seen any more. That this scope wrote is still known.
     pub fn end(&mut self) {
         let Self { wrote, presented, preferred, .. } = *self;
-        *self = Self { wrote, presented, preferred, ..Self::default() };
+        *self = Self { wrote, presented, preferred, kept: self.kept.take(), ..Self::default() };
     }
 
     /// What was written must be seen no more; what was read still must.
     pub fn end_writes(&mut self) {
         let Self { read, wrote, presented, preferred, judged, .. } = *self;
-        *self = Self { read, wrote, presented, preferred, judged, ..Self::default() };
+        *self = Self { read, wrote, presented, preferred, judged, kept: self.kept.take(), ..Self::default() };
     }
 
     /// The primary was asked, after the position became known, and is at `primary`.
@@ -440,6 +469,23 @@ mod tests {
         assert_eq!((need.position(), need.wrote(), admitted(&need, &cluster, 9)), (None, true, vec![0, 1]));
         need.publish(Some(&lsn(21)), SECOND * 9);
         assert!(!has_writes(&need));
+    }
+
+    #[test]
+    fn what_has_ended_is_kept_for_those_that_are_asked_by_name() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.publish(Some(&lsn(20)), SECOND);
+        need.keep_for_named();
+        need.end();
+        assert!(need.is_empty() && need.keeps_for_named());
+        let admits = |need: &Need, member| need.admits_named(&cluster, &cluster.view(), member, SECOND * 9);
+        look(&cluster, 2, [20, 20, 19]);
+        assert!(admits(&need, 1) && !admits(&need, 2));
+        need.publish(Some(&lsn(30)), SECOND * 3);
+        need.keep_for_named();
+        need.end_writes();
+        look(&cluster, 4, [30, 29, 30]);
+        assert!(!admits(&need, 1) && admits(&need, 2));
     }
 
     #[test]

@@ -281,6 +281,24 @@ impl Progress {
         self.history.get(later).map(|(_, position)| position)
     }
 
+    /// Whether `position`, which the primary once had, is of another history than that of its last one.
+    #[must_use]
+    pub fn has_parted_from(&self, position: &Position) -> bool {
+        self.history.back().is_some_and(|(_, last)| !last.contains(position))
+    }
+
+    /// Whether `before` knew another server behind `member`, one that is known not to be one of several.
+    #[must_use]
+    pub fn has_another_server(&self, member: Member, before: &Self) -> bool {
+        self.server_since(member) != before.server_since(member) && !self.is_multiplexed(member)
+    }
+
+    /// Since when the server behind `member` is another one than before; zero if it never changed.
+    #[must_use]
+    pub fn server_since(&self, member: Member) -> Duration {
+        self.members[member as usize].as_ref().map_or(Duration::ZERO, |known| known.server.since)
+    }
+
     /// The primary's last position, if it was asked for after `moment`.
     #[must_use]
     pub fn last_after(&self, moment: Duration) -> Option<&Position> {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::{self, Absence, Admission, Presence};
 use crate::cluster::{PRIMARY, State};
 use crate::health::{FULL, Health, Outcome};
 use crate::lag::LagGate;
@@ -36,6 +37,8 @@ pub struct Rules {
     pub is_watched: bool,
     /// `MAX_LAG`.
     pub max_lag: Option<Duration>,
+    /// When a replica that was out of service serves again; `None` to admit it at once.
+    pub admission: Option<admission::Rules>,
 }
 
 /// A member, and the right to be the read that tries it.
@@ -52,6 +55,8 @@ pub struct Standing {
     pub trials: Box<[Trial]>,
     /// Time alone will change this, and nobody but a read would notice.
     pub is_waiting: bool,
+    /// When a requirement may end without a member.
+    pub absences: Box<[Option<Absence>]>,
 }
 
 impl Standing {
@@ -63,10 +68,11 @@ impl Standing {
             ramps: vec![FULL; members].into(),
             trials: Box::default(),
             is_waiting: false,
+            absences: vec![None; members].into(),
         }
     }
 
-    /// Whether it would make no difference to a decision.
+    /// Whether it would make no difference to who may serve.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
         let is_same_trial = |(one, other): (&Trial, &Trial)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1);
@@ -80,6 +86,9 @@ impl Standing {
 struct Vitals {
     health: Health,
     lag: LagGate,
+    admission: Admission,
+    /// Whether it was too late when it was judged last.
+    was_late: bool,
     latency: PeakEwma,
     /// The state somebody has set, whatever is found.
     set: Option<State>,
@@ -89,9 +98,29 @@ impl Vitals {
     fn state(&self, now: Duration) -> State {
         match self.health.state(now) {
             _ if self.set.is_some() => self.set.unwrap_or_default(),
-            State::Up if self.lag.is_shut() => State::Lagging,
+            State::Up if self.lag.is_shut() || self.admission.is_waiting() => State::Lagging,
             state => state,
         }
+    }
+
+    /// Judges at `now` if it may serve, its floor considered.
+    fn admit(&mut self, rules: Rules, progress: &Progress, member: Member, now: Duration) {
+        let Some(admission) = rules.admission else {
+            self.admission = Admission::default();
+            return;
+        };
+        let was_late = std::mem::replace(&mut self.was_late, self.lag.is_shut());
+        if was_late && rules.max_lag.is_none() {
+            // The settings have it serve however late it is.
+            self.admission = Admission::default();
+        }
+        let presence = match self.health.state(now) {
+            _ if self.set.is_some() => return,
+            State::Up | State::Lagging if !self.lag.is_shut() => Presence::Sound,
+            State::Ejected | State::Probing if !self.lag.is_shut() => Presence::Failing,
+            _ => Presence::Out,
+        };
+        self.admission.judge(presence, admission, progress, member, now);
     }
 }
 
@@ -119,7 +148,15 @@ impl Ward {
         *self.members[to as usize].lock() = vitals;
     }
 
-    /// Behind each member is now the server that was behind the member that `sources` has in its place.
+    /// `member` has joined, or is another server, seen at `at`: it serves only with its floor.
+    pub fn joins(&self, member: Member, at: Duration) {
+        let mut vitals = self.members[member as usize].lock();
+        if vitals.set.is_none() {
+            vitals.admission = Admission::joining(at);
+        }
+    }
+
+    /// Behind each member is since `now` the server that was behind the member that `sources` has in its place.
     ///
     /// Not to be called by two threads at once.
     pub fn moved(&self, sources: &[Member]) {
@@ -210,8 +247,17 @@ impl Ward {
                 vitals.lag.judge(progress.look(member), rules.max_lag, primary_is_silent, now);
             }
         }
+        // Before one is ejected, since a replica that waits for its floor spares none; and after, of those ejected.
+        self.admit(rules, progress, now);
         self.eject(now, draw);
+        self.admit(rules, progress, now);
         self.standing(rules, now)
+    }
+
+    fn admit(&self, rules: Rules, progress: &Progress, now: Duration) {
+        for (member, vitals) in (0..).zip(&self.members).skip(1) {
+            vitals.lock().admit(rules, progress, member, now);
+        }
     }
 
     /// At most half of the replicas, and never the last one that serves. A probe that finds one down asks nobody.
@@ -242,6 +288,9 @@ impl Ward {
             let place = member as usize;
             standing.states[place] = vitals.state(now);
             standing.ramps[place] = vitals.health.ramp(now);
+            standing.absences[place] = rules
+                .admission
+                .and_then(|admission| vitals.admission.absence(admission.lease, vitals.health.probed_at()));
             if vitals.set.is_none() && member != PRIMARY {
                 trials.extend(vitals.health.trial().map(|trial| (member, trial)));
             }

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import connections, router, transaction
+from django.db import OperationalError, connections, router, transaction
+from django.test import override_settings
 from psycopg import IsolationLevel
 
 from replicant import _core, after, health, monitor, request_scope, token, use_replica
@@ -211,3 +212,66 @@ def test_a_snapshot_of_another_thread_of_the_scope_counts_too(shop: Cluster):
         assert read(pk)[1]
         assert not requires()
         other(connections.close_all)
+
+
+# A transaction that the server rolled back.
+
+
+@pytest.mark.parametrize("cluster", ["mysql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("end", ["ROLLBACK", "close"])
+def test_what_is_written_after_a_deadlock_is_found_however_the_transaction_is_ended(
+    shop: Cluster, end: str, database: str
+):
+    # In a context of its own: what it writes is not required here.
+    first, second, *more = elsewhere(lambda: [write() for _ in range(20)])
+    replicated(shop)
+    with ThreadPoolExecutor(1) as pool, request_scope():
+        execute("default", "BEGIN")
+        update("default", [first])
+        # The server gives up the transaction that has changed less.
+        heavier = pool.submit(contextvars.Context().run, transaction.atomic(deadlocking), [second, *more], [first])
+        waiting = f"INFO LIKE 'UPDATE%IN ({first})' AND ID <> CONNECTION_ID()"
+        sessions = f"SELECT count(*) FROM information_schema.processlist WHERE {waiting}"
+        until(lambda: shop.primary.value(sessions) != "0", "the other one wants the first row")
+        with pytest.raises(OperationalError, match="1213"):
+            update("default", [second])
+        heavier.result()
+        assert not requires()
+        for replica in shop.replicas:
+            replica.pause_replication()
+        pk = write()
+        if end == "ROLLBACK":
+            execute("default", "ROLLBACK")
+        else:
+            connections["default"].close()
+        assert Item.objects.using("default").filter(pk=pk).exists()
+        assert read(pk) == ("default", True)
+
+
+def deadlocking(have: list[Any], want: list[Any]) -> None:
+    update("default", have)
+    update("default", want)
+
+
+def update(alias: str, rows: list[Any]) -> None:
+    places = ", ".join(map(str, rows))
+    execute(alias, f"UPDATE {Item._meta.db_table} SET name = CONCAT(name, '.') WHERE id IN ({places})")
+
+
+# A replica of weight 0.
+
+
+def test_a_named_replica_of_weight_0_is_judged_by_what_the_scope_wrote_after_the_others_have_it(shop: Cluster):
+    named = shop.replicas[1]
+    with override_settings(REPLICANT=settings(REPLICAS={"replica1": 1, "replica2": 0})), request_scope():
+        probe()
+        named.pause_replication()
+        pk = write()
+        assert shop.replicas[0].reached(shop.primary.position(), SECONDS)
+        probe()
+        assert read(pk) == ("replica1", True)
+        assert not requires()
+        assert use_replica("replica2")(read)(pk) == ("replica1", True)
+        named.resume_replication()
+        replicated(shop)
+        assert use_replica("replica2")(read)(pk) == ("replica2", True)

@@ -25,7 +25,7 @@ _SECONDS_PER_LINE = 15.0
 _WORDS = {
     "down": "it does not answer",
     "ejected": "too many of its reads failed",
-    "lagging": "it is further behind than MAX_LAG",
+    "lagging": "it is further behind than MAX_LAG, or lacks what the primary had when it was seen again",
     "probing": "it is to be tried again",
 }
 

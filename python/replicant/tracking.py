@@ -13,7 +13,7 @@ from collections.abc import Callable, Set
 from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError
+from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from replicant import _core, causality, conf, guard, mirrors, session_changes
@@ -25,6 +25,8 @@ from replicant.tracing import recorded, recording
 #: Where a connection keeps its tracker; the core looks there for transactions sent as text.
 _ATTRIBUTE = "_replicant_tracker"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
+#: Errors that end no transaction on a server whose driver cannot say whether one is open.
+_OF_THE_STATEMENT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
 _MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE
 
 
@@ -225,6 +227,20 @@ class Tracker:
         if effects & _core.WRITES and captured is not NOTHING:
             self._wrote(connection, captured)
 
+    def statement_failed(self, connection: BaseDatabaseWrapper, error: DatabaseError) -> None:
+        """A statement failed on a primary, and its server may have rolled back the transaction that a BEGIN opened.
+
+        After a deadlock it has. What is written next commits by itself, though the code believes the transaction open.
+        """
+        if not self.in_text_transaction:
+            return
+        is_open = engine_of(connection).in_transaction(connection)
+        if is_open is None:
+            # The driver cannot say. Errors of the statement itself undo that statement alone.
+            self._is_uncertain = self._is_uncertain or not isinstance(error, _OF_THE_STATEMENT)
+        elif not is_open:
+            self._after_end(connection)
+
     def _before_bypass(self, connection: BaseDatabaseWrapper, call: str, argument: Any) -> None:
         """Something is about to be sent that no wrapper sees."""
         if self._generation != _core.generation():
@@ -363,6 +379,7 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     try:
         return execute(sql, params, many, context)
     except DatabaseError as error:
+        track(connection).statement_failed(connection, error)
         failed = getattr(connection, "replicant_failed", None)
         if failed is not None:
             failed(error)

@@ -76,6 +76,7 @@ impl<'a> Around<'a> {
         !cluster.settings().consistent
             || (!self.sticky_is_gone(cluster, view)
                 && !Approach::is_needed(cells, cluster)
+                && self.named.is_none_or(|named| !Approach::named_may_lack(cells, cluster, named))
                 && self.moves_from(cluster).is_none())
     }
 

@@ -64,6 +64,7 @@ impl Spec {
             consistent: self.consistent,
             has_positions: self.has_positions,
             watched: self.probe.is_some(),
+            lease: self.probe.map_or(Ok(Duration::ZERO), lease)?,
             pin: seconds("PIN_SECONDS", self.pin)?,
             wait: seconds("WAIT_SECONDS", self.wait)?,
             on_unavailable: match self.on_unavailable.as_str() {
@@ -79,6 +80,12 @@ impl Spec {
             addresses: self.addresses.clone(),
         })
     }
+}
+
+/// How long one probe says that a member is out of service: until the next one but one, and as long as that may take to come
+/// to an end (`replicant.monitor` has the same bounds).
+fn lease(interval: f64) -> PyResult<Duration> {
+    seconds("PROBE_SECONDS", 2.0 * interval + (0.8 * interval).clamp(0.8, 5.0))
 }
 
 fn seconds(key: &str, seconds: f64) -> PyResult<Duration> {
@@ -110,7 +117,11 @@ pub fn configure(py: Python<'_>, clusters: Vec<Spec>, generation: u64) -> PyResu
             Cluster::try_new(spec.settings()?).map_err(|error| errors::settings(py, &spec.primary, &error))?;
         let same = |entry: &&Entry| entry.cluster.name() == cluster.name();
         let cluster = match before.as_ref().and_then(|table| table.entries.iter().find(same)) {
-            Some(entry) => cluster.inheriting(&entry.cluster),
+            Some(entry) => {
+                let cluster = cluster.inheriting(&entry.cluster);
+                cluster.admit_those_that_joined(&entry.cluster, state::now());
+                cluster
+            }
             None => cluster,
         };
         cluster.start_turn(state::draw());

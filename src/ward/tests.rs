@@ -5,7 +5,7 @@ use crate::progress::Observation;
 use crate::progress::tests::lsn;
 
 const SECOND: Duration = Duration::from_secs(1);
-const RULES: Rules = Rules { is_watched: true, max_lag: Some(Duration::from_secs(10)) };
+const RULES: Rules = Rules { is_watched: true, max_lag: Some(Duration::from_secs(10)), admission: None };
 
 fn settle(ward: &Ward, now: Duration) -> Vec<State> {
     ward.settle(RULES, &Progress::unknown(ward.members.len()), now, 1).states.into()

@@ -38,6 +38,7 @@ fn cluster(replicas: u32, balance: Order) -> Cluster {
         sticky: true,
         consistent: true,
         has_positions: true,
+        lease: Duration::ZERO,
         watched: true,
         pin: Duration::from_secs(5),
         wait: Duration::ZERO,
