@@ -129,18 +129,18 @@ class Somebody(Holder):
 @pytest.fixture(params=["cookie", "header", "cache"])
 def somebody(request: pytest.FixtureRequest, shop: Cluster) -> Iterator[Somebody]:  # noqa: F811
     """A client whose tokens are kept in each of the stores."""
-    with web(REPLICANT_TOKEN={"STORE": request.param}, MIDDLEWARE=SESSIONS):
-        with override_settings(ROOT_URLCONF=__name__):
-            client = Somebody(request.param)
-            if request.param == "cache":
-                user, _ = elsewhere(lambda: User.objects.get_or_create(username=f"somebody{time.time_ns()}"))
-                login = Client()
-                elsewhere(lambda: login.force_login(user))
-                client.jar.apply(login)
-            shop.wait_until_caught_up()
-            pause(shop)
-            looked()
-            yield client
+    tokens = {"STORE": request.param}
+    with web(REPLICANT_TOKEN=tokens, MIDDLEWARE=SESSIONS), override_settings(ROOT_URLCONF=__name__):
+        client = Somebody(request.param)
+        if request.param == "cache":
+            user, _ = elsewhere(lambda: User.objects.get_or_create(username=f"somebody{time.time_ns()}"))
+            login = Client()
+            elsewhere(lambda: login.force_login(user))
+            client.jar.apply(login)
+        shop.wait_until_caught_up()
+        pause(shop)
+        looked()
+        yield client
 
 
 def other_writes() -> int:
