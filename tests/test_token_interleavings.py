@@ -19,7 +19,7 @@ from django.test import override_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replicant import _core, conf, request_scope, token_stores, tokens, use_primary
+from replicant import _core, carried, conf, request_scope, token_stores, tokens, use_primary
 from replicant._core import Position
 from tests.app.models import Item
 from tests.browser import Jar
@@ -247,6 +247,74 @@ def test_any_order_of_requests_while_replicas_come_and_go(kinds: tuple[str, ...]
         for alias in ALIASES[1:]:
             _core.set_state(alias, "up")
         check_afterwards(world)
+
+
+def reads_from(world: World) -> str:
+    """Where the client's next request reads from."""
+    request = Request(world, "get")
+    request.send()
+    return str(request._context.run(router.db_for_read, Item))
+
+
+def reading() -> tuple[World, str]:
+    """A client with a token that says which replica it reads from, and that replica."""
+    world = World()
+    whole(world, "post")
+    world.replicate("replica1"), world.replicate("replica2")
+    world.look()
+    whole(world, "get")
+    alias = reads_from(world)
+    assert alias != "default"
+    return world, alias
+
+
+@pytest.mark.usefixtures("simulated")
+def test_a_process_that_has_just_started_trusts_no_token_for_a_server_that_it_does_not_know():
+    with fresh():
+        world, alias = reading()
+        held = dict(world.jar.cookies)
+    with override_settings(REPLICANT={}):
+        assert _core.snapshot() == {}
+    with fresh():
+        assert _core.server(alias) is None
+        assert reads_from(world) == "default"
+        whole(world, "get")
+        assert world.jar.cookies == held
+        world.look()
+        assert reads_from(world) == alias
+        whole(world, "get")
+        assert world.jar.cookies == held
+
+
+@pytest.mark.usefixtures("simulated")
+def test_a_process_that_finds_another_server_there_compares_with_the_primarys_next_position():
+    with fresh():
+        world, alias = reading()
+        other = "replica2" if alias == "replica1" else "replica1"
+        held = dict(world.jar.cookies)
+    with override_settings(REPLICANT={}):
+        assert _core.snapshot() == {}
+    # The server was restarted with older data; the client had seen there what no other replica has.
+    with fresh():
+        world.write()
+        world.server[alias] += "restarted"
+        world.look()
+        assert reads_from(world) == "default"
+        whole(world, "get")
+        assert world.jar.cookies.keys().isdisjoint(held)
+        (item,) = tokens.decode(*world.jar.tokens) or ()
+        assert item.left
+        # Other requests may be under way with the old token: until then no position will do.
+        world.replicate(other)
+        world.look()
+        assert reads_from(world) == "default"
+        assert -carried.OVERLAP <= item.read < 0
+        with pytest.MonkeyPatch.context() as patch:
+            ticks = tokens._ticks() or 0
+            # The same token, later: its age is counted by this clock.
+            patch.setattr(tokens, "_ticks", lambda: ticks + 1000 * int(carried.OVERLAP + 1))
+            world.look()
+            assert reads_from(world) == other
 
 
 @pytest.mark.usefixtures("simulated")

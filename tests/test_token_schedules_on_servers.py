@@ -24,7 +24,6 @@ from tests.browser import Holder
 from tests.servers import Cluster
 from tests.test_session import (
     AMPLE,
-    BOTH,
     SESSIONS,
     catch_up,
     elsewhere,
@@ -147,8 +146,16 @@ def other_writes() -> int:
     return int(contextvars.Context().run(write))
 
 
-def test_a_slow_get_that_left_before_a_post_arrives_after_it(somebody: Somebody):
+def begin(shop: Cluster, somebody: Somebody) -> None:  # noqa: F811
+    """The client holds the token of a write that all replicas have by now; they will not have what comes."""
     somebody.do("/add/", "post")
+    catch_up(shop)
+    pause(shop)
+    looked()
+
+
+def test_a_slow_get_that_left_before_a_post_arrives_after_it(shop: Cluster, somebody: Somebody):  # noqa: F811
+    begin(shop, somebody)
     slow = somebody.send("/shelf/0/")
     pk = somebody.do("/add/", "post")["pk"]
     slow.respond().arrive()
@@ -157,9 +164,17 @@ def test_a_slow_get_that_left_before_a_post_arrives_after_it(somebody: Somebody)
 
 
 @pytest.mark.parametrize("order", ["first", "last"])
-def test_two_posts_whose_responses_arrive_in_either_order(somebody: Somebody, order: str):
-    somebody.do("/add/", "post")
+def test_two_posts_whose_responses_arrive_in_either_order(
+    shop: Cluster,  # noqa: F811
+    somebody: Somebody,
+    order: str,
+):
+    begin(shop, somebody)
     one = somebody.send("/add/", "post")
+    # What the one wrote the replicas have; what the other writes they lack.
+    catch_up(shop)
+    pause(shop)
+    looked()
     other = somebody.send("/add/", "post")
     one.respond(), other.respond()
     answers = [sent.arrive()["pk"] for sent in ((one, other) if order == "first" else (other, one))]
@@ -168,10 +183,7 @@ def test_two_posts_whose_responses_arrive_in_either_order(somebody: Somebody, or
 
 
 def test_two_gets_at_once_on_different_replicas(shop: Cluster, somebody: Somebody):  # noqa: F811
-    somebody.do("/add/", "post")
-    catch_up(shop)
-    until(lambda: somebody.do("/shelf/0/")["alias"] in BOTH, "the replicas have what was written")
-    pause(shop)
+    begin(shop, somebody)
     pk = other_writes()
     catch_up(shop, shop.replicas[0])
     looked()
