@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import Client, override_settings
 from django.urls import path
@@ -96,7 +97,10 @@ class Sent:
         url = f"{url}?hold={id(self)}"
 
         def run() -> None:
-            self._answers.append(getattr(Client(), method)(url, headers=self._carried))
+            try:
+                self._answers.append(getattr(Client(), method)(url, headers=self._carried))
+            finally:
+                connections.close_all()
 
         self._thread = threading.Thread(target=run)
         self._thread.start()
