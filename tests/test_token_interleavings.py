@@ -74,6 +74,7 @@ class Request:
         #: What must be shown: what had arrived when the request was sent.
         self.owed = self.world.owed
         self.binds = bool(self.world.jar.tokens)
+        self.servers = dict(self.world.server)
         self._context.run(self._receive)
 
     def _receive(self) -> None:
@@ -98,6 +99,10 @@ class Request:
             _core.record().wrote("default", position(written))
             self.shown, self.binds = max(self.shown, written), True
             return
+        for alias, server in self.servers.items():
+            if self.world.server[alias] != server:
+                # What the connection does, which was lost with the server and is opened again before the read.
+                _core.distrust(alias)
         alias = router.db_for_read(Item)
         seen = self.world.has[alias]
         assert seen >= self.owed, f"{alias} has {seen}, and the client knows of {self.owed}"
