@@ -55,3 +55,27 @@ class Jar:
     @property
     def tokens(self) -> list[str]:
         return [value for key, value in self.cookies.items() if key.startswith(NAME)]
+
+
+class Holder:
+    """A client whose requests run at the same time: what each carried, and what it takes in when the response arrives.
+
+    A browser's cookies, or an API client's header: a response with the header takes the place of what its request sent.
+    """
+
+    def __init__(self, store: str) -> None:
+        self.store = store
+        self.jar = Jar()
+        self.tokens: list[str] = []
+
+    def carried(self) -> dict[str, str]:
+        """The headers of a request that is sent now."""
+        return {"Cookie": self.jar.header()} | ({HEADER: ", ".join(self.tokens)} if self.tokens else {})
+
+    def take(self, response: Any, carried: Mapping[str, str]) -> None:
+        """The response to a request that ``carried`` these headers arrives."""
+        self.jar.apply(response)
+        if HEADER in response.headers:
+            sent = carried.get(HEADER, "").split(", ")
+            self.tokens = [token for token in self.tokens if token not in sent]
+            self.tokens += response.headers[HEADER].split(", ")

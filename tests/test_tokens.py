@@ -461,6 +461,16 @@ def test_after_a_token_reads_see_what_its_scope_wrote():
     assert apart(elsewhere) == "balanced"
 
 
+def test_after_takes_several_tokens_as_a_header_brings_them():
+    sent = apart(written)
+
+    def elsewhere():
+        with after(f"nonsense, {sent}"):
+            return reason()
+
+    assert apart(elsewhere) == "pinned"
+
+
 def test_async_code_waits_for_no_less():
     sent = apart(written)
 

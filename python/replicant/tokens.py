@@ -121,7 +121,8 @@ class After:
         self._scope = request_scope()
 
     def __enter__(self) -> None:
-        required = decode(self._token) or ()
+        # A header may have brought several.
+        required = [item for each in self._token.split(",") for item in decode(each.strip()) or ()]
         node = _core.scope_variable.get(None)
         if node is None or not node.in_request:
             self._scope.enter()
