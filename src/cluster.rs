@@ -243,10 +243,10 @@ impl View {
     }
 
     /// The same members, standing as they did, and news of how far they are.
-    fn observing(&self, observations: &[Observation]) -> Self {
+    fn observing(&self, observations: &[Observation], heard: Duration) -> Self {
         Self {
             number: Self::next_number(),
-            progress: self.progress.observing(observations),
+            progress: self.progress.observing_by(observations, heard),
             known: self.known.clone(),
             standing: self.standing.clone(),
             pools: self.pools.clone(),
@@ -637,11 +637,16 @@ impl Cluster {
         self.ward.latency(member)
     }
 
-    /// Takes in what members answered.
+    /// Takes in what members answered at the moment when they were asked.
     pub fn observe(&self, observations: &[Observation]) {
+        self.observe_by(observations, Duration::ZERO);
+    }
+
+    /// Takes in what members had answered by `heard`.
+    pub fn observe_by(&self, observations: &[Observation], heard: Duration) {
         let _told = self.changing.lock();
         let view = self.view.load();
-        let mut next = view.observing(observations);
+        let mut next = view.observing(observations, heard);
         if self.settings.rules().admission.is_some() && next.progress.tells_lag() {
             let others: Vec<Member> = observations
                 .iter()

@@ -286,7 +286,7 @@ where
         return Ok((PRIMARY, Reason::Pinned));
     };
     if let Some(member) = around.named.filter(|&member| gate.admits(member)) {
-        around.reads_from(cluster, Some(member));
+        around.reads_from(cluster, view, Some(member));
         return Ok((member, Reason::UseReplica));
     }
     if around.follows_primary {
@@ -299,7 +299,7 @@ where
         return Ok((from, Reason::Instance));
     }
     if around.last != Last::Sticky {
-        around.reads_from(cluster, None);
+        around.reads_from(cluster, view, None);
     }
     let Around { cell, sticky, .. } = around;
     Reader { cluster, view, cell, sticky, gate, draw, mode }.rows_8_to_11()
@@ -373,6 +373,9 @@ impl Reader<'_> {
         let memory = cell.of(cluster.name());
         // Two threads of one scope may choose at once; both then read from the first one's choice.
         let winner = memory.stick(self.sticky, cluster.members()[chosen as usize]);
+        if winner == cluster.members()[chosen as usize] {
+            memory.set_changes(Last::Sticky, self.view.progress().changes(chosen));
+        }
         match cluster.member(winner).filter(|member| *member != chosen && may_serve(member)) {
             Some(member) => (member, Reason::Sticky),
             None => (chosen, Reason::Balanced),

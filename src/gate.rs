@@ -73,14 +73,15 @@ impl<'a> Approach<'a> {
     /// Whether there is anything that must be seen.
     #[inline]
     #[must_use]
-    pub fn is_needed(cells: [Option<&'a Arc<Cell>>; 2], cluster: &Cluster) -> bool {
-        cells.into_iter().flatten().any(|cell| cell.get(cluster.name()).is_some_and(Memory::has_need))
+    pub fn is_needed(cells: [Option<&'a Arc<Cell>>; 2], cluster: &Cluster, view: &View) -> bool {
+        let is_needed = |memory: &Memory| memory.has_need_in(view);
+        cells.into_iter().flatten().any(|cell| cell.get(cluster.name()).is_some_and(is_needed))
     }
 
     fn memories(&self) -> impl Iterator<Item = (&'a Arc<Cell>, &'a Memory)> {
         let name = self.cluster.name();
         let memories = self.cells.into_iter().flatten().filter_map(move |cell| Some((cell, cell.get(name)?)));
-        memories.filter(|(_, memory)| memory.has_need())
+        memories.filter(|(_, memory)| memory.has_need_in(self.view))
     }
 
     /// Whether `member` has weight 0, and may lack what has ended for the others: it is always judged by what was written.
@@ -164,6 +165,8 @@ impl<'a> Approach<'a> {
             return Ok(());
         }
         for (_, memory) in self.memories() {
+            memory.restore_need(view, self.now);
+            let mut has_ended = false;
             let all_have = |judge: &dyn Fn(Member) -> bool| replicas().all(|(member, _)| judge(member));
             let may_end = memory.need(|need| {
                 if !need.is_to_be_judged(view) {
@@ -192,11 +195,16 @@ impl<'a> Approach<'a> {
                     need.judge_again();
                 } else if all_have(&|member| need.admits(cluster, view, member, self.now)) {
                     need.end();
+                    has_ended = true;
                 } else if all_have(&|member| need.has_what_was_written(cluster, view, member, self.now)) {
                     // A scope that reads often, and stays on one replica, always has read there just now.
                     need.end_writes();
+                    has_ended = true;
                 }
             });
+            if has_ended {
+                memory.end_need(view);
+            }
         }
         Ok(())
     }

@@ -5,10 +5,12 @@
 //! else the thread's or task's) is called the *record*: it is a cell like any other, looked for in another place.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use once_cell::race::OnceBox;
 use parking_lot::Mutex;
 
+use crate::cluster::View;
 use crate::names::Alias;
 use crate::need::Need;
 use crate::pool::Member;
@@ -29,6 +31,12 @@ pub struct Memory {
     has_answered: AtomicBool,
     /// [`Last`]: the number of another alias plus one, [`LEARNED`], or 0.
     last: AtomicU32,
+    /// How often the server behind the sticky alias, and behind the one that was named last, had changed when this scope
+    /// began to read there: [`crate::progress::Progress::changes`].
+    changes: [AtomicU32; 2],
+    /// When what had to be seen was had by all replicas: how often the server behind one of them had changed, plus one; 0
+    /// before. One that has changed since may lack it.
+    ended: AtomicU32,
     /// 2^31 plus 31 bits drawn once for `PRIMARY_SPILL`; 0 before the draw.
     spill: AtomicU32,
     /// Whether there is anything in `need`.
@@ -97,6 +105,8 @@ impl Memory {
             sticky: AtomicU32::new(0),
             has_answered: AtomicBool::new(false),
             last: AtomicU32::new(0),
+            changes: Default::default(),
+            ended: AtomicU32::new(0),
             spill: AtomicU32::new(0),
             has_need: AtomicBool::new(false),
             keeps_for_named: AtomicBool::new(false),
@@ -115,6 +125,8 @@ impl Memory {
             sticky: copy(&self.sticky),
             has_answered: AtomicBool::new(self.has_answered.load(Ordering::Relaxed)),
             last: copy(&self.last),
+            changes: [copy(&self.changes[0]), copy(&self.changes[1])],
+            ended: copy(&self.ended),
             spill: copy(&self.spill),
             has_need: AtomicBool::new(!need.is_empty()),
             keeps_for_named: AtomicBool::new(need.keeps_for_named()),
@@ -232,6 +244,52 @@ impl Memory {
         self.last.store(number, Ordering::Relaxed);
     }
 
+    /// Whether there is anything that must be seen, or was until one of the replicas, which had it, became another server.
+    #[inline]
+    #[must_use]
+    pub fn has_need_in(&self, view: &View) -> bool {
+        self.has_need() || self.has_lost(view)
+    }
+
+    /// Whether all replicas had what must be seen, and the server behind one of them is another one now.
+    #[inline]
+    #[must_use]
+    pub fn has_lost(&self, view: &View) -> bool {
+        let ended = self.ended.load(Ordering::Relaxed);
+        ended != 0 && ended != view.progress().all_changes() + 1
+    }
+
+    /// Whether something had to be seen that all replicas were found to have.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) != 0
+    }
+
+    /// All replicas have what must be seen, as `view` has it.
+    pub fn end_need(&self, view: &View) {
+        self.ended.store(view.progress().all_changes() + 1, Ordering::Relaxed);
+    }
+
+    /// What all replicas had must be seen again: in the primary's next position.
+    pub fn restore_need(&self, view: &View, now: Duration) {
+        if self.has_lost(view) {
+            self.ended.store(0, Ordering::Relaxed);
+            self.need(|need| need.require_read(None, now));
+        }
+    }
+
+    /// How often the server behind the alias that `last` is about had changed when this scope began to read there.
+    #[inline]
+    #[must_use]
+    pub fn changes(&self, last: Last) -> u32 {
+        self.changes[usize::from(matches!(last, Last::Named(_)))].load(Ordering::Relaxed)
+    }
+
+    /// This scope reads from the server behind that alias which was found there after so many changes.
+    pub fn set_changes(&self, last: Last, changes: u32) {
+        self.changes[usize::from(matches!(last, Last::Named(_)))].store(changes, Ordering::Relaxed);
+    }
+
     /// Whether `member` was found to have what must be seen, in the view of this number, and nothing has been added since.
     /// Spares the reads of a scope that must see something a lock and a clock for each.
     #[inline]
@@ -263,8 +321,6 @@ fn verdict(view: u64, member: Member) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const ONE: Alias = Alias::from_number(1);

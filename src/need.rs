@@ -341,6 +341,37 @@ impl Need {
                 && self.has_what_was_read(cluster, view, member, now))
     }
 
+    /// Whether a session with the server behind `member`, which has `position` (`None` if it cannot say), has all that must be
+    /// seen. What is known of the member does not count: it may have been said by another server.
+    #[must_use]
+    pub fn admits_session(
+        &self,
+        cluster: &Cluster,
+        view: &View,
+        member: Member,
+        position: Option<&Position>,
+        now: Duration,
+    ) -> bool {
+        let (progress, pin) = (view.progress(), cluster.settings().pin);
+        let has = |required: &Position| position.is_some_and(|own| own.contains(required));
+        // One of several servers that do not say how far they are is judged by time.
+        let is_left_to_time =
+            |since: Duration| position.is_none() && progress.is_multiplexed(member) && now.saturating_sub(since) >= pin;
+        let has_position = |required| has(required) || is_left_to_time(self.position_at);
+        let has_read = |(from, at): (Option<Alias>, Duration)| {
+            (from == Some(cluster.members()[member as usize]) && progress.is_same_since(member, at))
+                || match progress.first_after(at) {
+                    Some(position) => has(position),
+                    None if progress.has_history() => is_left_to_time(at),
+                    None => now.saturating_sub(at) >= pin,
+                }
+        };
+        self.pending.is_none()
+            && self.position.as_ref().is_none_or(has_position)
+            && self.is_old_enough(cluster, view, member, now)
+            && self.read.is_none_or(has_read)
+    }
+
     /// Whether `member` is known to have what was written: the position, and what only time can judge.
     #[must_use]
     pub fn has_what_was_written(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {

@@ -41,6 +41,9 @@ struct Known {
     /// It has told its position at least once.
     has_told: bool,
     at: Duration,
+    /// When the last answer had arrived. A question sent after that is answered later, too: what it lacks of that answer's
+    /// position, the server has lost.
+    heard: Duration,
     lag: Option<Duration>,
     /// It lacks the oldest position that is kept: it may be later than `lag` by any time.
     is_beyond_history: bool,
@@ -72,6 +75,9 @@ struct Server {
     number: Option<u64>,
     /// Since when it is surely this one; zero for the first that was seen.
     since: Duration,
+    /// How often another server, or another history of the same one, was found here: what was read under another number may
+    /// be missing by now.
+    changes: u32,
     /// Those that were there before.
     past: Vec<u64>,
     /// One came back after another had been there: several answer to this alias.
@@ -79,16 +85,21 @@ struct Server {
 }
 
 impl Server {
-    fn seeing(mut self, number: Option<u64>, at: Duration) -> Self {
-        if let Some(number) = number
-            && let Some(before) = self.number.replace(number).filter(|&before| before != number)
-        {
-            self.since = at;
+    /// The server that answered `number` at `at`. `is_rewound`: it lacks what the one before had, and so is another one in all
+    /// but name: its volume was rolled back, it was built anew from a backup, or it lost what it had not written to disk.
+    fn seeing(mut self, number: Option<u64>, at: Duration, is_rewound: bool) -> Self {
+        let before = number.and_then(|number| self.number.replace(number));
+        let is_other = before.is_some() && before != number;
+        if let (true, Some(before), Some(number)) = (is_other, before, number) {
             self.is_multiplexed |= self.past.contains(&number);
             if self.past.len() == PAST {
                 self.past.remove(0);
             }
             self.past.push(before);
+        }
+        if is_other || is_rewound {
+            self.since = at;
+            self.changes += 1;
         }
         self
     }
@@ -100,18 +111,27 @@ pub struct Progress {
     members: Box<[Option<Known>]>,
     /// The primary's, oldest first.
     history: Arc<VecDeque<(Duration, Position)>>,
+    /// How often the server behind any of the replicas has changed.
+    all_changes: u32,
 }
 
 impl Progress {
     /// Nothing is known of `members` members.
     #[must_use]
     pub fn unknown(members: usize) -> Self {
-        Self { members: vec![None; members].into(), history: Arc::default() }
+        Self { members: vec![None; members].into(), history: Arc::default(), all_changes: 0 }
     }
 
-    /// What is known once `observations` were made. One that is older than what is known of its member is ignored.
+    /// What is known once `observations` were made, each at the moment when its member was asked. One that is older than what
+    /// is known of its member is ignored.
     #[must_use]
     pub fn observing(&self, observations: &[Observation]) -> Self {
+        self.observing_by(observations, Duration::ZERO)
+    }
+
+    /// What is known once `observations` were made, whose answers had all arrived by `heard`.
+    #[must_use]
+    pub fn observing_by(&self, observations: &[Observation], heard: Duration) -> Self {
         let mut next = self.clone();
         // The primary first: the others' lag is told by its history.
         for seen in observations.iter().filter(|seen| seen.member == PRIMARY) {
@@ -134,9 +154,16 @@ impl Progress {
             if known.as_ref().is_some_and(|known| known.at > seen.at) {
                 continue;
             }
+            // Answers to questions that were on their way at the same time may overtake one another.
+            let is_rewound = known.as_ref().is_some_and(|known| {
+                let lacks = |(own, before): (&Position, &Position)| own.comparable(before) && !own.contains(before);
+                seen.at > known.heard && seen.position.as_ref().zip(known.position.as_ref()).is_some_and(lacks)
+            });
             let before = known.take().map(|known| (known.server, known.latency, known.has_told));
             let (server, before, has_told) = before.unwrap_or_default();
-            let server = server.seeing(seen.server, seen.at);
+            let changes = server.changes;
+            let server = server.seeing(seen.server, seen.at, is_rewound);
+            next.all_changes += u32::from(seen.member != PRIMARY && server.changes != changes);
             let latency = seen.latency.or(before);
             // What one of several servers has says nothing of the others.
             let position = seen.position.as_ref().filter(|_| !server.is_multiplexed);
@@ -145,8 +172,8 @@ impl Progress {
             let lacks = |(_, oldest): &(Duration, Position)| position.is_some_and(|own| !own.contains(oldest));
             let is_beyond_history = next.history.front().is_some_and(lacks) && lag.is_some() && seen.member != PRIMARY;
             let has_told = has_told || seen.position.is_some();
-            let (position, at) = (position.cloned(), seen.at);
-            *known = Some(Known { position, has_told, at, lag, is_beyond_history, latency, server });
+            let (position, at, heard) = (position.cloned(), seen.at, heard.max(seen.at));
+            *known = Some(Known { position, has_told, at, heard, lag, is_beyond_history, latency, server });
         }
         next
     }
@@ -155,7 +182,7 @@ impl Progress {
     #[must_use]
     pub fn rearranged(&self, places: impl Iterator<Item = Option<Member>>) -> Self {
         let members = places.map(|place| place.and_then(|place| self.members[place as usize].clone())).collect();
-        Self { members, history: self.history.clone() }
+        Self { members, history: self.history.clone(), all_changes: self.all_changes }
     }
 
     /// The same knowledge after a promotion: behind each member is since `now` the server that was behind the member that
@@ -171,15 +198,25 @@ impl Progress {
             known.map(|known| Known {
                 position: None,
                 at: now,
+                heard: now,
                 lag: (member == PRIMARY).then_some(Duration::ZERO),
                 is_beyond_history: false,
                 has_told: known.has_told,
                 latency: known.latency,
                 // That it was elsewhere before does not make several of it.
-                server: Server { number: known.server.number, since: now, ..Server::default() },
+                server: Server {
+                    number: known.server.number,
+                    since: now,
+                    changes: known.server.changes.max(self.changes(member)) + 1,
+                    ..Server::default()
+                },
             })
         };
-        Self { members: (0..).zip(sources).map(taken_over).collect(), history: self.history.clone() }
+        Self {
+            members: (0..).zip(sources).map(taken_over).collect(),
+            history: self.history.clone(),
+            all_changes: self.all_changes + 1,
+        }
     }
 
     /// How far `member` is known to have come.
@@ -248,6 +285,21 @@ impl Progress {
     #[must_use]
     pub fn is_same_since(&self, member: Member, moment: Duration) -> bool {
         self.members[member as usize].as_ref().is_none_or(|known| known.server.since <= moment)
+    }
+
+    /// How often the server behind `member` was found to be another one, or to have lost what it had. A scope that read there
+    /// under another number may have seen what is missing now.
+    #[inline]
+    #[must_use]
+    pub fn changes(&self, member: Member) -> u32 {
+        self.members[member as usize].as_ref().map_or(0, |known| known.server.changes)
+    }
+
+    /// How often the server behind any of the replicas was found to be another one, or to have lost what it had.
+    #[inline]
+    #[must_use]
+    pub fn all_changes(&self) -> u32 {
+        self.all_changes
     }
 
     /// The server behind `member`; `None` if it is not known.
@@ -426,6 +478,36 @@ pub(crate) mod tests {
         assert!(progress.is_multiplexed(1) && progress.position(1).is_none());
         progress = progress.observing(&[Observation { server: Some(7), ..seen(1, 5, 6) }]);
         assert!(progress.is_multiplexed(1));
+    }
+
+    #[test]
+    fn a_server_that_is_restarted_is_not_one_of_several() {
+        let mut progress = Progress::unknown(2);
+        for (second, run) in [(1, 7), (2, 8), (3, 9), (4, 9)] {
+            progress = progress.observing(&[Observation { server: Some(run), ..seen(1, 5, second) }]);
+        }
+        assert!(!progress.is_multiplexed(1) && progress.position(1).is_some());
+        assert_eq!((progress.changes(1), progress.server(1)), (2, Some(9)));
+    }
+
+    #[test]
+    fn a_position_that_lacks_the_one_before_is_another_servers() {
+        let numbered = |place, at| Observation { server: Some(7), ..seen(1, place, at) };
+        let progress = Progress::unknown(2).observing(&[numbered(5, 1)]).observing(&[numbered(9, 2)]);
+        assert_eq!((progress.changes(1), progress.server(1)), (0, Some(7)));
+        let progress = progress.observing(&[numbered(8, 3)]);
+        assert_eq!((progress.changes(1), progress.server(1)), (1, Some(7)));
+        assert!(!progress.is_same_since(1, seconds(2)) && !progress.is_multiplexed(1));
+        assert_eq!(progress.position(1), Some(&lsn(8)));
+        assert_eq!(progress.observing(&[numbered(8, 4)]).changes(1), 1);
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_is_no_loss() {
+        let first = Progress::unknown(2).observing_by(&[seen(1, 9, 1)], seconds(3));
+        // Asked before the other's answer was there: it may have been answered first.
+        assert_eq!(first.observing_by(&[seen(1, 8, 2)], seconds(3)).changes(1), 0);
+        assert_eq!(first.observing_by(&[seen(1, 8, 4)], seconds(4)).changes(1), 1);
     }
 
     #[test]

@@ -27,7 +27,6 @@ __all__ = [
     "asked",
     "causality",
     "configure",
-    "distrust",
     "draw_member",
     "elsewhere",
     "explain",
@@ -35,6 +34,7 @@ __all__ = [
     "has_written",
     "in_transaction",
     "invalidate",
+    "is_behind",
     "is_to_remember",
     "keeps_ascii_apart",
     "load_mysql_client",
@@ -58,6 +58,8 @@ __all__ = [
     "scope_variable",
     "seed",
     "server",
+    "session_generation",
+    "session_serves",
     "set_state",
     "snapshot",
     "take_decision",
@@ -289,9 +291,22 @@ def observe(answers: Iterable[tuple[str, Position | None, int, float | None, str
     another server than before. Aliases of no cluster are ignored.
     """
 
-def distrust(alias: str) -> None:
-    """The server behind ``alias`` is another one than the scope in force may have read from: what it may have seen
-    there, it must see elsewhere."""
+def session_serves(alias: str, server: str, position: Position | None, is_other: bool) -> bool:
+    """Whether a session with the server behind the replica ``alias``, which said that it is ``server`` and has
+    ``position``, may serve the scope in force.
+
+    Judges a read that the router sent there; any other statement only if ``is_other``: the session showed that the
+    server behind the alias is another one than before, or has lost what it had. What the scope may have seen on the one
+    before, it must then see elsewhere.
+    """
+
+def session_generation() -> int:
+    """Another number where a session may have to be looked at anew before it is used: the configuration has changed, or
+    the server behind an alias."""
+
+def is_behind(alias: str, server: str) -> bool:
+    """Whether ``server`` is the one known to be behind ``alias``; also where nothing is known of that, or where several
+    servers are there."""
 
 def unasked() -> list[tuple[str, int]]:
     """The primaries whose position must be asked for before :func:`causality` is complete, and the time."""

@@ -142,18 +142,43 @@ def observe(samples: Sequence[Sample]) -> None:
         logger.info("Another server answers to %r, or the same one has been restarted.", alias)
 
 
-def connected(connection: BaseDatabaseWrapper) -> None:
-    """A new session with a replica, in one round trip: which server is it, and how far?
+class Session(NamedTuple):
+    """What a session with a replica said when it was opened."""
+
+    server: str
+    """As in :class:`replicant.engines.Sample`; empty if it did not say."""
+    position: Position | None
+    is_other: bool
+    """Whether the session was the first to show that another server, or an older one, is behind the alias."""
+
+
+def connected(connection: BaseDatabaseWrapper) -> Session:
+    """Ask a new session with a replica, in one round trip, which server it reached and how far that is.
 
     An alias may lead to several servers, and a server that was killed may come back older than what it had shown.
     """
     try:
         sample = engine_of(connection).probe(connection)
     except Exception as error:
-        logger.debug("%r could not be asked who it is: %s", connection.alias, error)
-        return
-    for alias in _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.server)]):
-        _core.distrust(alias)
+        logger.debug("%r could not be asked which server it is: %s", connection.alias, error)
+        return Session("", None, is_other=False)
+    changed = _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.server)])
+    return Session(sample.server, sample.position, is_other=bool(changed))
+
+
+def serves(connection: BaseDatabaseWrapper, session: Session) -> bool:
+    """Whether a statement may be sent on a session: its server has what the scope in force must see.
+
+    Asks the session once more, in one round trip, where what it said when it was opened is not enough.
+    """
+    if _core.session_serves(connection.alias, *session):
+        return True
+    try:
+        position = engine_of(connection).position(connection)
+    except Exception as error:
+        logger.debug("%r could not be asked for its position: %s", connection.alias, error)
+        return False
+    return position is not None and _core.session_serves(connection.alias, *session._replace(position=position))
 
 
 # Called by the core, on a thread that may wait.

@@ -13,5 +13,17 @@ class NoReplicaAvailable(ReplicantError, OperationalError):
     """No replica may serve a read, and ``ON_UNAVAILABLE`` or ``PRIMARY_SPILL`` keeps it off the primary."""
 
 
+class UnfitSession(NoReplicaAvailable):
+    """A session with a replica lacks what the scope in force must see, and nothing was sent on it."""
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(
+            f"The session with the replica {alias!r} lacks what this code has written or read: its server is another "
+            "one than before, or has lost data, or is behind. Nothing was sent on it. Repeat the read, which then goes "
+            "to a server that has the data (the engines replicant.backends.* do that), or accept older data with "
+            "use_replica(stale_ok=True)."
+        )
+
+
 class ReplicaWriteError(ReplicantError, DatabaseError):
     """A write, or a lock, was sent to a replica."""

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from django.db import OperationalError, connections
 from django.db.backends.utils import CursorWrapper
 
-from replicant import _core, conf, health, placement, session_changes
+from replicant import _core, conf, health, lines, placement, session_changes
 from replicant.engines import Failure, described, dialect_of, engine_of
-from replicant.errors import NoReplicaAvailable
+from replicant.errors import NoReplicaAvailable, UnfitSession
 from replicant.prober import drop_frames
 from replicant.signals import replica_ejected
 
@@ -252,10 +252,17 @@ class _SurvivingCursor(CursorWrapper):
             self._is_new = False
         self._statement, self._survival, self._is_exhausted = (sql, params), None, False
         begun = time.monotonic()
+        line = lines.line_of(self.db)
+        if line is not None:
+            line.waiting_since = begun
         try:
             result = super().execute(sql, params)
         except Exception as error:
+            if line is not None:
+                line.waiting_since = None
             return self._survive(error, begun)
+        if line is not None:
+            line.waiting_since = None
         if not _leaves_the_session_alone(self.db, sql):
             session_changes.mark(self.db)
         health.report(self.db.alias, "ok")
@@ -298,8 +305,16 @@ class _SurvivingCursor(CursorWrapper):
         """Rows. Those of a server-side cursor are still at the server, and may be lost with it."""
         begun = time.monotonic()
         while True:
+            # Rows of a server-side cursor are waited for like an answer.
+            line = lines.line_of(self.db) if self._name is not None else None
+            if line is not None:
+                line.waiting_since = time.monotonic()
             try:
-                result = self.db.wrap_database_errors(getattr(self.cursor, name))(*args)
+                try:
+                    result = self.db.wrap_database_errors(getattr(self.cursor, name))(*args)
+                finally:
+                    if line is not None:
+                        line.waiting_since = None
             except Exception as error:
                 if self._is_exhausted and _kind(self.db, error) is not Failure.NOTHING:
                     return None if name == "fetchone" else []
@@ -372,7 +387,12 @@ class _Survival:
         """The cursor to try next; raises what the read failed with if there is none."""
         connection, was_reached = cursor.db, not isinstance(cursor.cursor, _Unreached)
         kind = Failure.GONE
-        # Who was not reached was reported then.
+        if isinstance(error, UnfitSession):
+            # Nothing was sent, and nothing is wrong with the server.
+            was_reached = False
+            with contextlib.suppress(Exception):
+                cursor.close()
+        # A server that was not reached was reported then.
         if was_reached:
             kind = _kind(connection, error)
             if kind in (Failure.NOTHING, Failure.DEMOTED):

@@ -76,9 +76,9 @@ def observe(samples: Sequence[Sample]) -> None:
     # After that: who was behind and has caught up is not to be judged by what it lacked.
     found = [(sample.alias, _outcome(sample), sample.asked_at, sample.latency) for sample in samples]
     changes = _core.probed(found)
-    # And then: who was waiting for a silent one is not to try it again.
+    # And then: a read that waited for a silent server must not try it again.
     for sample in samples:
-        if sample.is_gone and sample.latency >= lines.SILENCE_SECONDS and _core.role(sample.alias) == "replica":
+        if sample.is_gone and sample.latency >= lines.HANG_UP_SECONDS and _core.role(sample.alias) == "replica":
             lines.hang_up(sample.alias)
     _announce(changes, {sample.alias: sample.error for sample in samples})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import socket
 import weakref
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,17 @@ from replicant.engines import engine_of
 from replicant.prober import allocate_lock, shut_down
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
     from replicant.backends import ReplicantMixin
 
-#: A replica that has answered no probe for so many seconds is not waited for any longer: two probes, and longer than
-#: one that is merely busy should take.
+#: A read waits for a replica that does not answer for no longer than so many seconds, whatever it then does elsewhere
+#: included: longer than a server that is merely busy should take for a probe.
 SILENCE_SECONDS = 1.5
+#: What of that is left for the read to be executed elsewhere, most often on a connection that is to be opened first
+#: (PyMySQL takes a tenth of a second for that where it reads the system's certificates).
+_REROUTE_SECONDS = 0.5
+HANG_UP_SECONDS = SILENCE_SECONDS - _REROUTE_SECONDS
 
 #: Where a connection keeps its line.
 _ATTRIBUTE = "_replicant_line"
@@ -34,8 +41,10 @@ class _Line:
         self.server = server
         self._lock = allocate_lock()
         self._process = os.getpid()
+        #: Since when a read has waited here for an answer (``time.monotonic()``); None while none does.
+        self.waiting_since: float | None = None
         self._descriptor: int | None = None
-        self._descriptor = os.dup(descriptor)
+        self._descriptor = socket.dup(descriptor)
 
     def hang_up(self) -> None:
         with self._lock:
@@ -46,12 +55,15 @@ class _Line:
     def close(self) -> None:
         with self._lock:
             if self._descriptor is not None:
-                os.close(self._descriptor)
+                socket.close(self._descriptor)
                 self._descriptor = None
 
     def __del__(self) -> None:
         self.close()
 
+
+is_in_use = False
+"""Whether a connection was ever opened here whose wait can be ended."""
 
 #: By number: a dictionary's values can be listed while other threads open and close connections, a set's items cannot.
 _lines: dict[int, weakref.ref[_Line]] = {}
@@ -60,11 +72,13 @@ _numbers = itertools.count()
 
 def opened(connection: ReplicantMixin) -> None:
     """A connection was opened."""
+    global is_in_use
     closed(connection)
     with contextlib.suppress(Exception):
         # Of an engine or a driver that hides it, or closed in the meantime: then it cannot be ended from here.
         descriptor = engine_of(connection).socket_of(connection)
         if descriptor is not None:
+            is_in_use = True
             number = next(_numbers)
             line = _Line(connection.alias, connection.replicant_server, descriptor)
             _lines[number] = weakref.ref(line, lambda _: _lines.pop(number, None))
@@ -82,6 +96,19 @@ def of(alias: str) -> list[_Line]:
     """Those of ``alias`` that are open in this process."""
     lines = [reference() for reference in list(_lines.values())]
     return [line for line in lines if line is not None and line.alias == alias]
+
+
+def line_of(connection: BaseDatabaseWrapper) -> _Line | None:
+    """The line of an open connection; None where there is none."""
+    line: _Line | None = connection.__dict__.get(_ATTRIBUTE)
+    return line
+
+
+def waiting_since(alias: str, server: str) -> float | None:
+    """Since when the read that has waited the longest in this process for ``server``, behind ``alias``, waits
+    (``time.monotonic()``); None if none does."""
+    times = [line.waiting_since for line in of(alias) if line.server == server]
+    return min((at for at in times if at is not None), default=None)
 
 
 def hang_up(alias: str, server: str | None = None) -> None:

@@ -19,6 +19,7 @@ import atexit
 import logging
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Container, Sequence
 from typing import Any
@@ -59,6 +60,15 @@ _STUCK_INTERVALS = 4
 _LEAST_PAUSE = 0.1
 #: A prober that was killed so long ago says nothing of who the primary is now.
 _RECENT_NS = 60 * 10**9
+#: Reads that wait are looked after so often, in seconds: a replica that has kept a read waiting for so long, and has
+#: not answered a probe since, is asked at once, and not waited for if it does not answer within the shortest timeout.
+_CHECK_SECONDS = 0.1
+_SUSPICIOUS_SECONDS = 0.15
+#: A process that wakes up so much later than it meant to, in seconds, is starved, or was stopped: what the servers have
+#: not answered by then may be its own fault.
+_LATE_SECONDS = 0.25
+#: While every member is silent, the fault is most likely on this side. After so many seconds it counts all the same.
+_COMMON_SILENCE_SECONDS = 5.0
 #: The longest time a fork, a change of settings or an exit waits for threads and connections to end, in seconds.
 _STOP_SECONDS = 0.1
 _EXIT_SECONDS = 0.05
@@ -87,6 +97,10 @@ class _Watch:
         self._has_complained = False
         self._woken = Bell()
         self._answered = Bell()
+        #: When this thread last woke up late (``time.monotonic_ns()``).
+        self._late_at = 0
+        #: Those that ask the servers of this process's own waiting reads, where another process is the prober.
+        self._suspects: dict[str, Prober] = {}
         self._end = Bell()
         self._timelines = Timelines()
         self._scout = Scout(self._timeout, self._answered)
@@ -279,11 +293,83 @@ class _Watch:
 
     def _rest(self, until: float) -> None:
         earliest = time.monotonic() + self.interval * _LEAST_PAUSE
-        if not self.stopping:
-            self._woken.wait(until - time.monotonic())
-        # Those who wake it up want news, not a storm.
-        while not self.stopping and time.monotonic() < earliest:
-            self._woken.wait(earliest - time.monotonic())
+        until = max(until, earliest)
+        while not self.stopping and (now := time.monotonic()) < until:
+            if self._pause(self._woken, min(until - now, self._look_after_reads())):
+                # What wakes this thread up wants news, and must not cause a storm of probes.
+                until = max(earliest, time.monotonic())
+
+    def _pause(self, bell: Bell, seconds: float) -> bool:
+        """Wait for a bell, and note if that took much longer than it should. Returns whether it was rung."""
+        due = time.monotonic() + max(0.0, seconds)
+        is_rung = bell.wait(seconds)
+        if time.monotonic() > due + _LATE_SECONDS:
+            self._late_at = time.monotonic_ns()
+        return is_rung
+
+    # Reads that wait.
+
+    def _look_after_reads(self) -> float:
+        """Ask the replicas that keep reads of this process waiting, and end the wait for those that do not answer. Ask
+        again, too, those that have missed a probe. Returns when to come here again, in seconds."""
+        found, waited_for = [], set()
+        for alias, server in self._placement.servers.items():
+            since = lines.waiting_since(alias, server) if alias != self.name else None
+            if since is not None:
+                waited_for.add(server)
+                if (sample := self._look_after(server, since)) is not None:
+                    found.append(sample)
+        for server, prober in list(self._suspects.items()):
+            if server not in waited_for and not prober.is_busy:
+                self._end_prober(self._suspects.pop(server))
+        owing = [prober for prober in self._probers.values() if prober.silence(self._late_at) > 0]
+        for prober in owing:
+            # One that is known to be silent has time until the next cycle.
+            if prober.silence(self._late_at) >= self._timeout and not self._is_gone(prober.alias):
+                sample = prober.take(self._late_at)
+                found += [] if sample is None else [sample]
+                if sample is None:
+                    prober.ask()
+        self._pass_on(found)
+        if waited_for:
+            return _CHECK_SECONDS / 2
+        return _CHECK_SECONDS if lines.is_in_use or owing else threading.TIMEOUT_MAX
+
+    def _look_after(self, server: str, since: float) -> Sample | None:
+        """What is found out about a replica for which a read has waited since ``since``.
+
+        A read that waits for long is a question, too: with it and one probe, a silent server has missed two.
+        """
+        known = self._latest.get(server)
+        heard = 0.0 if known is None or known.is_gone else known.asked_at / 1e9 + known.latency
+        quiet = time.monotonic() - max(since, heard, self._late_at / 1e9)
+        prober = self._probers.get(server) or self._suspects.get(server)
+        if quiet < _SUSPICIOUS_SECONDS and (prober is None or not prober.is_busy):
+            return None
+        if prober is None:
+            # Another process asks for all, and may be about to; but not because of this read.
+            prober = Prober(server, _settings_of(server), self._timeout, self._answered)
+            self._suspects[server] = prober
+        sample = prober.take(self._late_at)
+        if sample is None and quiet >= lines.HANG_UP_SECONDS and prober.silence(self._late_at) >= _TIMEOUT[0]:
+            sample = prober.silent()
+        if sample is None:
+            prober.ask()
+        return sample
+
+    def _pass_on(self, found: Sequence[Sample]) -> None:
+        found = self._credible(found)
+        if found and not self.stopping:
+            self._latest.update((sample.alias, sample) for sample in found)
+            self._publish()
+            consumer(self._placement.labelled(found))
+
+    def _credible(self, found: Sequence[Sample]) -> list[Sample]:
+        """What was found, but for the silence of members while all are silent: then the fault is on this side."""
+        silences = [prober.silence(self._late_at) for prober in self._probers.values()]
+        if len(silences) > 1 and all(silences) and min(silences) < _COMMON_SILENCE_SECONDS:
+            return [sample for sample in found if not (sample.is_gone and sample.latency >= self._timeout)]
+        return list(found)
 
     def _finish(self) -> None:
         self._dismiss(_STOP_SECONDS)
@@ -383,8 +469,11 @@ class _Watch:
             self._scout.ask(self._cluster, server, self._probers[server].settings)
         # Those that were late the last time are not waited for; what they answer is passed on by the next cycle.
         punctual = [prober for prober in self._probers.values() if not prober.is_late]
-        self._wait(lambda: not any(prober.is_busy for prober in punctual), self._patience)
-        return [sample for prober in self._probers.values() if (sample := prober.take()) is not None]
+        until = time.monotonic() + self._patience
+        while any(prober.is_busy for prober in punctual) and (now := time.monotonic()) < until and not self.stopping:
+            self._pause(self._answered, min(until - now, self._look_after_reads()))
+        samples = [prober.take(self._late_at) for prober in self._probers.values()]
+        return self._credible([sample for sample in samples if sample is not None])
 
     def _choose(self) -> None:
         """Have a prober for each member that is listed, or was found and is there, and for the primary."""
@@ -424,6 +513,10 @@ class _Watch:
         for prober in self._probers.values():
             self._end_prober(prober)
         self._probers.clear()
+        if self.stopping:
+            for prober in self._suspects.values():
+                self._end_prober(prober)
+            self._suspects.clear()
         self._scout.stop()
         self._wait(
             lambda: self._scout.ended and all(prober.ended for prober in self._leaving), seconds, even_if_stopping=True
@@ -432,7 +525,7 @@ class _Watch:
     def _wait(self, is_done: Callable[[], bool], seconds: float, *, even_if_stopping: bool = False) -> None:
         until = time.monotonic() + seconds
         while not is_done() and time.monotonic() < until and (even_if_stopping or not self.stopping):
-            self._answered.wait(until - time.monotonic())
+            self._pause(self._answered, until - time.monotonic())
 
 
 def _import_drivers(cluster: conf.Cluster) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib
-import os
 import socket
 import sys
 import threading
@@ -38,8 +37,10 @@ class Bell:
         with contextlib.suppress(RuntimeError):
             self._lock.release()
 
-    def wait(self, seconds: float) -> None:
-        self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+    def wait(self, seconds: float) -> bool:
+        """Wait for at most so many seconds; returns whether it was rung."""
+        is_rung: bool = self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+        return is_rung
 
 
 def _native(name: str) -> Any:
@@ -77,6 +78,9 @@ def import_driver(engine: str) -> None:
         importlib.import_module("MySQLdb.connections")
 
 
+#: So many probes that a server misses in a row mean that it does not answer; one may be lost, or late.
+_MISSES = 2
+
 #: Whether a server is to be asked if it replicates, which takes one more question.
 Doubts = Callable[[Sample], bool]
 
@@ -99,6 +103,8 @@ class Prober:
         self.settings = settings
         self.is_late = False
         """Whether it was still silent when a cycle had waited long enough."""
+        self.heard_at: int | None = None
+        """When the last answer of the server arrived; a refused connection is one. In nanoseconds, as ``asked_at``."""
         self.ended = False
         self._timeout = timeout
         self._answered = answered
@@ -108,8 +114,12 @@ class Prober:
         self._asked = Bell()
         self._asked_at = 0
         self._is_busy = False
-        #: When it was asked what it has not answered since, over however many attempts.
+        #: When the first question was asked that was not answered, over however many attempts since; and how many
+        #: probes were missed since.
         self._silent_since: int | None = None
+        self._missed = 0
+        #: When this process last ran late, as far as is known here.
+        self._late_at = 0
         self._given_up = False
         self._answer: Sample | None = None
         self._stopping = False
@@ -134,27 +144,58 @@ class Prober:
             self._is_busy = True
             self._asked.ring()
 
-    def take(self) -> Sample | None:
+    def take(self, late_at: int = 0) -> Sample | None:
         """What was found since this was last called: an answer, or that there is none.
 
-        None while the member still has time. After that each call finds that it is silent, until it answers.
+        None while the member still has time: until two probes, each of which has the probe's timeout, were missed.
+        After that each call finds that the member is silent, until it answers. ``late_at``: when this process was last
+        found to run late (``time.monotonic_ns()``); what was not answered before that may be its own fault.
         """
         answer, self._answer = self._answer, None
-        if answer is not None:
-            self._silent_since = None
+        if answer is not None and self._is_answer(answer):
+            self.heard_at = int(answer.asked_at + answer.latency * 1e9)
+            # It may have been asked again since.
+            self._silent_since = self._asked_at if self._is_busy else None
+            self._missed = 0
             self.is_late = False
             return answer
-        now = time.monotonic_ns()
-        if self._is_busy and now - self._asked_at >= self._timeout * 1e9:
-            # Whatever comes of this attempt comes too late: a member that times out is not to be taken for sound.
-            self._given_up = True
-            self._hang_up()
+        if late_at > self._late_at:
+            self._late_at, self._missed = late_at, 0
+        now, timeout = time.monotonic_ns(), self._timeout
+        if answer is not None:
+            # An attempt may have gone on for as long as several probes have.
+            self._missed += max(1, int(answer.latency / timeout))
+        elif self._is_busy:
+            seconds = (now - max(self._asked_at, late_at)) / 1e9
+            if seconds >= timeout and not self._given_up:
+                # Whatever comes of this attempt comes too late: a member that times out is not to be taken for sound.
+                self._given_up = True
+                self._missed += 1
+                self._hang_up()
+            if seconds >= _MISSES * timeout:
+                # A driver that is still connecting cannot be reached by that.
+                self._missed = max(self._missed, _MISSES)
         self.is_late = True
-        if self._silent_since is None or now - self._silent_since < self._timeout * 1e9:
-            return None
-        silence = (now - self._silent_since) / 1e9
-        error = f"no answer within {self._timeout:g} s"
-        return Sample(self.alias, "", False, None, self._asked_at, silence, error, is_gone=True)
+        return self.silent() if self._missed >= _MISSES else None
+
+    def silence(self, late_at: int = 0) -> float:
+        """For how many seconds the server has owed an answer; 0 if it owes none. ``late_at`` as for :meth:`take`."""
+        if self._silent_since is None or self._answer is not None:
+            return 0.0
+        return (time.monotonic_ns() - max(self._silent_since, late_at)) / 1e9
+
+    def silent(self) -> Sample:
+        """That the server does not answer; the latency counts from its last answer."""
+        now = time.monotonic_ns()
+        since = self._silent_since or self._asked_at
+        # A question that was asked before the last answer is answered by it, too.
+        seconds = (now - min(since, self.heard_at or since)) / 1e9
+        error = f"no answer for {seconds:.1f} s"
+        return Sample(self.alias, "", False, None, self._asked_at, seconds, error, is_gone=True)
+
+    def _is_answer(self, sample: Sample) -> bool:
+        """Whether somebody answered, if only to refuse: an attempt to connect that took too long is no answer."""
+        return not sample.is_gone or sample.latency < self._timeout
 
     def stop(self) -> None:
         """Have the thread end. Does not wait."""
@@ -243,7 +284,7 @@ class Prober:
             self._connected_at = time.monotonic()
             descriptor = engine.socket_of(connection)
             with self._socket_lock:
-                self._socket = None if descriptor is None else os.dup(descriptor)
+                self._socket = None if descriptor is None else socket.dup(descriptor)
             if self._stopping:
                 # Whoever said so found no socket to shut down.
                 raise InterruptedError
@@ -253,7 +294,7 @@ class Prober:
     def _disconnect(self) -> None:
         with self._socket_lock:
             if self._socket is not None:
-                os.close(self._socket)
+                socket.close(self._socket)
                 self._socket = None
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -270,7 +311,7 @@ class Prober:
 
 def shut_down(descriptor: int) -> None:
     """Shut down the socket behind a descriptor: whoever waits there for an answer has an error at once."""
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as handle:
+    with contextlib.suppress(OSError), socket.socket(fileno=socket.dup(descriptor)) as handle:
         handle.shutdown(socket.SHUT_RDWR)
 
 

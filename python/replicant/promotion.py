@@ -275,4 +275,4 @@ def _timeline(position: Position) -> tuple[int, int]:
 
 def _is_same(one: Sample, other: Sample) -> bool:
     """Whether two aliases lead to one server."""
-    return one is other or (one.error is None and other.error is None and one.server == other.server != "")
+    return one is other or (one.error is None and other.error is None and one.identity == other.identity != "")

@@ -206,7 +206,7 @@ def recognised(
         for place in _places(connections.settings[alias]):
             places.setdefault(place, []).append(alias)
         if alias in samples and samples[alias].error is None:
-            identities.setdefault(samples[alias].server, []).append(alias)
+            identities.setdefault(samples[alias].identity, []).append(alias)
     hosts = {host for host, _ in places}
     # Who was dropped stays so, and is not found under another alias. Unless it is listed under another one.
     for alias in _dropped.get(cluster.primary, frozenset()).difference(listed(cluster)):

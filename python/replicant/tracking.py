@@ -8,7 +8,9 @@ is known, and tests that count callbacks would find one too many.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import time
 from collections.abc import Callable, Set
 from typing import Any, Protocol
 
@@ -20,6 +22,7 @@ from replicant import _core, causality, conf, guard, mirrors, session_changes
 from replicant.cursors import tell_of_bypasses
 from replicant.engines import NOTHING, UNKNOWN, Captured, dialect_of, engine_of
 from replicant.engines.asking import found_as_wanted
+from replicant.errors import UnfitSession
 from replicant.tracing import recorded, recording
 
 #: Where a connection keeps its tracker; the core looks there for transactions sent as text.
@@ -76,6 +79,9 @@ class Tracker:
         self._is_guarded = False
         self._is_recorded = False
         self._is_remembered = False
+        #: What the present session with a replica said when it was opened; None where that does not matter.
+        self._session: causality.Session | None = None
+        self._is_fit = True
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
@@ -120,17 +126,20 @@ class Tracker:
         self._read_only = False
         self._has_positions = False
         self._generation = None
+        self._session = None
         self._prepare(connection, is_new=True)
         self._count_snapshot(connection)
         if self._generation is not None and conf.is_judged_by_position(connection.alias):
-            causality.connected(connection)
+            self._session, self._is_fit = causality.connected(connection), False
+            # The first statement comes to `_prepare` again, in the scope that sends it.
+            self._generation = None
 
     def _prepare(self, connection: BaseDatabaseWrapper, *, is_new: bool = False) -> None:
         """Bring the session in line with the configuration in force."""
         if connection.connection is None:
             # A replica that could not be reached.
             return
-        generation = _core.generation()
+        generation = _core.session_generation()
         try:
             role = _core.role(connection.alias)
         except ImproperlyConfigured:
@@ -155,14 +164,37 @@ class Tracker:
                 return
             guard.set_read_only(connection, read_only)
             self._read_only = read_only
+        if not is_new and self._session is not None and not self._may_serve(connection, self._session):
+            return
         # Taken before the configuration was read: if it has changed since, the next statement comes here again.
         self._generation = generation
+
+    def _may_serve(self, connection: BaseDatabaseWrapper, session: causality.Session) -> bool:
+        """Check a session with a replica before a statement is sent on it, if it is new or its alias leads elsewhere by
+        now; returns whether that is so for all statements to come.
+
+        Raises ``UnfitSession`` if its server lacks what the scope in force must see.
+        """
+        is_present = _core.is_behind(connection.alias, session.server)
+        if self._is_fit and is_present:
+            return True
+        if not causality.serves(connection, session):
+            if not is_present and not connection.in_atomic_block:
+                # The next session is with the server that is behind the alias now. The caller still has a cursor of
+                # this one, which some drivers cannot close once the connection is closed.
+                connection.__dict__["ensure_connection"] = functools.partial(_connect_anew, connection)
+            raise UnfitSession(connection.alias)
+        self._is_fit = True
+        if not is_present:
+            # What is known of the alias is not known of this session: Django opens another one for the next request.
+            connection.close_at = time.monotonic()
+        return is_present
 
     # What is sent on it.
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         connection: BaseDatabaseWrapper = context["connection"]
-        if self._generation != _core.generation():
+        if self._generation != _core.session_generation():
             self._prepare(connection)
         queries = recording.get()
         if queries is not None:
@@ -243,7 +275,7 @@ class Tracker:
 
     def _before_bypass(self, connection: BaseDatabaseWrapper, call: str, argument: Any) -> None:
         """Something is about to be sent that no wrapper sees."""
-        if self._generation != _core.generation():
+        if self._generation != _core.session_generation():
             self._prepare(connection)
         if self._is_guarded:
             guard.check_call(connection, call, argument)
@@ -346,6 +378,8 @@ class Tracker:
 
     def _after_close(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
         """A server rolls back what is open when its connection ends."""
+        # What Django sends while it opens the next session concerns no scope.
+        self._session = None
         self._after_end(connection)
         self._snapshot = None
 
@@ -366,6 +400,15 @@ class Tracker:
             for record in self._pending:
                 record.wrote(connection.alias, _position(captured))
         self._pending.clear()
+
+
+def _connect_anew(connection: BaseDatabaseWrapper) -> None:
+    """In place of ``ensure_connection``, once: close the session, and open another one."""
+    del connection.__dict__["ensure_connection"]
+    if not connection.in_atomic_block:
+        with contextlib.suppress(Exception):
+            connection.close()
+    connection.ensure_connection()
 
 
 def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:

@@ -31,6 +31,8 @@ pub(super) struct Around<'a> {
     pub(super) cell: Option<&'a Arc<Cell>>,
     /// The member that the scope reads from.
     pub(super) sticky: Option<Alias>,
+    /// How often its server had changed when the scope began to.
+    changes: u32,
     /// Where the scope read last.
     pub(super) last: Last,
 }
@@ -53,6 +55,7 @@ impl<'a> Around<'a> {
         let home =
             if in_request || settings.reads == Home::Primary { settings.reads } else { settings.outside_requests };
         let cell = read.scope.map(Scope::cell);
+        let memory = cell.and_then(|cell| cell.get(cluster.name()));
         Self {
             in_request,
             stale_ok,
@@ -62,11 +65,9 @@ impl<'a> Around<'a> {
             loaded: read.instance.filter(|_| read.scope.is_none()).map(|instance| instance.from),
             stays_home: migrating || settings.replicas.is_empty() || (effect.is_none() && home == Home::Primary),
             cell,
-            sticky: cell.filter(|_| settings.sticky).and_then(|cell| cell.get(cluster.name())?.sticky()),
-            last: cell
-                .filter(|_| settings.has_positions)
-                .and_then(|cell| cell.get(cluster.name()))
-                .map_or(Last::Sticky, Memory::last),
+            sticky: memory.filter(|_| settings.sticky).and_then(Memory::sticky),
+            changes: memory.map_or(0, |memory| memory.changes(Last::Sticky)),
+            last: memory.filter(|_| settings.has_positions).map_or(Last::Sticky, Memory::last),
         }
     }
 
@@ -75,9 +76,10 @@ impl<'a> Around<'a> {
     pub(super) fn is_free(&self, cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2]) -> bool {
         !cluster.settings().consistent
             || (!self.sticky_is_gone(cluster, view)
-                && !Approach::is_needed(cells, cluster)
+                && !Approach::is_needed(cells, cluster, view)
                 && self.named.is_none_or(|named| !Approach::named_may_lack(cells, cluster, named))
-                && self.moves_from(cluster).is_none())
+                && self.moves_from(cluster).is_none()
+                && !self.named_has_changed(cluster, view))
     }
 
     /// The member that the scope reads from, if that was found to have what must be seen and nothing has changed since.
@@ -88,9 +90,11 @@ impl<'a> Around<'a> {
         }
         let member = self.sticky.and_then(|alias| cluster.member(alias))?;
         let is_proven = |cell: &Arc<Cell>| {
-            cell.get(cluster.name()).is_none_or(|memory| !memory.has_need() || memory.verdict(view.number(), member))
+            cell.get(cluster.name())
+                .is_none_or(|memory| !memory.has_need_in(view) || memory.verdict(view.number(), member))
         };
-        (is_eligible(cluster, view, member) && cells.into_iter().flatten().all(is_proven)).then_some(member)
+        let is_here = is_eligible(cluster, view, member) && !self.has_changed(cluster, view, member);
+        (is_here && cells.into_iter().flatten().all(is_proven)).then_some(member)
     }
 
     /// The member that this read moves away from, which may have shown more than where it goes has. Judged where there are
@@ -111,7 +115,7 @@ impl<'a> Around<'a> {
     }
 
     /// The read goes to this replica, since it was asked for by name; or where the scope sticks.
-    pub(super) fn reads_from(&self, cluster: &Cluster, named: Option<Member>) {
+    pub(super) fn reads_from(&self, cluster: &Cluster, view: &View, named: Option<Member>) {
         let settings = cluster.settings();
         if settings.has_positions
             && settings.consistent
@@ -121,16 +125,41 @@ impl<'a> Around<'a> {
             let named = named.map(|member| cluster.members()[member as usize]);
             let last = named.filter(|_| self.sticky != named).map_or(Last::Sticky, Last::Named);
             if last != self.last {
-                cell.of(cluster.name()).reads_from(last);
+                let memory = cell.of(cluster.name());
+                if let Last::Named(alias) = last
+                    && let Some(member) = cluster.member(alias)
+                {
+                    memory.set_changes(last, view.progress().changes(member));
+                }
+                memory.reads_from(last);
             }
         }
     }
 
-    /// Whether the replica that the scope reads from no longer serves.
+    /// Whether the replica that the scope reads from no longer serves, or may lack by now what the scope read there: its
+    /// server is another one, or has lost what it had.
     #[inline]
     pub(super) fn sticky_is_gone(&self, cluster: &Cluster, view: &View) -> bool {
-        let is_here = |alias| cluster.member(alias).is_some_and(|member| is_eligible(cluster, view, member));
+        let is_here = |alias| {
+            let is_same = |member| is_eligible(cluster, view, member) && !self.has_changed(cluster, view, member);
+            cluster.member(alias).is_some_and(is_same)
+        };
         self.sticky.is_some_and(|alias| alias != cluster.name() && !is_here(alias))
+    }
+
+    /// Whether the server behind `member`, the sticky one, has changed since the scope began to read there.
+    #[inline]
+    fn has_changed(&self, cluster: &Cluster, view: &View, member: Member) -> bool {
+        member != PRIMARY && cluster.settings().has_positions && view.progress().changes(member) != self.changes
+    }
+
+    /// Whether the server behind the replica that the scope named last has changed since.
+    #[inline]
+    fn named_has_changed(&self, cluster: &Cluster, view: &View) -> bool {
+        let Last::Named(alias) = self.last else { return false };
+        let memory = self.cell.and_then(|cell| cell.get(cluster.name()));
+        let before = memory.map_or(0, |memory| memory.changes(self.last));
+        cluster.member(alias).is_some_and(|member| view.progress().changes(member) != before)
     }
 
     /// The scope no longer reads from where it did, and must see elsewhere what it may have seen there.
@@ -138,7 +167,12 @@ impl<'a> Around<'a> {
         if let Some(alias) = self.sticky.take()
             && let Some(memory) = self.cell.and_then(|cell| cell.get(cluster.name()))
         {
-            memory.need(|need| need.require_reads_of(cluster, view, alias, now));
+            if cluster.member(alias).is_some_and(|member| self.has_changed(cluster, view, member)) {
+                // It does not stand for what its server had shown before.
+                memory.need(|need| need.require_read(None, now));
+            } else {
+                memory.need(|need| need.require_reads_of(cluster, view, alias, now));
+            }
             memory.unstick(alias);
         }
     }
@@ -216,6 +250,13 @@ where
         return Ok(Some(Gate::Open));
     }
     leave_those_that_serve_no_more(cluster, view, cells, now);
+    if around.named_has_changed(cluster, view)
+        && let Some(memory) = around.cell.and_then(|cell| cell.get(cluster.name()))
+    {
+        memory.need(|need| need.require_read(None, now));
+        memory.reads_from(Last::Learned);
+        around.last = Last::Learned;
+    }
     let approach = Approach { cluster, view, cells, now };
     approach.forget_what_all_have(&mut read.in_transaction)?;
     // A transaction that is open there has a snapshot, which stays as old as it is.

@@ -48,7 +48,8 @@ mod _core {
     use super::scopes::{OpenSnapshot, Record, Scope, ScopeNode, record};
     #[pymodule_export]
     use super::session::{
-        asked, causality, distrust, draw_member, has_written, observe, oldest_age, owes_token, require, server, unasked,
+        asked, causality, draw_member, has_written, is_behind, observe, oldest_age, owes_token, require, server,
+        session_generation, session_serves, unasked,
     };
     #[pymodule_export]
     use super::statements::{analyse, keeps_ascii_apart, refusal, verb};

@@ -1,6 +1,7 @@
 //! What a scope has seen and must see, as Python asks and tells.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use pyo3::prelude::*;
 
 use crate::clock;
 use crate::cluster::{Cluster, PRIMARY};
+use crate::decision::Reason;
 use crate::gate::Approach;
-use crate::memory::{Cell, Last};
+use crate::memory::{Cell, Last, Memory};
 use crate::names::Alias;
 use crate::need::Need;
 use crate::pool::Member;
@@ -18,7 +20,7 @@ use crate::progress::Observation;
 use crate::scope::Effect;
 
 use super::position::Position;
-use super::state::{self, Entry, Table};
+use super::state::{self, Entry, Last as Decided, Table};
 use super::{reads, scopes};
 
 /// Asks the primary for its position, on this thread's connection to it, and tells `cell`. Returns whether this thread
@@ -75,7 +77,8 @@ pub fn wait(
         return Ok(false);
     }
     if let Some(Position(position)) = reached {
-        entry.cluster.observe(&[Observation { member, position: Some(position), at, latency: None, server: None }]);
+        let seen = Observation { member, position: Some(position), at, latency: None, server: None };
+        take_in(&entry.cluster, std::slice::from_ref(&seen));
     }
     Ok(true)
 }
@@ -101,7 +104,8 @@ pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Op
     let memory = cell.of(cluster.name());
     if let (Some(Position(position)), Some(member)) = (position, cluster.member(last)) {
         let observe = |member, position, at| {
-            cluster.observe(&[Observation { member, position: Some(position), at, latency: None, server: None }]);
+            let seen = Observation { member, position: Some(position), at, latency: None, server: None };
+            take_in(cluster, std::slice::from_ref(&seen));
         };
         memory.need(|need| need.require(&position, at));
         observe(member, position.clone(), at);
@@ -146,14 +150,44 @@ pub fn observe(py: Python<'_>, answers: Vec<Answer>) -> PyResult<Vec<String>> {
     }
     let mut changed = Vec::new();
     for (entry, seen) in table.entries.iter().zip(&seen).filter(|(_, seen)| !seen.is_empty()) {
-        entry.cluster.observe(seen);
-        let view = entry.cluster.view();
-        let just_before = |at: Duration| at.saturating_sub(Duration::from_nanos(1));
-        let is_other = |seen: &&Observation| !view.progress().is_same_since(seen.member, just_before(seen.at));
-        let members = seen.iter().filter(is_other).map(|seen| entry.cluster.members()[seen.member as usize]);
-        changed.extend(members.map(|member| table.name(member).to_owned()));
+        let members = take_in(&entry.cluster, seen).into_iter();
+        changed.extend(members.map(|member| table.name(entry.cluster.members()[member as usize]).to_owned()));
     }
     Ok(changed)
+}
+
+/// Counts the servers that were found to be others than before.
+static CHANGES: AtomicU64 = AtomicU64::new(0);
+
+/// Takes in what members have answered by now; returns those behind which there is another server than before, or one that
+/// has lost what it had.
+fn take_in(cluster: &Cluster, seen: &[Observation]) -> Vec<Member> {
+    cluster.observe_by(seen, state::now());
+    let view = cluster.view();
+    let just_before = |at: Duration| at.saturating_sub(Duration::from_nanos(1));
+    let is_other = |seen: &&Observation| !view.progress().is_same_since(seen.member, just_before(seen.at));
+    let changed: Vec<Member> = seen.iter().filter(is_other).map(|seen| seen.member).collect();
+    CHANGES.fetch_add(changed.len() as u64, Ordering::Relaxed);
+    changed
+}
+
+/// Another number where a session may have to be looked at anew before it is used: the configuration has changed, or the
+/// server behind an alias.
+#[pyfunction]
+pub fn session_generation() -> u64 {
+    state::configured() + CHANGES.load(Ordering::Relaxed)
+}
+
+/// Whether `server` is the one known to be behind `alias`; also where nothing is known of that, or several servers are.
+#[pyfunction]
+pub fn is_behind(py: Python<'_>, alias: &str, server: &str) -> PyResult<bool> {
+    let table = state::table(py)?;
+    let Some(&(index, member)) = table.places.get(alias) else { return Ok(true) };
+    let view = table.entries[index].cluster.view();
+    let is_known = |known| known == number(server);
+    Ok(server.is_empty()
+        || view.progress().is_multiplexed(member)
+        || view.progress().server(member).is_none_or(is_known))
 }
 
 fn number(server: &str) -> u64 {
@@ -162,26 +196,80 @@ fn number(server: &str) -> u64 {
     hasher.finish()
 }
 
-/// The server behind `alias` is another one than the scope in force may have read from: it must see elsewhere what it may
-/// have seen there.
+/// Whether a session with the server behind the replica `alias`, which said that it is `server` and has `position`, may serve
+/// the scope in force. To be asked before a statement is sent on a session that is new, or whose alias leads elsewhere by now.
+///
+/// A statement for which the router did not choose the replica (`.using(alias)`) is judged only where `is_other`: the session
+/// itself showed that the server is another one than before, or has lost what it had.
 #[pyfunction]
-pub fn distrust(py: Python<'_>, alias: &str) -> PyResult<()> {
+pub fn session_serves(
+    py: Python<'_>,
+    alias: &str,
+    server: &str,
+    position: Option<&Position>,
+    is_other: bool,
+) -> PyResult<bool> {
     let table = state::table(py)?;
-    let Some(&(index, member)) = table.places.get(alias) else { return Ok(()) };
+    let Some(&(index, member)) = table.places.get(alias) else { return Ok(true) };
     let cluster = &table.entries[index].cluster;
-    let name = cluster.members()[member as usize];
-    for cell in cells(py)? {
-        let Some(memory) = cell.get(cluster.name()) else { continue };
-        let was_named = memory.last() == Last::Named(name);
-        if was_named || memory.sticky() == Some(name) {
-            memory.need(|need| need.require_read(None, state::now()));
-            memory.unstick(name);
+    let settings = cluster.settings();
+    if member == PRIMARY || !settings.consistent || !settings.has_positions || settings.are_mirrors {
+        return Ok(true);
+    }
+    let scope = scopes::current(py)?;
+    let effect = scope.as_ref().and_then(|node| node.get().scope.effect(cluster.name()));
+    if matches!(effect, Some(Effect::Replica { stale_ok: true, .. })) {
+        return Ok(true);
+    }
+    let reason = state::with_thread(|thread| match thread.last.get() {
+        Some(Decided::Read(name, chosen, reason)) if (name, chosen) == (cluster.name(), member) => Some(reason),
+        _ => None,
+    });
+    if reason == Some(Reason::Unavailable) || (reason.is_none() && !is_other) {
+        return Ok(true);
+    }
+    let (view, cells, now) = (cluster.view(), cells(py)?, state::now());
+    let is_known = view.progress().server(member).is_none_or(|known| known == number(server));
+    let mut serves = true;
+    for memory in cells.iter().filter_map(|cell| cell.get(cluster.name())) {
+        if is_known {
+            compare_server(memory, cluster, view.progress().changes(member), member, reason, now);
+            memory.restore_need(&view, now);
+        } else if memory.has_ended() {
+            // The servers that are behind the aliases now had it, and this is another one.
+            serves = false;
         }
-        if was_named {
+        let position = position.map(|position| &position.0);
+        serves &= memory.need(|need| need.admits_session(cluster, &view, member, position, now));
+    }
+    Ok(serves)
+}
+
+/// Where the scope read from `member` before its server changed for the last time: what it may have seen there, it must see.
+fn compare_server(
+    memory: &Memory,
+    cluster: &Cluster,
+    changes: u32,
+    member: Member,
+    reason: Option<Reason>,
+    now: Duration,
+) {
+    let name = cluster.members()[member as usize];
+    let places =
+        [(memory.sticky() == Some(name), Last::Sticky), (memory.last() == Last::Named(name), Last::Named(name))];
+    for (_, last) in places.into_iter().filter(|&(reads, last)| reads && memory.changes(last) != changes) {
+        if last == Last::Sticky && reason == Some(Reason::Balanced) {
+            // Chosen for the very read that is about to be sent: nothing was seen there yet.
+            memory.set_changes(last, changes);
+            continue;
+        }
+        memory.need(|need| need.require_read(None, now));
+        if last == Last::Sticky {
+            memory.unstick(name);
+        } else {
             memory.reads_from(Last::Learned);
         }
     }
-    Ok(())
 }
 
 /// A moment of Python's monotonic clock on ours, and never a later one. What lies before our origin (other processes look
@@ -218,7 +306,7 @@ pub fn eligible(py: Python<'_>, table: &Table, entry: &Entry) -> PyResult<Vec<Me
     let cells = cells(py)?;
     let mut both = cells.iter();
     let cells = [both.next(), both.next()];
-    if stale_ok || !cluster.settings().consistent || !Approach::is_needed(cells, cluster) {
+    if stale_ok || !cluster.settings().consistent || !Approach::is_needed(cells, cluster, &view) {
         return Ok(view.eligible().to_vec());
     }
     let approach = Approach { cluster, view: &view, cells, now: state::now() };
@@ -437,6 +525,9 @@ pub fn require(
         // The client has read there, so that something was seen, even if this scope fails to read there.
         if memory.stick(None, member) == member {
             memory.answered(member);
+            if let Some(place) = cluster.member(member) {
+                memory.set_changes(Last::Sticky, view.progress().changes(place));
+            }
         }
     }
     Ok(())

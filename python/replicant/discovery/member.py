@@ -13,7 +13,7 @@ class Member(NamedTuple):
     port: int | None
     """None: the port of the template's alias."""
     server: str = ""
-    """Which server it is, comparable with ``engines.Sample.server``; empty where the view does not say."""
+    """Which server it is, comparable with ``engines.Sample.identity``; empty where the view does not say."""
 
 
 class Unusable(Exception):

@@ -15,7 +15,7 @@ from replicant.engines.asking import ask, ask_rows, matched_nothing
 from replicant.engines.capture import NOTHING, UNKNOWN, Captured
 from replicant.engines.failure import Failure
 from replicant.engines.other import drop_pool as drop_pool
-from replicant.engines.sample import Reported, Sample, ask_first_known, position_of
+from replicant.engines.sample import SINCE, Reported, Sample, ask_first_known, position_of
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -268,29 +268,43 @@ def _position(engine: str, text: str | bytes | None) -> Position | None:
 
 # For the monitor
 
-#: What is asked of a member: whether it is read-only, which server it is, its position. The later question is for
-#: servers and proxies that only speak the protocol.
-_QUESTIONS = {
-    "mysql": (
-        f"""
-        SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only OR @@GLOBAL.innodb_read_only, @@server_uuid,
-            {_APPLIED["mysql"]}
-        """,
-        "SELECT @@read_only, CONCAT(@@hostname, ':', @@port), NULL",
-    ),
-    # A read-only server's own transactions are none of its source's: whoever asked whether it has the source's would
-    # be told of them. One that is written to without a binary log counts nothing.
+# When the server was started. It counts from the time at which the statement began, in whole seconds, and so does the
+# clock beside it: the difference does not move by a second now and then, and does not follow a clock that is set. Every
+# user may read it, also where performance_schema is off.
+_STARTED = "CAST(UNIX_TIMESTAMP() - (SELECT VARIABLE_VALUE FROM {table} WHERE VARIABLE_NAME = 'Uptime') AS SIGNED)"
+_STARTED_BY_ENGINE = {
+    "mysql": _STARTED.format(table="performance_schema.global_status"),
+    "mariadb": _STARTED.format(table="information_schema.GLOBAL_STATUS"),
+}
+#: Which server it is.
+_IDENTITY = {"mysql": "@@server_uuid", "mariadb": "CONCAT(@@server_id, '@', @@hostname, ':', @@port)"}
+_STATE = {
+    "mysql": ("@@GLOBAL.read_only OR @@GLOBAL.super_read_only OR @@GLOBAL.innodb_read_only", _APPLIED["mysql"]),
+    # A read-only server's own transactions are not its source's: a question for the source's transactions would be
+    # answered with them. A server that is written to without a binary log counts nothing.
     "mariadb": (
-        """
-        SELECT @@GLOBAL.read_only, CONCAT(@@server_id, '@', @@hostname, ':', @@port),
-            CASE WHEN @@GLOBAL.read_only THEN @@GLOBAL.gtid_slave_pos
-                WHEN @@GLOBAL.log_bin THEN @@GLOBAL.gtid_current_pos END
-        """,
-        "SELECT @@read_only, CONCAT(@@hostname, ':', @@port), NULL",
+        "@@GLOBAL.read_only",
+        """CASE WHEN @@GLOBAL.read_only THEN @@GLOBAL.gtid_slave_pos
+            WHEN @@GLOBAL.log_bin THEN @@GLOBAL.gtid_current_pos END""",
     ),
 }
-#: An unknown variable, one that is not global, and four ways to say no.
-_REFUSALS = frozenset({1193, 1238, 1044, 1142, 1143, 1227})
+
+
+def _questions(engine: str) -> tuple[str, str, str]:
+    read_only, applied = _STATE[engine]
+    identity = _IDENTITY[engine]
+    return (
+        f"SELECT {read_only}, CONCAT({identity}, '{SINCE}', {_STARTED_BY_ENGINE[engine]}), {applied}",
+        f"SELECT {read_only}, {identity}, {applied}",
+        "SELECT @@read_only, CONCAT(@@hostname, ':', @@port), NULL",
+    )
+
+
+#: What is asked of a member: whether it is read-only, which server it is, its position. The second question is for
+#: servers that do not say when they were started, the last one for servers and proxies that only speak the protocol.
+_QUESTIONS = {engine: _questions(engine) for engine in ("mysql", "mariadb")}
+#: An unknown variable, one that is not global, four ways to say no; and a table that is not there, or not as expected.
+_REFUSALS = frozenset({1193, 1238, 1044, 1142, 1143, 1227, 1049, 1109, 1146, 1682})
 
 
 def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:

@@ -23,7 +23,7 @@ from replicant.engines.other import captured as captured
 from replicant.engines.other import connection_parameters as connection_parameters
 from replicant.engines.other import init_session as init_session
 from replicant.engines.other import prepare_capture as prepare_capture
-from replicant.engines.sample import Reported, Sample, ask_first_known
+from replicant.engines.sample import SINCE, Reported, Sample, ask_first_known
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -334,21 +334,21 @@ def _text(number: int) -> str:
 
 # For the monitor
 
-#: What is asked of a member: its position, whether it takes writes, which server it is. Members of a cluster share the
-#: system identifier; what tells them apart is where they are reached, and their name if they were given one.
+_ADDRESS = "concat_ws(' ', coalesce(host(inet_server_addr()), ''), current_setting('port'))"
+_NO_POSITION = "pg_is_in_recovery(), NULL, NULL, NULL, NULL, current_setting('transaction_read_only')"
+
+#: What is asked of a member: its position, whether it takes writes, which server it is and when it was started.
+#: Members of a cluster share the system identifier; what tells them apart is where they are reached, and their name if
+#: they were given one. The later questions are for a user who may not call the control file's functions, and for
+#: servers that only resemble PostgreSQL.
 _QUESTIONS = (
     f"""
     SELECT pg_is_in_recovery(), {_LSN}, {{timeline}}, {_SIZES}, current_setting('transaction_read_only'),
-        (SELECT system_identifier::text FROM pg_control_system()),
-        coalesce(host(inet_server_addr()), ''), current_setting('port'), current_setting('cluster_name'),
-        -- A standby that was killed replays from its last restart point, and for a moment is older than it was.
-        {_STARTED}
+        concat_ws(' ', (SELECT system_identifier FROM pg_control_system()), {_ADDRESS},
+            current_setting('cluster_name')), {_STARTED}
     """,
-    # Where the control file's functions are kept from this user, or the server only resembles PostgreSQL.
-    """
-    SELECT pg_is_in_recovery(), NULL, NULL, NULL, NULL, current_setting('transaction_read_only'),
-        coalesce(host(inet_server_addr()), ''), current_setting('port')
-    """,
+    f"SELECT {_NO_POSITION}, {_ADDRESS}, {_STARTED}",
+    f"SELECT {_NO_POSITION}, {_ADDRESS}",
 )
 #: insufficient_privilege, undefined_function, undefined_object, undefined_table, feature_not_supported
 _REFUSALS = frozenset({"42501", "42883", "42704", "42P01", "0A000"})
@@ -372,7 +372,7 @@ def probe(connection: BaseDatabaseWrapper) -> Sample:
     recovers, lsn, timeline, block, segment, read_only, *server = answer.row
     is_writable = not recovers and read_only == "off"
     position = _position((recovers, lsn, timeline, block, segment))
-    sample = Sample(connection.alias, " ".join(server), is_writable, position, answer.asked_at, answer.latency)
+    sample = Sample(connection.alias, SINCE.join(server), is_writable, position, answer.asked_at, answer.latency)
     learn(sample)
     return sample
 

@@ -12,6 +12,9 @@ from replicant.engines.asking import ask
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+#: In a server's identity, what stands before the time when it was started.
+SINCE = " since "
+
 #: Where a connection remembers which of an engine's questions its server answers.
 _ATTRIBUTE = "_replicant_question"
 
@@ -21,7 +24,8 @@ class Sample(NamedTuple):
 
     alias: str
     server: str
-    """Which server answered: two that are different never have the same text; empty if none answered."""
+    """Which server answered, and when it was started: two different servers never have the same text, nor have two runs
+    of one server, since a server may come back with older data than it had. Empty if none answered."""
     is_writable: bool
     """Whether it takes writes; False as well if it did not answer."""
     position: Position | None
@@ -49,6 +53,11 @@ class Reported(NamedTuple):
     """How far it is behind, as the server counts."""
     delay: float | None = None
     """The delay that it is configured to have."""
+
+    @property
+    def identity(self) -> str:
+        """Which server answered, whenever it was started: what other servers call it."""
+        return self.server.partition(SINCE)[0]
 
 
 class Answer(NamedTuple):
