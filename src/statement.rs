@@ -10,7 +10,9 @@
 mod functions;
 mod guard;
 mod lexer;
+pub mod session;
 mod settings;
+pub mod tables;
 
 pub use guard::{Refusal, refusal};
 use lexer::{Lexer, Token};

@@ -12,7 +12,7 @@ from django.db.backends.signals import connection_created
 from django.db.models import Model
 
 from replicant import _core, conf, trials
-from replicant.tracking import track
+from replicant.tracking import opening, track
 
 _UID = "replicant.hooks"
 
@@ -27,12 +27,30 @@ def install() -> None:
         # Not merely idempotent: connecting a signal takes a lock, which a fork in the middle would never release.
         return
     _installed = True
+    _mark_what_opens()
     connection_created.connect(_opened, dispatch_uid=_UID)
     for connection in connections.all(initialized_only=True):
         track(connection)
     _save_what_was_loaded()
     _scope_migrate()
     trials.install()
+
+
+def _mark_what_opens() -> None:
+    """Mark a connection while it is being opened: what is sent then is sent to every new session.
+
+    No signal tells when that ends: a receiver of ``connection_created`` that comes after ours may send more.
+    """
+    connect = BaseDatabaseWrapper.connect
+    if hasattr(connect, _UID):
+        return
+
+    @functools.wraps(connect)
+    def marked(self: BaseDatabaseWrapper) -> None:
+        opening(self, connect)
+
+    setattr(marked, _UID, True)
+    BaseDatabaseWrapper.connect = marked  # type: ignore[method-assign]
 
 
 def _opened(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:

@@ -9,6 +9,7 @@ is known, and tests that count callbacks would find one too many.
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Set
 from typing import Any, Protocol
 
@@ -16,14 +17,16 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import _core, causality, conf, guard, mirrors
+from replicant import _core, carrying, causality, conf, guard, mirrors, session_changes, tenants
 from replicant.cursors import tell_of_bypasses
 from replicant.engines import NOTHING, UNKNOWN, Captured, engine_of
 from replicant.engines.asking import found_as_wanted
 from replicant.tracing import recorded, recording
 
-#: Where a connection keeps its tracker; the core looks there for transactions sent as text.
+#: Where a connection keeps its tracker; the core looks there for transactions sent as text, and for changed sessions.
 _ATTRIBUTE = "_replicant_tracker"
+#: Marks a connection that is being opened: what Django and its receivers send then is done to every session.
+_OPENING = "_replicant_opening"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
 _MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE
 
@@ -39,6 +42,24 @@ class Observer(Protocol):
 
 
 observer: Observer | None = None
+
+#: Every tracker there is.
+_trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
+
+
+def opening(connection: BaseDatabaseWrapper, connect: Callable[[BaseDatabaseWrapper], None]) -> None:
+    """Open a connection by Django's ``connect``: no statement that is sent meanwhile changes the session."""
+    connection.__dict__[_OPENING] = True
+    try:
+        connect(connection)
+    finally:
+        connection.__dict__.pop(_OPENING, None)
+
+
+def reconsider() -> None:
+    """Another configuration may carry other settings over, and so keep other reads on the primary."""
+    for tracker in list(_trackers):
+        tracker.consider_session()
 
 
 def track(connection: BaseDatabaseWrapper) -> Tracker:
@@ -56,6 +77,16 @@ class Tracker:
     def __init__(self) -> None:
         #: A transaction was begun by a statement, behind Django's back.
         self.in_text_transaction = False
+        #: A read has another meaning in this session than in a new one: it must not go to a replica.
+        self.changes_reads = False
+        #: What was changed of the session; None if nothing was.
+        self.session: session_changes.SessionChanges | None = None
+        #: The connection chooses the schema of a tenant by itself.
+        self._chooses_schema = False
+        #: On a replica: the settings that its session gets from the primary's, and the alias of that.
+        self._carried: frozenset[str] = frozenset()
+        self._primary = ""
+        self._alias = ""
         self._autocommit_off = False
         #: The records of those who wrote in the open transaction.
         self._pending: set[_core.Record] = set()
@@ -74,10 +105,14 @@ class Tracker:
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
+        self._alias = connection.alias
+        self._chooses_schema = tenants.chooses_schema(type(connection))
+        _trackers.add(self)
+        self.consider_session()
         # At the head: a connection may be opened inside of execute_wrapper(), which takes the last one away at its end.
         connection.execute_wrappers.insert(0, self)
         self._wrap_method(connection, "_commit", self._after_commit)
-        self._wrap_method(connection, "_rollback", self._after_end)
+        self._wrap_method(connection, "_rollback", self._after_rollback)
         self._wrap_method(connection, "_close", self._after_close)
         self._wrap_method(connection, "set_autocommit", self._after_set_autocommit)
         tell_of_bypasses(connection, self._before_bypass, self._after_bypass)
@@ -85,7 +120,7 @@ class Tracker:
     def follow(self, mirror: BaseDatabaseWrapper, primary: BaseDatabaseWrapper) -> None:
         """Hear of the transactions that end through ``mirror``, which uses the session of ``primary``."""
         self._wrap_method(mirror, "_commit", lambda _, failed: self._after_commit(primary, failed))
-        self._wrap_method(mirror, "_rollback", lambda _, failed: self._after_end(primary, failed))
+        self._wrap_method(mirror, "_rollback", lambda _, failed: self._after_rollback(primary, failed))
 
     @staticmethod
     def _wrap_method(
@@ -115,6 +150,9 @@ class Tracker:
         self._read_only = False
         self._has_positions = False
         self._generation = None
+        # A pool may have handed out the session of another thread.
+        self.session = session_changes.kept(connection.connection)
+        self.consider_session()
         self._prepare(connection, is_new=True)
         if self._generation is not None and conf.is_judged_by_position(connection.alias):
             causality.connected(connection)
@@ -135,6 +173,7 @@ class Tracker:
         self._is_replica = role == "replica" and not mirrors.is_shared(connection)
         self._is_recorded = self._is_primary and conf.is_consistent(connection.alias)
         self._is_guarded = guard.guards(connection)
+        self._primary, self._carried = conf.carried_to(connection.alias) if self._is_replica else ("", frozenset())
         if self._is_primary and conf.has_positions(connection.alias) and not self._has_positions:
             if self._transaction_is_open(connection) and not is_new:
                 return
@@ -166,9 +205,16 @@ class Tracker:
         if self._is_primary:
             execute = functools.partial(_watched, execute)
             effects = self._effects(connection, sql)
+            if effects & _core.SESSION:
+                execute = functools.partial(self._changing, execute)
         elif self._is_replica and not (isinstance(sql, str) and sql.startswith("SELECT ")):
             # A snapshot that is open there stays as old as it is. Nearly all that is sent there begins none: quickly.
-            effects = self._effects(connection, sql) & _CONTROLS
+            effects = self._effects(connection, sql)
+            if self._carried and effects & (_core.SESSION | _core.ROLLS_BACK) and connection.connection is not None:
+                carrying.forget(connection)
+            effects &= _CONTROLS
+        if self._carried and connection.connection is not None:
+            carrying.carry(connection, self._primary, self._carried)
         if not effects & _MATTERS:
             return execute(sql, params, many, context)
         try:
@@ -207,7 +253,56 @@ class Tracker:
         if isinstance(sql, str):
             return _core.analyse(sql, connection.vendor)
         # psycopg's composed statements and whatever else a driver takes.
-        return _core.WRITES | _core.AT_ONCE
+        return _core.WRITES | _core.AT_ONCE | _core.SESSION
+
+    # What is changed of the session.
+
+    def _changing(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        """Execute a statement that may change the session."""
+        connection: BaseDatabaseWrapper = context["connection"]
+        changes = self._changes_of(connection, sql)
+        try:
+            result = execute(sql, params, many, context)
+        except BaseException:
+            # One that timed out may have been carried out, and one of several at once surely was.
+            self._change_session(connection, [change for change in changes if change[0] in ("set", "hold")])
+            raise
+        self._change_session(connection, changes)
+        return result
+
+    @staticmethod
+    def _changes_of(connection: BaseDatabaseWrapper, sql: Any) -> list[session_changes.Change]:
+        text = sql if isinstance(sql, str) else guard.text_of(connection, sql)
+        # What has no text may be anything.
+        return [("set", "?", True)] if text is None else session_changes.changes_of(text, connection.vendor)
+
+    def _change_session(self, connection: BaseDatabaseWrapper, changes: list[session_changes.Change]) -> None:
+        if not changes or _OPENING in connection.__dict__ or connection.connection is None:
+            return
+        if self.session is None:
+            self.session = session_changes.begin(connection.connection, connection.vendor)
+        is_open = self.in_text_transaction or connection.in_atomic_block or not connection.autocommit
+        self.session.apply(changes, in_transaction=is_open)
+        self.consider_session()
+
+    def _end_session_transaction(self, *, committed: bool | None) -> None:
+        if self.session is not None:
+            self.session.end_transaction(committed=committed)
+            self.consider_session()
+
+    def consider_session(self) -> None:
+        """Find out whether reads of this thread have another meaning on a replica."""
+        carried = conf.carried_from(self._alias)
+        changes = self.session is not None and self.session.changes_reads(carried)
+        changes = changes or (self._chooses_schema and tenants.SETTING not in carried)
+        if changes != self.changes_reads:
+            self.changes_reads = changes
+            _core.session_changed(changes)
+
+    def send_what_was_put_off(self, connection: BaseDatabaseWrapper) -> None:
+        """Have a connection that chooses a schema by itself tell the server, as it does when a cursor is opened."""
+        if self._chooses_schema and (self.session is None or tenants.put_something_off(connection)):
+            connection.cursor().close()
 
     def _after_statement(self, connection: BaseDatabaseWrapper, effects: int, captured: Captured) -> None:
         if effects & (_CONTROLS | _core.AT_ONCE):
@@ -221,6 +316,10 @@ class Tracker:
             self._prepare(connection)
         if self._is_guarded:
             guard.check_call(connection, call, argument)
+        if self._is_primary and call not in ("callproc", "copy_from"):
+            self._change_session(connection, self._changes_of(connection, argument))
+        if self._carried and connection.connection is not None:
+            carrying.carry(connection, self._primary, self._carried)
 
     def _after_bypass(self, connection: BaseDatabaseWrapper) -> None:
         """Something was sent that no wrapper saw: it may have done anything."""
@@ -274,6 +373,7 @@ class Tracker:
             self._pending.clear()
         if not is_open:
             self._found_as_wanted = False
+            self._end_session_transaction(committed=not rolls_back)
         if effects & (_core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON):
             self._autocommit_off = bool(effects & _core.AUTOCOMMIT_OFF)
         self._is_uncertain = at_once
@@ -286,6 +386,8 @@ class Tracker:
 
     def __del__(self) -> None:
         self._set_text_transaction(False)
+        if self.changes_reads:
+            _core.session_changed(False)
 
     # What Django does with it.
 
@@ -297,6 +399,13 @@ class Tracker:
             if captured is NOTHING and self._found_as_wanted:
                 captured = UNKNOWN
         self._publish(connection, captured)
+        self._end_session_transaction(committed=None if failed else True)
+        self._after_end(connection)
+
+    def _after_rollback(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
+        self._end_session_transaction(committed=False)
+        if self._carried and connection.connection is not None:
+            carrying.forget(connection)
         self._after_end(connection)
 
     def _after_end(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
@@ -307,8 +416,11 @@ class Tracker:
         self._set_text_transaction(self._autocommit_off)
 
     def _after_close(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
-        """A server rolls back what is open when its connection ends."""
+        """A server rolls back what is open when its connection ends, and forgets the session; but for one in a pool."""
         self._after_end(connection)
+        self._end_session_transaction(committed=False)
+        self.session = None
+        self.consider_session()
 
     def _after_set_autocommit(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
         # Whatever a statement had set is overruled.

@@ -41,9 +41,11 @@ mod _core {
     #[pymodule_export]
     use super::session::{asked, causality, distrust, has_written, observe, require, unasked};
     #[pymodule_export]
-    use super::statements::{analyse, refusal, verb};
+    use super::statements::{analyse, names_one_table, refusal, session_changes, target_table, verb};
     #[pymodule_export]
-    use super::transactions::{in_transaction, opened_beside_a_loop, public_lookup, text_transaction};
+    use super::transactions::{
+        changed_session, in_transaction, opened_beside_a_loop, public_lookup, session_changed, text_transaction,
+    };
 
     use pyo3::prelude::*;
 
