@@ -523,7 +523,8 @@ def _changed(*, setting: str, **kwargs: Any) -> None:
     if setting in {"REPLICANT", "DATABASES"}:
         lay_over({})
         topology.forget()
-    if setting in {"REPLICANT", "DATABASES", "INSTALLED_APPS"}:
+    # The tables of the database cache are exempt.
+    if setting in {"REPLICANT", "DATABASES", "INSTALLED_APPS", "CACHES"}:
         _core.invalidate()
 
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Set
 from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError
+from django.db import DatabaseError, IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import _core, carrying, causality, conf, guard, mirrors, session_changes, tenants
+from replicant import _core, carrying, causality, conf, exempt_tables, guard, mirrors, session_changes, tenants
 from replicant.cursors import tell_of_bypasses
 from replicant.engines import NOTHING, UNKNOWN, Captured, engine_of
 from replicant.engines.asking import found_as_wanted
@@ -28,7 +28,9 @@ _ATTRIBUTE = "_replicant_tracker"
 #: Marks a connection that is being opened: what Django and its receivers send then is done to every session.
 _OPENING = "_replicant_opening"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
-_MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE
+_MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE | _core.LOCKS
+#: Verbs of statements that change rows, if they find any.
+_CHANGES_ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "WITH"})
 
 
 class Observer(Protocol):
@@ -102,6 +104,8 @@ class Tracker:
         self._read_only = False
         self._is_guarded = False
         self._is_recorded = False
+        #: The tables to which a write concerns no read of a replica.
+        self._exempt: frozenset[exempt_tables.Table] = frozenset()
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
@@ -172,6 +176,7 @@ class Tracker:
         # A mirror's session is the primary's.
         self._is_replica = role == "replica" and not mirrors.is_shared(connection)
         self._is_recorded = self._is_primary and conf.is_consistent(connection.alias)
+        self._exempt = exempt_tables.of(connection.alias, conf.in_force()) if self._is_recorded else frozenset()
         self._is_guarded = guard.guards(connection)
         self._primary, self._carried = conf.carried_to(connection.alias) if self._is_replica else ("", frozenset())
         if self._is_primary and conf.has_positions(connection.alias) and not self._has_positions:
@@ -207,6 +212,12 @@ class Tracker:
             effects = self._effects(connection, sql)
             if effects & _core.SESSION:
                 execute = functools.partial(self._changing, execute)
+            if (
+                self._exempt
+                and effects & _core.WRITES
+                and exempt_tables.is_spared(sql, connection.vendor, self._exempt)
+            ):
+                effects &= ~_core.WRITES
         elif self._is_replica and not (isinstance(sql, str) and sql.startswith("SELECT ")):
             # A snapshot that is open there stays as old as it is. Nearly all that is sent there begins none: quickly.
             effects = self._effects(connection, sql)
@@ -219,12 +230,46 @@ class Tracker:
             return execute(sql, params, many, context)
         try:
             result = execute(sql, params, many, context)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, DatabaseError) and effects & (_core.WRITES | _core.LOCKS):
+                self.reveal(connection)
             # A statement that timed out may have been carried out.
             self._after_statement(connection, effects, UNKNOWN)
             raise
-        self._after_statement(connection, effects, self._captured(connection, sql, many, context["cursor"], effects))
+        captured = self._captured(connection, sql, many, context["cursor"], effects)
+        if self._reveals(connection, sql, context["cursor"], effects):
+            self.reveal(connection)
+        self._after_statement(connection, effects, captured)
         return result
+
+    @staticmethod
+    def _reveals(connection: BaseDatabaseWrapper, sql: Any, cursor: Any, effects: int) -> bool:
+        """Whether a statement, just executed, has shown rows of other clients: locked ones, or ones that it would have
+        changed had they been as its sender believed."""
+        if effects & _core.LOCKS:
+            return True
+        # sqlite3 counts the rows of a statement with RETURNING when the last one was read.
+        return bool(
+            effects & _core.WRITES
+            and cursor.rowcount == 0
+            and not (connection.vendor == "sqlite" and cursor.description is not None)
+            and isinstance(sql, str)
+            and _core.verb(sql, connection.vendor) in _CHANGES_ROWS
+        )
+
+    def reveal(self, connection: BaseDatabaseWrapper) -> None:
+        """The primary has shown to the scope in force what other clients have written.
+
+        Binds the scope as a write does, at once, and also if the open transaction is rolled back: what was shown was
+        published before. Where there are positions, the next read that would use a replica asks for the primary's.
+        """
+        if self._is_primary and self._is_recorded:
+            _core.record().wrote(connection.alias, None)
+
+    def found(self, connection: BaseDatabaseWrapper, table: str) -> None:
+        """A row of ``table`` was looked for on the primary, to be made unless it is there, and was there."""
+        if (table,) not in self._exempt:
+            self.reveal(connection)
 
     def _captured(self, connection: BaseDatabaseWrapper, sql: Any, many: bool, cursor: Any, effects: int) -> Captured:
         """What the statement just executed has published, or will when the transaction commits."""
@@ -263,7 +308,10 @@ class Tracker:
         changes = self._changes_of(connection, sql)
         try:
             result = execute(sql, params, many, context)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, IntegrityError):
+                # PostgreSQL's SET CONSTRAINTS ALL IMMEDIATE.
+                self.reveal(connection)
             # One that timed out may have been carried out, and one of several at once surely was.
             self._change_session(connection, [change for change in changes if change[0] in ("set", "hold")])
             raise

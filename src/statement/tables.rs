@@ -26,6 +26,8 @@ pub fn names_one(sql: &str, dialect: Dialect) -> bool {
     let mut name = Name::default();
     let mut is_first_list = verb == Verb::Insert;
     let mut has_begun = verb != Verb::Update;
+    // How many parentheses are open since that of UNNEST. A comma after it lists another table.
+    let mut unnested: Option<u32> = None;
     loop {
         match token {
             Token::End => return has_begun,
@@ -40,7 +42,26 @@ pub fn names_one(sql: &str, dialect: Dialect) -> bool {
                     return false;
                 }
             }
+            Token::Word(word) if verb == Verb::Insert && word.eq_ignore_ascii_case("select") => {
+                // Django gives PostgreSQL the rows of a `bulk_create` so: SELECT * FROM UNNEST(...).
+                let mut ahead = lexer.clone();
+                let is_unnested = dialect == Dialect::PostgreSql
+                    && ahead.next() == Token::Other
+                    && matches!(ahead.next(), Token::Word(word) if word.eq_ignore_ascii_case("from"))
+                    && matches!(ahead.next(), Token::Word(word) if word.eq_ignore_ascii_case("unnest"))
+                    && ahead.next() == Token::Open;
+                if !is_unnested {
+                    return false;
+                }
+                lexer = ahead;
+                token = Token::Open;
+                unnested = Some(1);
+            }
+            Token::Comma if unnested == Some(0) => return false,
             Token::Word(word) => {
+                if is_one_of(word, &["returning", "on"]) {
+                    unnested = None;
+                }
                 has_begun |= word.eq_ignore_ascii_case("set");
                 if is_one_of(word, &OTHER_TABLES) {
                     return false;
@@ -53,6 +74,11 @@ pub fn names_one(sql: &str, dialect: Dialect) -> bool {
         }
         name.follow(token);
         token = lexer.next();
+        unnested = match token {
+            Token::Open => unnested.map(|depth| depth + 1),
+            Token::Close => unnested.map(|depth| depth.saturating_sub(1)),
+            _ => unnested,
+        };
     }
 }
 
@@ -148,6 +174,10 @@ mod tests {
                 "INSERT INTO \"django_session\" (a) VALUES (%s) ON CONFLICT(\"a\") DO UPDATE SET \"a\" = EXCLUDED.\"a\"",
                 DIALECTS[1],
             ),
+            (
+                "INSERT INTO \"django_session\" (a, b) SELECT * FROM UNNEST((%s)::text[], (%s)::int[]) RETURNING a",
+                DIALECTS[1],
+            ),
             ("INSERT OR IGNORE INTO \"django_session\" (\"a\") VALUES (%s)", DIALECTS[2]),
             (
                 "INSERT IGNORE INTO `django_session` (`a`) VALUES (%s) AS new ON DUPLICATE KEY UPDATE `a` = new.`a`",
@@ -176,6 +206,8 @@ mod tests {
             "INSERT INTO a (x) SELECT x FROM b",
             "INSERT INTO a SELECT 1",
             "INSERT INTO a TABLE b",
+            "INSERT INTO a (x) SELECT * FROM UNNEST(touch(1))",
+            "INSERT INTO a (x) SELECT * FROM UNNEST((%s)), b",
             "INSERT INTO a (x) VALUES ((SELECT 1))",
             "INSERT INTO a (x) VALUES (touch(1))",
             "UPDATE a SET x = (SELECT y FROM b)",
