@@ -16,7 +16,7 @@ from django.db.backends.signals import connection_created
 from django.test import override_settings
 
 from replicant import _core, explain, monitor, request_scope, use_replica
-from replicant.session_changes import session_differs
+from replicant.changed_sessions import session_differs
 from replicant.tracing import record_queries
 from tests.app.models import Item
 from tests.databases import use_databases

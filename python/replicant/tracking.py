@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import _core, carrying, causality, conf, exempt_tables, guard, mirrors, session_changes, tenants
+from replicant import _core, carrying, causality, changed_sessions, conf, exempt_tables, guard, mirrors, tenants
 from replicant.cursors import tell_of_bypasses
 from replicant.engines import NOTHING, UNKNOWN, Captured, engine_of
 from replicant.engines.asking import found_as_wanted
@@ -82,7 +82,7 @@ class Tracker:
         #: A read has another meaning in this session than in a new one: it must not go to a replica.
         self.changes_reads = False
         #: What was changed of the session; None if nothing was.
-        self.session: session_changes.SessionChanges | None = None
+        self.session: changed_sessions.SessionChanges | None = None
         #: The connection chooses the schema of a tenant by itself.
         self._chooses_schema = False
         #: On a replica: the settings that its session gets from the primary's, and the alias of that.
@@ -155,7 +155,7 @@ class Tracker:
         self._has_positions = False
         self._generation = None
         # A pool may have handed out the session of another thread.
-        self.session = session_changes.kept(connection.connection)
+        self.session = changed_sessions.kept(connection.connection)
         self.consider_session()
         self._prepare(connection, is_new=True)
         if self._generation is not None and conf.is_judged_by_position(connection.alias):
@@ -319,16 +319,16 @@ class Tracker:
         return result
 
     @staticmethod
-    def _changes_of(connection: BaseDatabaseWrapper, sql: Any) -> list[session_changes.Change]:
+    def _changes_of(connection: BaseDatabaseWrapper, sql: Any) -> list[changed_sessions.Change]:
         text = sql if isinstance(sql, str) else guard.text_of(connection, sql)
         # What has no text may be anything.
-        return [("set", "?", True)] if text is None else session_changes.changes_of(text, connection.vendor)
+        return [("set", "?", True)] if text is None else changed_sessions.changes_of(text, connection.vendor)
 
-    def _change_session(self, connection: BaseDatabaseWrapper, changes: list[session_changes.Change]) -> None:
+    def _change_session(self, connection: BaseDatabaseWrapper, changes: list[changed_sessions.Change]) -> None:
         if not changes or _OPENING in connection.__dict__ or connection.connection is None:
             return
         if self.session is None:
-            self.session = session_changes.begin(connection.connection, connection.vendor)
+            self.session = changed_sessions.begin(connection.connection, connection.vendor)
         is_open = self.in_text_transaction or connection.in_atomic_block or not connection.autocommit
         self.session.apply(changes, in_transaction=is_open)
         self.consider_session()
