@@ -1,7 +1,23 @@
 # `make help` lists the targets. Everything Python goes into .venv; nothing global but Debian packages.
 
+# An interpreter (python3.12, a path) or its version (3.12); the series of Django; the drivers: default (mysqlclient and
+# psycopg 3), psycopg2 or pymysql. pyproject.toml pins them.
 PYTHON ?= python3
+DJANGO ?= 5.2
+DRIVER ?= default
+override PYTHON := $(patsubst 3.%,python3.%,$(PYTHON))
+# Each combination has a virtual environment of its own, and each version of Python a target folder of its own: nothing
+# is built anew for the default one when it is used again.
+ifeq ($(PYTHON) $(DJANGO) $(DRIVER),python3 5.2 default)
 VENV := .venv
+else
+VERSION := $(shell $(PYTHON) -S -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ifeq ($(VERSION),)
+$(error PYTHON=$(PYTHON) cannot be run)
+endif
+VENV := .venv-$(VERSION)-$(DJANGO)$(if $(filter-out default,$(DRIVER)),-$(DRIVER))
+export CARGO_TARGET_DIR := $(CURDIR)/target/python-$(VERSION)
+endif
 BIN := $(CURDIR)/$(VENV)/bin
 DB ?= sqlite
 # pytest's own arguments: make test ARGS="-k scopes -x"
@@ -18,6 +34,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo '  Each of them takes PYTHON=3.12 (or an interpreter), DJANGO=5.2, 6.0 or 6.1, and DRIVER=psycopg2 or pymysql:'
+	@echo '  make test PYTHON=3.13 DJANGO=6.1 DRIVER=pymysql runs in an environment of its own, .venv-3.13-6.1-pymysql'
 
 .PHONY: demo
 demo: $(VENV)/demo.done ## Run the example project (DB=sqlite, mysql, mariadb or postgresql)
@@ -58,7 +76,7 @@ bench: $(VENV)/bench.done ## What a decision costs, beside every peer, into targ
 .PHONY: test-core
 test-core: ## Test the Rust core alone, without Python
 	tests/bootstrap.sh demo
-	cargo test --quiet --locked --no-default-features
+	CARGO_TARGET_DIR=$(CURDIR)/target cargo test --quiet --locked --no-default-features
 
 .PHONY: model
 model: ## Try every order in which threads may come where they meet in the core
@@ -73,6 +91,7 @@ lint: $(VENV)/lint.done ## Check formatting, types and lints
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest replicant._core --allowlist tests/stubtest.txt
+	$(BIN)/python -m tests.language
 
 .PHONY: format
 format: $(VENV)/lint.done ## Format the code
@@ -88,15 +107,16 @@ dist: $(VENV)/demo.done ## Build the wheel and the source distribution into dist
 
 .PHONY: clean
 clean: ## Remove everything that was built or installed
-	rm -rf $(VENV) target dist
+	rm -rf .venv .venv-* target dist
 
 # A group of pinned tools, and the package itself, built anew when its sources change.
+DRIVERS := drivers$(if $(filter-out default,$(DRIVER)),-$(DRIVER))
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 
 $(VENV)/%.done: $(SOURCES) tests/bootstrap.sh
 	PYTHON="$(PYTHON)" tests/bootstrap.sh $(if $(filter demo,$*),demo,test)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --group $*
+	$(BIN)/python -m pip install --quiet --group django-$(DJANGO) --group $* $(if $(filter demo,$*),,--group $(DRIVERS))
 	$(BIN)/maturin develop --release --locked --quiet
 	@touch $@

@@ -12,7 +12,7 @@ use crate::position::Position;
 use crate::random::unit;
 use crate::scope::{Effect, Scope};
 
-use around::{Around, row_5};
+use around::{Around, Before, row_5};
 
 mod around;
 
@@ -131,6 +131,17 @@ pub struct Loaded {
     pub exempt: bool,
 }
 
+/// What a thread or task has read with no scope open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The member that was read from last.
+    pub by: Alias,
+    /// When it had answered.
+    pub at: Duration,
+    /// A management command runs: it reads from one member as a scope does, and not as it happens to be balanced.
+    pub in_command: bool,
+}
+
 /// A question, as far as it does not concern the cluster. What costs time to find out is asked only when the
 /// answer matters.
 #[derive(Debug)]
@@ -147,6 +158,10 @@ pub struct Read<'a, InTransaction, Changed, Record, Now> {
     pub is_changed: Changed,
     /// With no request open: what this thread or task must see.
     pub record: Record,
+    /// With no scope open: the member that this thread or task read from last, and when. Another member serves it only once
+    /// it has what that one may have shown; and when all of them have that, it is forgotten. A scope remembers the like
+    /// in its cell.
+    pub before: Option<Shown>,
     /// Whether this thread can ask a server, and wait for it.
     pub may_wait: bool,
     /// The time since the clock's origin.
@@ -202,10 +217,11 @@ where
     L: Fn() -> Result<Option<Arc<Cell>>, E>,
     N: Fn() -> Duration,
 {
-    let Read { exempt, scope, instance, in_transaction, is_changed, record, may_wait, now } = read;
+    let Read { exempt, scope, instance, in_transaction, is_changed, record, before, may_wait, now } = read;
     let scope = scope.map(|scope| scope.copied(cluster.name()));
     let record = || Ok(record()?.map(|cell| Arc::new(cell.copied(cluster.name()))));
-    let read = Read { exempt, scope: scope.as_ref(), instance, in_transaction, is_changed, record, may_wait, now };
+    let read =
+        Read { exempt, scope: scope.as_ref(), instance, in_transaction, is_changed, record, before, may_wait, now };
     match answer(cluster, view, read, draw, Mode::Explain) {
         Err(Undecided::Ask(_) | Undecided::Learn { .. } | Undecided::Wait { .. }) => Ok((PRIMARY, Reason::Pinned)),
         answer => answer,
@@ -240,15 +256,28 @@ where
     if (read.is_changed)()? && !cluster.settings().are_mirrors {
         return Ok((PRIMARY, Reason::SessionState));
     }
+    let before = match read.before {
+        Some(before) if read.scope.is_none() => Before::new(cluster, view, before, (read.now)()),
+        _ => None,
+    };
     if read.scope.is_none() && read.instance.is_none() && (read.record)()?.is_none() {
         // Nothing around the read has anything to say, and there is nothing to keep its choice.
         if cluster.settings().stays_home() {
             return Ok((PRIMARY, Reason::Default));
         }
-        let reader = Reader { cluster, view, cell: None, sticky: None, gate: Gate::Open, draw, mode };
-        return reader.rows_8_to_11();
+        match &before {
+            None => {
+                let reader = Reader { cluster, view, cell: None, sticky: None, gate: Gate::Open, draw, mode };
+                return reader.rows_8_to_11();
+            }
+            Some(Before { shown, stays: Some(member) }) => {
+                return Ok((*member, if shown.in_command { Reason::Sticky } else { Reason::Balanced }));
+            }
+            Some(_) => {}
+        }
     }
     let mut around = Around::new(cluster, view, &read, effect);
+    let seen = before.map(|before| before.cell(cluster, &mut around));
     let own;
     let record = if around.in_request {
         read.scope.and_then(Scope::record)
@@ -258,7 +287,7 @@ where
     };
     // In a request they are one, but for a body that was suspended and goes on in another request.
     let is_other = |record: &&Arc<Cell>| !around.cell.is_some_and(|cell| Arc::ptr_eq(cell, record));
-    let cells = [around.cell, record.filter(is_other)];
+    let cells = [around.cell.or(seen.as_ref()), record.filter(is_other)];
     let gate = if around.is_free(cluster, view, cells) {
         Gate::Open
     } else if let Some(member) = around.proven(cluster, view, cells)

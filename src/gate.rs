@@ -132,26 +132,47 @@ impl<'a> Approach<'a> {
     }
 
     /// A need ends when every replica that reads may go to has it, and not when the first one has: the next read may go
-    /// to another.
-    pub fn forget_what_all_have(&self) {
+    /// to another. It does not end while a transaction is open on one of them: that has a snapshot, which stays as old as it
+    /// is, whatever its server has. `in_transaction` says so of this thread's connections; those of the scope's other threads
+    /// are counted.
+    ///
+    /// # Errors
+    /// That of `in_transaction`.
+    pub fn forget_what_all_have<E>(&self, mut in_transaction: impl FnMut(Member) -> Result<bool, E>) -> Result<(), E> {
         let (cluster, view) = (self.cluster, self.view);
         let replicas = || (1..).zip(&cluster.settings().replicas).filter(|(_, (_, weight))| *weight > 0.0);
         if replicas().next().is_none() {
-            return;
+            return Ok(());
         }
         for (_, memory) in self.memories() {
+            let all_have = |judge: &dyn Fn(Member) -> bool| replicas().all(|(member, _)| judge(member));
+            let may_end = memory.need(|need| {
+                if !need.is_to_be_judged(view) {
+                    return false;
+                }
+                need.settle(cluster, view);
+                all_have(&|member| need.has_what_was_written(cluster, view, member, self.now))
+            });
+            if !may_end {
+                continue;
+            }
+            // May run Python, and so with no lock held.
+            let mut has_snapshot = memory.has_snapshots();
+            for (member, _) in replicas() {
+                has_snapshot = has_snapshot || in_transaction(member)?;
+            }
             memory.need(|need| {
-                if need.is_to_be_judged(view) {
-                    need.settle(cluster, view);
-                    if replicas().all(|(member, _)| need.admits(cluster, view, member, self.now)) {
-                        need.end();
-                    } else if replicas().all(|(member, _)| need.has_what_was_written(cluster, view, member, self.now)) {
-                        // Whoever reads often, and stays on one replica, always has read there just now.
-                        need.end_writes();
-                    }
+                if has_snapshot {
+                    need.judge_again();
+                } else if all_have(&|member| need.admits(cluster, view, member, self.now)) {
+                    need.end();
+                } else if all_have(&|member| need.has_what_was_written(cluster, view, member, self.now)) {
+                    // A scope that reads often, and stays on one replica, always has read there just now.
+                    need.end_writes();
                 }
             });
         }
+        Ok(())
     }
 
     fn way_out<E>(

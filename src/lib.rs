@@ -14,6 +14,7 @@
 
 #![cfg_attr(not(feature = "python"), forbid(unsafe_code))]
 
+pub mod cipher;
 pub mod clock;
 pub mod cluster;
 pub mod counters;

@@ -34,6 +34,8 @@ pub struct Memory {
     /// Whether there is anything in `need`.
     has_need: AtomicBool,
     need: Mutex<Need>,
+    /// How many transactions that were begun in this scope are open on replicas, in whichever thread.
+    snapshots: AtomicU32,
     /// The member that was last found to have what must be seen, and in which view: see [`Memory::verdict`].
     verdict: AtomicU64,
     next: OnceBox<Memory>,
@@ -96,6 +98,7 @@ impl Memory {
             spill: AtomicU32::new(0),
             has_need: AtomicBool::new(false),
             need: Mutex::default(),
+            snapshots: AtomicU32::new(0),
             verdict: AtomicU64::new(0),
             next: OnceBox::new(),
         }
@@ -112,6 +115,7 @@ impl Memory {
             spill: copy(&self.spill),
             has_need: AtomicBool::new(!need.is_empty()),
             need: Mutex::new(need),
+            snapshots: copy(&self.snapshots),
             verdict: AtomicU64::new(self.verdict.load(Ordering::Acquire)),
             next: OnceBox::new(),
         }
@@ -178,6 +182,22 @@ impl Memory {
         let result = work(&mut need);
         self.has_need.store(!need.is_empty(), Ordering::Release);
         result
+    }
+
+    /// Whether a transaction that was begun in this scope is open on a replica, in whichever thread.
+    #[must_use]
+    pub fn has_snapshots(&self) -> bool {
+        self.snapshots.load(Ordering::Acquire) > 0
+    }
+
+    /// A transaction was begun on a replica.
+    pub fn began_snapshot(&self) {
+        self.snapshots.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One of those that were begun has ended.
+    pub fn ended_snapshot(&self) {
+        self.snapshots.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Where this scope read last.

@@ -26,6 +26,7 @@ const MOST_INTERVALS: usize = 64;
 const FEW_INTERVALS: usize = 32;
 
 /// What must be seen. Times are since the clock's origin.
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
 #[derive(Clone, Debug, Default)]
 pub struct Need {
     position: Option<Position>,
@@ -43,6 +44,13 @@ pub struct Need {
     missed: bool,
     /// This scope wrote, and does not only know of writes.
     wrote: bool,
+    /// The scope presented a token of its own ([`Need::present`]).
+    presented: bool,
+    /// The member that the scope reads from first, if that member has what must be seen: requests of one client that run
+    /// at the same time then read from the same member.
+    preferred: Option<Alias>,
+    /// When a position from elsewhere was received: the beginning of the time pin, should the position be given up.
+    received_at: Option<Duration>,
     /// The view in which not all replicas had what is asked for now.
     judged: Option<u64>,
     /// The position is not surely one that the primary has had: it came from elsewhere, or its gaps were closed. Nobody has
@@ -63,16 +71,53 @@ pub enum Obstacle {
 }
 
 impl Need {
-    /// Whether there is nothing that must be seen.
+    /// Whether a read needs no check: nothing must be seen, and no member is preferred.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.position.is_none() && self.pending.is_none() && self.written.is_none() && self.read.is_none()
+        self.position.is_none()
+            && self.pending.is_none()
+            && self.written.is_none()
+            && self.read.is_none()
+            && self.preferred.is_none()
     }
 
     /// Whether this scope wrote.
     #[must_use]
     pub fn wrote(&self) -> bool {
         self.wrote
+    }
+
+    /// Whether the client must be told what this scope must see: the scope wrote, or presented a token of its own.
+    #[must_use]
+    pub fn owes_token(&self) -> bool {
+        self.wrote || self.presented
+    }
+
+    /// The scope presented a token of its own, which becomes part of what its client must see.
+    pub fn present(&mut self) {
+        self.presented = true;
+    }
+
+    /// The member that the scope reads from first.
+    #[must_use]
+    pub fn preferred(&self) -> Option<Alias> {
+        self.preferred
+    }
+
+    /// The scope reads from `member` first, if that has what must be seen.
+    pub fn prefer(&mut self, member: Alias) {
+        self.preferred = Some(member);
+    }
+
+    /// Whether a read has waited for the position in vain.
+    #[must_use]
+    pub fn missed(&self) -> bool {
+        self.missed
+    }
+
+    /// An earlier request of the client has waited for the position in vain.
+    pub fn miss(&mut self) {
+        self.missed = true;
     }
 
     /// The position that must be seen.
@@ -165,6 +210,16 @@ impl Need {
         });
     }
 
+    /// `member`, from which was read, serves no more, and may have been read from until `now`: a client goes on reading
+    /// there with the same token. What it showed counts until then, and is had only where the primary's next position is.
+    pub fn leave(&mut self, member: Alias, now: Duration) {
+        if let Some((Some(from), at)) = self.read
+            && from == member
+        {
+            self.read = Some((None, at.max(now)));
+        }
+    }
+
     /// As [`Need::require_read`], for a member that this scope reads from: where it is known to have what was read before,
     /// it stands for that, too.
     pub fn require_reads_of(&mut self, cluster: &Cluster, view: &View, alias: Alias, now: Duration) {
@@ -187,23 +242,37 @@ impl Need {
         is_news || self.written.is_some() || self.read.is_some()
     }
 
+    /// The replicas may have all by now, and yet it must not end: the same view is to be judged again.
+    pub fn judge_again(&mut self) {
+        self.judged = None;
+    }
+
     /// Nothing must be seen any more. That this scope wrote is still known.
     pub fn end(&mut self) {
-        *self = Self { wrote: self.wrote, ..Self::default() };
+        let Self { wrote, presented, preferred, .. } = *self;
+        *self = Self { wrote, presented, preferred, ..Self::default() };
     }
 
     /// What was written must be seen no more; what was read still must.
     pub fn end_writes(&mut self) {
-        *self = Self { wrote: self.wrote, read: self.read, judged: self.judged, ..Self::default() };
+        let Self { read, wrote, presented, preferred, judged, .. } = *self;
+        *self = Self { read, wrote, presented, preferred, judged, ..Self::default() };
     }
 
     /// The primary was asked, after the position became known, and is at `primary`.
     pub fn confirm(&mut self, primary: &Position) {
         self.is_doubtful = false;
         if self.position.as_ref().is_some_and(|position| !primary.contains(position)) {
-            self.position = None;
-            self.require_time(self.position_at);
+            self.give_up_position();
         }
+    }
+
+    /// Leaves the position to time. The time pin of a position from elsewhere begins when that was received, since its age
+    /// says nothing of the servers here.
+    fn give_up_position(&mut self) {
+        self.position = None;
+        let begun = self.received_at.take().max(Some(self.position_at));
+        self.written = self.written.max(begun);
     }
 
     /// Whether nobody knows if the primary itself has the position.
@@ -212,9 +281,10 @@ impl Need {
         self.position.is_some() && self.is_doubtful
     }
 
-    /// `position`, known at `at` elsewhere, must be seen.
-    pub fn require_foreign(&mut self, position: &Position, at: Duration) {
+    /// `position`, known at `at` elsewhere and received at `received`, must be seen.
+    pub fn require_foreign(&mut self, position: &Position, at: Duration, received: Duration) {
         self.is_doubtful = true;
+        self.received_at = self.received_at.max(Some(received));
         self.require(position, at);
     }
 
@@ -227,8 +297,7 @@ impl Need {
         };
         let counts = cluster.settings().has_positions;
         if self.position.as_ref().is_some_and(|position| !counts || is_lost(position)) {
-            self.position = None;
-            self.require_time(self.position_at);
+            self.give_up_position();
         }
         if let Some(published) = self.pending.take_if(|_| !counts) {
             self.require_time(published);
@@ -410,7 +479,7 @@ mod tests {
     #[test]
     fn a_foreign_position_that_the_primary_lacks_is_left_to_time() {
         let mut need = Need::default();
-        need.require_foreign(&lsn(20), SECOND);
+        need.require_foreign(&lsn(20), SECOND, SECOND);
         assert!(need.is_to_be_confirmed());
         need.confirm(&lsn(19));
         assert_eq!((need.is_to_be_confirmed(), need.position(), need.written()), (false, None, Some(SECOND)));
@@ -529,6 +598,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_member_showed_until_it_served_no_more_is_had_where_the_primarys_next_position_is() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.require_read(Some(Alias::from_number(1)), SECOND);
+        look(&cluster, 2, [10, 10, 10]);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 1, 2]);
+        need.leave(Alias::from_number(2), SECOND * 3);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 1, 2]);
+        need.leave(Alias::from_number(1), SECOND * 3);
+        assert_eq!(admitted(&need, &cluster, 100), [0]);
+        look(&cluster, 4, [20, 19, 20]);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 2]);
+        // Once: it does not move on with every read.
+        need.leave(Alias::from_number(1), SECOND * 5);
+        assert_eq!(admitted(&need, &cluster, 100), [0, 2]);
+    }
+
+    #[test]
     fn what_two_members_have_shown_neither_surely_has() {
         let (cluster, mut need) = (cluster(), Need::default());
         look(&cluster, 1, [10, 10, 10]);
@@ -550,6 +636,28 @@ mod tests {
         need.settle(&cluster, &cluster.view());
         assert_eq!((need.position(), need.written()), (None, Some(SECOND * 2)));
         assert_eq!(admitted(&need, &cluster, 7), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_position_from_elsewhere_that_is_given_up_is_timed_from_its_receipt() {
+        let (cluster, mut need) = (cluster(), Need::default());
+        need.require_foreign(&lsn(99), SECOND, SECOND * 10);
+        look(&cluster, 11, [50, 50, 50]);
+        need.settle(&cluster, &cluster.view());
+        assert_eq!((need.position(), need.written()), (None, Some(SECOND * 10)));
+    }
+
+    #[test]
+    fn what_a_scope_owes_its_client_and_the_member_it_prefers_outlive_what_must_be_seen() {
+        let mut need = Need::default();
+        assert!(!need.owes_token());
+        need.require_foreign(&lsn(20), SECOND, SECOND);
+        need.present();
+        need.prefer(Alias::from_number(2));
+        need.end_writes();
+        need.end();
+        assert!(need.owes_token() && !need.wrote() && !need.is_empty());
+        assert_eq!((need.preferred(), need.position()), (Some(Alias::from_number(2)), None));
     }
 
     #[test]

@@ -250,6 +250,18 @@ impl Progress {
         self.members[member as usize].as_ref().is_none_or(|known| known.server.since <= moment)
     }
 
+    /// The server behind `member`; `None` if it is not known.
+    #[must_use]
+    pub fn server(&self, member: Member) -> Option<u64> {
+        self.members[member as usize].as_ref()?.server.number
+    }
+
+    /// Since when the server behind `member` is known to be there; zero for the first one that was seen.
+    #[must_use]
+    pub fn since(&self, member: Member) -> Duration {
+        self.members[member as usize].as_ref().map_or(Duration::ZERO, |known| known.server.since)
+    }
+
     /// How long `member` took to answer.
     #[must_use]
     pub fn latency(&self, member: Member) -> Option<Duration> {

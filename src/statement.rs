@@ -9,25 +9,41 @@
 
 mod functions;
 mod guard;
+mod keywords;
 mod lexer;
 pub mod session;
 mod settings;
+mod surroundings;
 pub mod tables;
 
-pub use guard::{Refusal, refusal};
+pub use guard::{Refusal, keeps_ascii_apart, refusal};
 use lexer::{Lexer, Token};
+use surroundings::{Opens, Surroundings};
+
+/// The longest text that is read to its end, in bytes. What is longer is not surely a read.
+pub const LONGEST_TEXT: usize = 1 << 20;
 
 /// Whose rules the text follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// MySQL and MariaDB.
+    /// MySQL.
     MySql,
+    /// `MariaDB`, which has functions of its own and other keywords.
+    MariaDb,
     /// PostgreSQL.
     PostgreSql,
     /// SQLite.
     Sqlite,
     /// Any other: only what all have in common is believed.
     Other,
+}
+
+impl Dialect {
+    /// Whether the text follows the rules that MySQL and `MariaDB` share.
+    #[must_use]
+    pub fn is_mysql(self) -> bool {
+        matches!(self, Self::MySql | Self::MariaDb)
+    }
 }
 
 /// What a text does, as far as it is known.
@@ -81,6 +97,9 @@ impl Effects {
 #[must_use]
 pub fn analyse(sql: &str, dialect: Dialect) -> Effects {
     let mut lexer = Lexer::new(sql, dialect);
+    if sql.len() > LONGEST_TEXT {
+        return too_long(&mut lexer);
+    }
     let mut all: Option<Effects> = None;
     loop {
         let (effects, ended) = one(&mut lexer, dialect);
@@ -90,6 +109,17 @@ pub fn analyse(sql: &str, dialect: Dialect) -> Effects {
         if ended {
             return all.unwrap_or_default();
         }
+    }
+}
+
+/// What a text does that is too long to be read to its end: a single INSERT is still known for what it is.
+fn too_long(lexer: &mut Lexer<'_>) -> Effects {
+    if matches!(lexer.next(), Token::Word(word) if Keyword::of(word) == Keyword::Change)
+        && lexer.skip_statement() == Token::End
+    {
+        Effects { writes: true, ..Effects::NONE }
+    } else {
+        Effects::UNKNOWN
     }
 }
 
@@ -127,7 +157,7 @@ fn one(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
         Keyword::Pragma => settings::pragma(lexer),
         Keyword::Begin => match lexer.next() {
             // MariaDB's BEGIN NOT ATOMIC is a block of statements.
-            Token::Word(word) if dialect == Dialect::MySql && !word.eq_ignore_ascii_case("work") => {
+            Token::Word(word) if dialect.is_mysql() && !word.eq_ignore_ascii_case("work") => {
                 finish(lexer, Effects::UNKNOWN)
             }
             token => finish_after(lexer, token, begin(dialect)),
@@ -155,7 +185,7 @@ fn one(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
 
 /// A transaction begins; on MySQL and MariaDB that commits the one that is open.
 fn begin(dialect: Dialect) -> Effects {
-    Effects { begins: true, commits: dialect == Dialect::MySql, ..Effects::default() }
+    Effects { begins: true, commits: dialect.is_mysql(), ..Effects::default() }
 }
 
 /// The first words that matter.
@@ -245,19 +275,18 @@ fn finish_after<'a>(lexer: &mut Lexer<'a>, mut token: Token<'a>, mut effects: Ef
 /// SELECT and its kin: a read, unless a word or a function in it says otherwise.
 fn query(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
     let mut effects = Effects::default();
-    let mut name = Name::default();
+    let mut around = Surroundings::new();
     loop {
         let token = lexer.next();
         match token {
             Token::End => return (Some(effects), true),
             Token::Semicolon => return (Some(effects), false),
             Token::Unsure => effects = effects.then(Effects::UNKNOWN),
-            Token::Open => effects.writes |= !name.may_be_called(dialect),
+            Token::Open => effects.writes |= around.opens(lexer, dialect) == Opens::Call,
             Token::Word(word) => match word.len() {
                 3 if word.eq_ignore_ascii_case("for") => {
                     effects.locks |= lexer.lock_that_follows().is_some();
-                    // NEXT VALUE FOR a sequence.
-                    effects.writes |= name.is("value");
+                    effects.writes |= around.is_after_next_value();
                 }
                 4 if word.eq_ignore_ascii_case("lock") => effects.locks = true,
                 4 if word.eq_ignore_ascii_case("into") || word.eq_ignore_ascii_case("call") => effects.writes = true,
@@ -272,44 +301,8 @@ fn query(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
             },
             _ => {}
         }
-        name.follow(token);
-    }
-}
-
-/// The name that stands before a parenthesis, as far as it matters.
-#[derive(Clone, Copy, Debug, Default)]
-struct Name<'a> {
-    last: Option<Token<'a>>,
-    /// What stood before the dot before the last word.
-    qualifier: Option<Token<'a>>,
-    before_dot: Option<Token<'a>>,
-}
-
-impl<'a> Name<'a> {
-    fn follow(&mut self, token: Token<'a>) {
-        match (token, self.last) {
-            (Token::Dot, last) => self.before_dot = last,
-            (_, Some(Token::Dot)) => self.qualifier = self.before_dot,
-            _ => self.qualifier = None,
-        }
-        self.last = Some(token);
-    }
-
-    fn is(&self, word: &str) -> bool {
-        matches!(self.last, Some(Token::Word(last)) if last.eq_ignore_ascii_case(word))
-    }
-
-    /// Whether a parenthesis after this name calls nothing, or what surely does not write. A quoted name is a user's
-    /// own function, and so is a qualified one unless PostgreSQL's catalog qualifies it.
-    fn may_be_called(&self, dialect: Dialect) -> bool {
-        match (self.last, self.qualifier) {
-            (Some(Token::Word(name)), None) => functions::is_harmless(name, dialect),
-            (Some(Token::Word(name)), Some(Token::Word(qualifier))) => {
-                qualifier.eq_ignore_ascii_case("pg_catalog") && functions::is_harmless(name, dialect)
-            }
-            (Some(Token::Quoted(_)), _) | (Some(Token::Word(_)), Some(_)) => false,
-            _ => true,
-        }
+        // Nested so deep that what is called cannot be told.
+        effects.writes |= !around.follow(token);
     }
 }
 
@@ -320,17 +313,23 @@ fn explain(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
         ["insert", "update", "delete", "merge", "replace", "create", "execute", "declare", "refresh", "call"];
     let one_of = |word: &str, known: &[&str]| known.iter().any(|known| word.eq_ignore_ascii_case(known));
     let mut ahead = lexer.clone();
+    // PostgreSQL takes the names of options in quotes, too: EXPLAIN ("analyze") DELETE.
+    let mut has_quoted_option = false;
     let explained = loop {
         match ahead.next() {
             Token::Word(word) if one_of(word, &READS) => break true,
             Token::Word(word) if one_of(word, &OTHERS) => break false,
+            Token::Quoted(_) => has_quoted_option = !dialect.is_mysql(),
             Token::End | Token::Semicolon => break false,
             _ => {}
         }
     };
     let (effects, ended) = query(lexer, dialect);
     let reads = explained && !effects.is_some_and(|effects| effects.writes);
-    (Some(if reads || !lexer.saw_analyse() { Effects::default() } else { Effects::UNKNOWN }), ended)
+    (
+        Some(if reads || !(lexer.saw_analyse() || has_quoted_option) { Effects::default() } else { Effects::UNKNOWN }),
+        ended,
+    )
 }
 
 /// COMMIT, END, ROLLBACK, ABORT, with AND CHAIN, TO SAVEPOINT or PREPARED.

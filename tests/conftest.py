@@ -15,6 +15,8 @@ django.setup()
 
 from django.core.management import call_command  # noqa: E402
 
+from replicant import monitor  # noqa: E402
+from replicant.private_folder import FOLDER_VARIABLE  # noqa: E402
 from tests.databases import HOWEVER_LATE, migrate, sqlite, use_databases  # noqa: E402
 from tests.servers import ENGINES, Cluster, start  # noqa: E402
 
@@ -31,6 +33,17 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with use_databases(sqlite(folder, *ALIASES), REPLICANT={}):
         migrate(*ALIASES)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What the processes of this test share: servers of an earlier one may have had the same ports."""
+    folder = tmp_path_factory.mktemp("shared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER_VARIABLE, str(folder))
+        yield folder
+        # A monitor that is about to end would leave what it knows where the next test looks.
+        monitor.stop(10.0)
 
 
 @pytest.fixture

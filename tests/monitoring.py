@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connections
 
-from replicant import samples
+from replicant import private_folder, samples
 from tests.servers import Cluster, Node
 
 REPOSITORY = Path(__file__).parent.parent
@@ -61,10 +61,7 @@ def environment(databases: dict[str, Any], interval: float | None, **settings: A
 
 
 def shared_file(name: str) -> Path:
-    for base in samples._bases():
-        if (base / f"replicant-{os.geteuid()}").exists():
-            return base / f"replicant-{os.geteuid()}" / f"{name}-{samples.FORMAT}"
-    raise AssertionError("no folder")
+    return private_folder.path() / f"{name}-{samples.FORMAT}"
 
 
 @contextmanager

@@ -10,6 +10,9 @@ INSTALLED_APPS = [
     "tests.app",
     "tests.consistency",
     "tests.features",
+    "mptt",
+    "polymorphic",
+    "tests.graphs",
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 DATABASE_ROUTERS = ["replicant.ReplicaRouter"]

@@ -18,8 +18,9 @@ from django.core.management import call_command
 from django.db import connections, router
 from django.test import override_settings
 
-from replicant import monitor, samples
+from replicant import monitor
 from replicant.engines import Sample
+from replicant.private_folder import FOLDER_VARIABLE
 from replicant.tracing import record_queries
 from tests.app.models import Item
 from tests.databases import sqlite, use_databases
@@ -335,7 +336,7 @@ def test_looks_into_a_black_hole_leave_nothing_behind_and_disturb_nobody(probed:
 
 
 def test_without_a_file_each_process_asks_for_itself(site: Path, heard: Heard, monkeypatch, caplog):
-    monkeypatch.setattr(samples, "_bases", lambda: (site / "missing",))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(site / "missing"))
     with override_settings(REPLICANT=watching(0.05)):
         router.db_for_read(Item)
         wait_until(lambda: len(heard.of("replica1")) > 3, SECONDS, "samples come")

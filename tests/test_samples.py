@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from replicant import samples
+from replicant import private_folder, samples
 from replicant._core import Position
 from replicant.engines import Sample
-from replicant.samples import CannotShare, Samples, name_of
+from replicant.private_folder import FOLDER_VARIABLE, CannotShare
+from replicant.samples import Samples, name_of
 from replicant.topology import View
 
 FOUND = [
@@ -33,7 +34,7 @@ FOUND = [
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the files of this test are, instead of where those of all processes are."""
-    monkeypatch.setattr(samples, "_bases", lambda: (tmp_path,))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     return tmp_path / f"replicant-{os.geteuid()}"
 
 
@@ -61,8 +62,8 @@ def test_what_one_publishes_others_read(prober: Samples, reader: Samples):
     assert reader.read() is None
     before = time.monotonic_ns()
     prober.publish(FOUND)
-    published_at, found, placement, view = reader.read() or pytest.fail("nothing to read")
-    assert (found, placement, view) == (FOUND, None, None)
+    published_at, found, is_decided, view = reader.read() or pytest.fail("nothing to read")
+    assert (found, is_decided, view) == (FOUND, True, None)
     assert before <= published_at <= time.monotonic_ns()
     prober.publish(FOUND[:1])
     assert (reader.read() or pytest.fail("nothing to read"))[1] == FOUND[:1]
@@ -71,7 +72,8 @@ def test_what_one_publishes_others_read(prober: Samples, reader: Samples):
 @pytest.mark.parametrize("present", [None, frozenset({"replica1"}), frozenset()])
 def test_who_was_found_is_published_too(present: frozenset[str] | None, prober: Samples, reader: Samples):
     view = View({"default@::1:3306": ("::1", "3306")}, present, frozenset({"default", "replica1"}))
-    prober.publish(FOUND, None, view)
+    prober.publish(FOUND, False, view)
+    assert not (reader.read() or pytest.fail("nothing to read")).is_decided
     assert (reader.read() or pytest.fail("nothing to read")).view == view
 
 
@@ -190,10 +192,9 @@ def test_a_file_cleared_away_under_who_has_just_opened_it_is_made_anew(folder: P
 
 
 PROBER = """
-import sys, time
-from pathlib import Path
+import os, sys, time
+os.environ["REPLICANT_FOLDER"] = sys.argv[1]
 from replicant import samples
-samples._bases = lambda: (Path(sys.argv[1]),)
 held = samples.Samples("a")
 assert held.elect()
 print("elected", flush=True)
@@ -214,11 +215,10 @@ def test_the_kernel_takes_the_office_from_the_dead(folder: Path):
 
 
 WRITER = """
-import sys
-from pathlib import Path
+import os, sys
+os.environ["REPLICANT_FOLDER"] = sys.argv[1]
 from replicant import samples
 from replicant.engines import Sample
-samples._bases = lambda: (Path(sys.argv[1]),)
 held = samples.Samples("a")
 assert held.elect()
 number = 0
@@ -280,7 +280,7 @@ def test_another_version_is_no_sample_and_has_another_file(
     prober.publish(FOUND)
     monkeypatch.undo()
     assert reader.read() is None
-    monkeypatch.setattr(samples, "_bases", lambda: (folder.parent,))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(folder.parent))
     monkeypatch.setattr(samples, "FORMAT", samples.FORMAT + 1)
     other = Samples("a")
     assert other.elect()
@@ -340,27 +340,26 @@ def test_something_else_than_a_file_is_not_waited_for(folder: Path):
 
 
 def test_the_temporary_folder_does_where_there_is_none_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(samples, "_bases", lambda: (tmp_path / "missing", tmp_path))
+    monkeypatch.setattr(private_folder, "_bases", lambda: (tmp_path / "missing", tmp_path))
     held = Samples("a")
     assert held.elect()
     held.close()
-    monkeypatch.setattr(samples, "_bases", lambda: (tmp_path / "missing",))
+    monkeypatch.setattr(private_folder, "_bases", lambda: (tmp_path / "missing",))
     with pytest.raises(CannotShare, match="missing"):
         Samples("a")
 
 
 def test_a_system_without_flock_cannot_share(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(samples, "fcntl", None)
+    monkeypatch.setattr(private_folder, "fcntl", None)
     with pytest.raises(CannotShare, match="flock"):
         Samples("a")
 
 
 FULL = """
-import resource, sys
-from pathlib import Path
+import os, resource, sys
+os.environ["REPLICANT_FOLDER"] = sys.argv[1]
 from replicant import samples
 from replicant.engines import Sample
-samples._bases = lambda: (Path(sys.argv[1]),)
 held = samples.Samples("a")
 assert held.elect()
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))

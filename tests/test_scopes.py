@@ -187,7 +187,7 @@ def test_what_is_decorated_keeps_its_looks():
     assert (bare.__name__, bare.__doc__, bare.__module__) == ("bare", "Bare.", __name__)
     assert str(inspect.signature(bare)) == "(first, second=2)"
     assert inspect.signature(bare) == inspect.signature(bare.__wrapped__)
-    assert asyncio.iscoroutinefunction(coroutine)
+    assert inspect.iscoroutinefunction(coroutine)
     assert inspect.isasyncgenfunction(async_generator)
     assert inspect.isgeneratorfunction(use_replica(lambda: (yield)))
 

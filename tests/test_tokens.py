@@ -8,6 +8,7 @@ import contextvars
 import json
 import re
 import time
+from typing import Any
 
 import pytest
 from django.core import signing
@@ -34,8 +35,10 @@ CLUSTERS = {
 }
 
 
-def item(cluster="default", position=None, written=None, unpublished=False, member=None, read=None) -> Causality:
-    return Causality(cluster, position, written, unpublished, member, read)
+def item(
+    cluster="default", position=None, written=None, unpublished=False, member=None, read=None, **more: Any
+) -> Causality:
+    return Causality(cluster, position, written, unpublished, member, read, **more)
 
 
 @pytest.fixture(autouse=True)
@@ -100,8 +103,8 @@ def asks_for_as_much(required: Causality, original: Causality) -> bool:
     else:
         position = original.position is None or required.written is not None
     written = original.written is None or (required.written is not None and required.written < original.written + 1)
-    read = original.member is None or (
-        required.member == original.member and required.read is not None and required.read <= (original.read or 0) + 1
+    read = original.read is None or (
+        required.member == original.member and required.read is not None and required.read <= original.read + 1
     )
     return (
         position
@@ -168,8 +171,9 @@ def test_clusters_that_do_not_fit_become_a_write_to_each(told):
     clusters = [item(f"cluster{number}", written=9) for number in range(100)]
     required = told(item("default", written=9), *clusters, seconds=1)
     assert len(tokens.encode(clusters)) <= tokens.MAX_BYTES
-    assert {cluster: min(item.written for item in required if item.cluster == cluster) for cluster in CLUSTERS} == {
-        "default": 1,
+    # Those that do fit are unknown here, too: time pins from now on.
+    assert {cluster: max(item.written for item in required if item.cluster == cluster) for cluster in CLUSTERS} == {
+        "default": 10,
         "other": 1,
     }
 
@@ -335,16 +339,54 @@ def test_another_hosts_clock_may_be_behind(told, monkeypatch: pytest.MonkeyPatch
 # What cannot be compared is judged by time, from when the token was made at the latest.
 
 
-def test_a_cluster_that_is_gone_is_a_write_to_every_cluster(told):
-    assert told(item("gone", Position("mysql", f"{UUID}:1-5")), seconds=2) == (
-        item("default", written=2),
-        item("other", written=2),
-    )
+def pinned(required: tuple[Causality, ...] | None) -> list[str]:
+    """The clusters of time pins that begin now; nothing else is required."""
+    assert required is not None
+    for each in required:
+        assert each.written is not None
+        assert each.written < 1
+        assert each == item(each.cluster, written=each.written, received=each.received)
+    return [each.cluster for each in required]
 
 
-def test_a_member_that_is_gone_is_a_write_when_it_was_read(told):
-    assert told(item(member="replica3", read=1), seconds=2) == (item(written=3),)
-    assert told(item(written=0.5, member="replica3", read=1), seconds=2) == (item(written=2.5),)
+def test_a_cluster_that_is_gone_is_a_time_pin_on_every_cluster_from_its_receipt(told):
+    assert pinned(told(item("gone", Position("mysql", f"{UUID}:1-5")), seconds=20)) == ["default", "other"]
+
+
+def test_a_member_that_is_gone_is_a_time_pin_from_its_receipt(told):
+    assert pinned(told(item(member="replica3", read=1), seconds=20)) == ["default"]
+    assert pinned(told(item(written=0.5, member="replica3", read=1), seconds=20)) == ["default"]
+
+
+def test_a_time_pin_ends_though_its_token_is_received_again_and_again(monkeypatch):
+    text = tokens.encode([item("gone", Position("mysql", f"{UUID}:1-5"))])
+    begun = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: begun)
+    assert [each.written for each in tokens.decode(text)] == [0, 0]
+    monkeypatch.setattr(time, "monotonic", lambda: begun + 4)
+    assert [each.written for each in tokens.decode(text)] == [4, 4]
+    monkeypatch.setattr(time, "monotonic", lambda: begun + 6)
+    assert tokens.decode(text) == ()
+
+
+def test_receipts_are_bounded(monkeypatch):
+    monkeypatch.setattr(tokens, "_MOST_RECEIPTS", 100)
+    for _ in range(500):
+        tokens.decode(tokens.encode([item(written=1)]))
+    assert len(tokens._receipts) <= 100
+
+
+def test_no_other_token_stands_for_one_that_cannot_be_compared():
+    for unknown in (
+        item("gone", written=1),
+        item(member="replica3", read=1),
+        item("default", Odd()),
+    ):
+        assert not tokens.opened(tokens.encode([unknown])).is_understood
+    known = item("default", Position("mysql", f"{UUID}:1-5"), 1, False, "replica1", 2)
+    assert tokens.opened(tokens.encode([known])).is_understood
+    # A mere preference binds nothing.
+    assert tokens.opened(tokens.encode([item(written=1, member="replica3")])).is_understood
 
 
 def test_a_read_from_nobody_in_particular_stays_one(told):
@@ -353,31 +395,35 @@ def test_a_read_from_nobody_in_particular_stays_one(told):
 
 def test_a_member_of_another_cluster_now_is_gone(told):
     now = {"default": {"REPLICAS": []}, "other": {"REPLICAS": ["replica1"], "MODELS": ["auth"]}}
-    assert told(item(member="replica1", read=1), seconds=2, REPLICANT=now) == (item(written=3),)
+    assert pinned(told(item(member="replica1", read=1), seconds=2, REPLICANT=now)) == ["default"]
 
 
 def test_a_primary_that_is_a_replica_now_is_no_cluster(told):
     now = {"other": {"REPLICAS": ["default"], "MODELS": ["auth"]}}
-    assert told(item("default", written=9), seconds=2, REPLICANT=now) == (item("other", written=2),)
+    assert pinned(told(item("default", written=9), seconds=2, REPLICANT=now)) == ["other"]
 
 
-def test_a_position_of_a_kind_unknown_is_a_write(told):
-    class Odd:
-        kind = "oracle"
+class Odd:
+    """A position of a kind that only newer code knows."""
 
-        def __str__(self) -> str:
-            return "SCN 4711"
+    kind = "oracle"
 
-    assert told(item("default", Odd(), 9), seconds=2) == (item(written=2),)
+    def __str__(self) -> str:
+        return "SCN 4711"
 
 
-def test_a_token_of_another_version_is_a_write_to_every_cluster(clock, monkeypatch: pytest.MonkeyPatch):
+def test_a_position_of_a_kind_unknown_is_a_time_pin_from_its_receipt(told):
+    assert pinned(told(item("default", Odd(), 9), seconds=20)) == ["default"]
+
+
+def test_a_token_of_another_version_is_a_time_pin_on_every_cluster(clock, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tokens, "_VERSION", tokens._VERSION + 1)
     text = tokens.encode([item("default", Position("mysql", f"{UUID}:1-5"))])
     monkeypatch.setattr(tokens, "_VERSION", tokens._VERSION - 1)
-    clock.now += 3
-    assert tokens.decode(text) == (item("default", written=3), item("other", written=3))
-    assert tokens.decode(text, max_age=2) is None
+    clock.now += 30
+    assert pinned(tokens.decode(text)) == ["default", "other"]
+    assert not tokens.opened(text).is_understood
+    assert tokens.decode(text, max_age=20) is None
 
 
 # token() and after().

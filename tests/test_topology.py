@@ -277,8 +277,8 @@ def test_a_scope_stays_on_its_replica_while_others_come_and_go(cluster: conf.Clu
 def test_a_promotion_is_not_undone_by_members_that_come_and_go(cluster: conf.Cluster):
     put("replica1", "replica2", C)
     (now,) = conf.in_force()
-    promoted = placement.begin(now).promoting("default", "replica1")
-    placement.put("default", promoted, gone=False)
+    before = placement.begin(now)
+    placement.decide("default", before, before.promoting("default", "replica1"), gone=False)
     # The old primary is behind 'replica1', and the view of the new one has the rest.
     put("replica2", C, "default@10.0.0.10:3306", **{"default@10.0.0.10:3306": ("10.0.0.10", "3306")})
     (now,) = conf.in_force()

@@ -15,7 +15,7 @@ from fansite import delays
 from fansite.delays import in_words
 from replicant import causality, use_replica
 
-#: The cookie's name, unless ``settings.REPLICANT_TOKEN`` says otherwise.
+#: How the cookies' names begin, unless ``settings.REPLICANT_TOKEN`` says otherwise.
 TOKEN = "replicant_token"
 
 
@@ -98,7 +98,8 @@ def required(request: HttpRequest) -> list[str] | None:
     if settings.DATABASE_ROUTERS[0] != "replicant.ReplicaRouter":
         return None
     known = causality.current()
-    if TOKEN not in request.COOKIES and not causality.has_written():
+    has_token = any(name.startswith(TOKEN) for name in request.COOKIES)
+    if not has_token and not causality.owes_token():
         # Merely read: no token is given for that.
         return []
     return [text for item in known for text in _in_words(item)]

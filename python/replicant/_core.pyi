@@ -16,6 +16,7 @@ __all__ = [
     "ROLLS_BACK",
     "SESSION",
     "WRITES",
+    "OpenSnapshot",
     "Position",
     "Record",
     "ReplicaRouter",
@@ -29,29 +30,37 @@ __all__ = [
     "changed_session",
     "configure",
     "distrust",
+    "draw_member",
     "elsewhere",
     "explain",
     "generation",
     "has_written",
     "in_transaction",
     "invalidate",
+    "is_to_remember",
+    "keeps_ascii_apart",
     "load_mysql_client",
     "member_state",
     "moved",
     "mysql_session_state",
     "names_one_table",
     "observe",
+    "oldest_age",
     "opened_beside_a_loop",
     "optimised",
+    "owes_token",
     "probed",
     "public_lookup",
     "record",
     "refusal",
+    "remember",
     "report",
     "require",
     "role",
+    "run_command",
     "scope_variable",
     "seed",
+    "server",
     "session_changed",
     "session_changes",
     "set_state",
@@ -145,6 +154,36 @@ class Record:
     def wrote(self, alias: str, position: Position | None = None) -> None:
         """A write to the primary ``alias`` has become visible to others, at ``position``; None if that is still to be
         asked for, or there is none. Other aliases are ignored."""
+
+@final
+class OpenSnapshot:
+    """A transaction on a replica, open since this was made and until it is dropped.
+
+    Its snapshot stays as old as it is, so what the scope in force then requires does not end before it, whichever
+    thread of the scope reads.
+    """
+
+    def __new__(cls, alias: str) -> OpenSnapshot: ...
+
+@final
+class Cipher:
+    """Encrypts and authenticates texts under one key: XChaCha20-Poly1305, the key by HKDF-SHA256.
+
+    ``secret``: the site's secret, of any length. ``purpose``: what the key is for; another purpose, another key.
+    """
+
+    def __new__(cls, secret: bytes, purpose: bytes) -> Cipher: ...
+    def seal(self, nonce: bytes, header: bytes, text: bytes) -> bytes:
+        """``text`` encrypted, followed by a tag of 16 bytes that authenticates it together with ``header``.
+
+        ``nonce``: 24 bytes, drawn at random for each text. Raises ``ValueError`` for a nonce of another length.
+        """
+
+    def open(self, nonce: bytes, header: bytes, sealed: bytes) -> bytes | None:
+        """The text that was sealed; None if the key, the nonce, the header or the sealed text is another one.
+
+        Raises ``ValueError`` for a nonce of another length.
+        """
 
 @final
 class Position:
@@ -267,12 +306,28 @@ def unasked() -> list[tuple[str, int]]:
 def asked(primary: str, position: Position | None, asked_at: int) -> None:
     """Tell the scope in force where a primary was when it was asked, after ``asked_at``; None if it could not say."""
 
-def causality() -> list[tuple[str, Position | None, float | None, str | None, float | None]]:
+def causality() -> list[tuple[str, Position | None, float | None, str | None, float | None, int | None, bool]]:
     """What the scope in force has written and read and must see, cluster by cluster.
 
     The primary's alias, the position, the age of the last write that only time can judge, the member last read from,
-    and the age of that read; ages in seconds.
+    the age of that read, the server behind that member, and whether a read has waited for the position in vain; ages in
+    seconds.
     """
+
+def draw_member(primary: str) -> str | None:
+    """The member that the client of a write reads from next, chosen by weight; None where scopes stick to no member,
+    or no member may serve."""
+
+def oldest_age() -> float:
+    """The largest age that this process can tell, in seconds: it stands for larger ones."""
+
+def owes_token() -> bool:
+    """Whether the client of the scope in force must be told what the scope must see: the scope wrote, or it presented a
+    token of its own."""
+
+def server(alias: str) -> int | None:
+    """The server behind ``alias``, as a number that another process on the same servers also has; None if it is not
+    known."""
 
 def has_written() -> bool:
     """Whether the scope in force wrote, and does not merely know of writes."""
@@ -284,10 +339,17 @@ def require(
     member: str | None = None,
     read: float | None = None,
     known: float = 0.0,
+    received: float = 0.0,
+    *,
+    is_same: bool = False,
+    missed: bool = False,
+    presented: bool = False,
 ) -> None:
     """Add to what the scope in force must see; in the terms of :func:`causality`. An alias of no cluster is ignored.
 
-    ``known`` is how many seconds ago the position was known.
+    ``known`` is how many seconds ago the position was known, ``received`` how many seconds ago it came here. ``member``
+    without ``read`` is the member to read from first. ``is_same``: the server behind ``member`` is known to be the
+    one that was read from. ``presented``: the scope itself presents this, and not its client.
     """
 
 def seed(seed: int | None = None) -> None:
@@ -316,6 +378,18 @@ def snapshot() -> dict[str, list[dict[str, Any]]]:
 def take_decision() -> tuple[str, str] | None:
     """This thread's last decision, once: the alias and the reason (``"write"`` if a write was asked for), or None if
     it was taken already."""
+
+def is_to_remember(alias: str) -> bool:
+    """Whether this thread or task is to remember that ``alias`` answers the read that is about to be sent.
+
+    No scope is open that remembers, and the router sent the read there.
+    """
+
+def remember(alias: str) -> None:
+    """This thread or task has read from ``alias`` by now."""
+
+def run_command(runs: bool) -> bool:
+    """A management command begins, or ends. Returns whether one ran before, which is to be handed back at the end."""
 
 def in_transaction(alias: str) -> bool:
     """Whether this thread's connection to ``alias`` is in a transaction. Opens no connection."""
@@ -359,7 +433,8 @@ def verb(sql: str, vendor: str) -> str:
 def analyse(sql: str, vendor: str) -> int:
     """What a statement does, as a sum of flags.
 
-    ``vendor`` is Django's ``connection.vendor``. ``WRITES``: it is not surely a read. ``LOCKS``: it takes row locks.
+    ``vendor`` is Django's ``connection.vendor``, or "mariadb" where that is known. ``WRITES``: it is not surely a
+    read. ``LOCKS``: it takes row locks.
     ``AT_ONCE``: what it wrote may be committed at once, even inside a transaction. ``BEGINS``: a transaction is open
     after it. ``COMMITS`` and ``ROLLS_BACK``: it ends one. ``AUTOCOMMIT_OFF`` and ``AUTOCOMMIT_ON``: it sets the
     server's own autocommit. ``SESSION``: :func:`session_changes` may find something.
@@ -369,7 +444,13 @@ def refusal(sql: str, vendor: str, allowed: list[str] = ...) -> tuple[str, str |
     """Why a statement may not be sent to a replica; None if it is surely a read, or concerns its session alone.
 
     Returns the verb or construct, for messages, and the function of unknown effect if that is all there is. ``vendor``
-    is Django's ``connection.vendor``; ``allowed`` are functions, in lower case, that are known to read only.
+    as for :func:`analyse`; ``allowed`` are functions, in lower case, that are known to read only.
+    """
+
+def keeps_ascii_apart(character_set: str, vendor: str) -> bool:
+    """Whether each byte of ASCII is a character of its own in a character set, by the server's name for the set.
+
+    In GBK, Big5 and Shift JIS a backslash may be the second byte of a character.
     """
 
 def load_mysql_client(path: str) -> bool:

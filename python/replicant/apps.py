@@ -9,9 +9,10 @@ class ReplicantConfig(AppConfig):
     verbose_name = "Replicant"
 
     def ready(self) -> None:
-        from replicant import checks, hooks, related
+        from replicant import checks, hooks, instances, related
 
         register(checks.check_settings)
         register(checks.check_servers, Tags.database)
         hooks.install()
         related.install()
+        instances.install()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from django.db import connections
 
@@ -37,11 +37,22 @@ class Causality(NamedTuple):
     unpublished: bool
     """A write in a transaction that is still open."""
     member: str | None
-    """The member last read from; None if it is not known here."""
+    """The member last read from; without ``read``, the member to read from first. None if it is not known here."""
     read: float | None
     """The age of the last read from it."""
     known: float = 0.0
     """Since when the position is known: a primary that lacks it later will never have it."""
+    received: float = 0.0
+    """The age of the receipt of what came from elsewhere: a time pin for what cannot be compared begins there."""
+    server: int | None = None
+    """The server behind ``member``, as the core numbers it; None if that is not known."""
+    left: bool = False
+    """The client no longer reads from ``member`` alone: another member may have shown something until ``read``, an age
+    that is negative while other requests of the client may still be reading there."""
+    doubt: Literal["", "other", "unknown"] = ""
+    """The server behind ``member`` is not the one that was read from, or this process does not know it."""
+    missed: bool = False
+    """A read has waited for the position in vain."""
 
 
 def current() -> tuple[Causality, ...]:
@@ -54,7 +65,10 @@ def current() -> tuple[Causality, ...]:
         for primary, asked_at in _core.unasked():
             _core.asked(primary, ask(primary), asked_at)
     unpublished = _unpublished()
-    found = {item[0]: Causality(item[0], item[1], item[2], False, item[3], item[4]) for item in _core.causality()}
+    found = {
+        cluster: Causality(cluster, position, written, False, member, read, server=server, missed=missed)
+        for cluster, position, written, member, read, server, missed in _core.causality()
+    }
     for primary in unpublished:
         item = found.get(primary, Causality(primary, None, None, False, None, None))
         found[primary] = item._replace(written=0.0, unpublished=True)
@@ -72,16 +86,45 @@ def _unpublished() -> dict[str, Tracker]:
 
 def has_written() -> bool:
     """Whether the scope in force wrote, and does not merely bring a token."""
-    # Not what the code around wrote in the same transaction: a test case, for one.
-    return _core.has_written() or any(_core.record() in each.unpublished_writers for each in _unpublished().values())
+    return _core.has_written() or _has_unpublished()
 
 
-def require(items: Sequence[Causality]) -> None:
-    """Add to what the scope in force must see: of the request, or of this thread or task."""
+def _has_unpublished() -> bool:
+    # What the code around the scope wrote in the same transaction (a test case, for one) is not the scope's.
+    return any(_core.record() in each.unpublished_writers for each in _unpublished().values())
+
+
+def owes_token() -> bool:
+    """Whether the client of the scope in force must be told what the scope must see: the scope wrote, or presented a
+    token of its own."""
+    return _core.owes_token() or _has_unpublished()
+
+
+def require(items: Sequence[Causality], *, presented: bool = False) -> None:
+    """Add to what the scope in force must see: of the request, or of this thread or task.
+
+    ``presented``: the items come from a token that the scope itself presents, not its client.
+    """
     for item in items:
-        # Nobody knows when a transaction that was open then commits: the time begins when its token arrives.
+        # A transaction that was open when its token was made may commit at any time: the pin begins with the receipt.
         written = 0.0 if item.unpublished else item.written
-        _core.require(item.cluster, item.position, written, item.member, item.read, item.known)
+        member, read = item.member, item.read
+        if read is not None and (item.left or item.doubt):
+            member, read = None, 0.0 if item.doubt else max(0.0, read)
+        _core.require(
+            item.cluster,
+            item.position,
+            written,
+            member,
+            read,
+            item.known,
+            item.received,
+            is_same=item.server is not None,
+            missed=item.missed,
+            presented=presented,
+        )
+        if member is None and item.member is not None:
+            _core.require(item.cluster, member=item.member)
 
 
 def observe(samples: Sequence[Sample]) -> None:

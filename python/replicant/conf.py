@@ -480,9 +480,24 @@ def has_positions(primary: str) -> bool:
     return any(cluster.primary == primary and cluster.has_positions for cluster in _clusters)
 
 
+def pin_seconds(primary: str) -> float:
+    """``PIN_SECONDS`` of the cluster of ``primary``."""
+    return next((cluster.pin for cluster in _clusters if cluster.primary == primary), 0.0)
+
+
 def is_consistent(primary: str) -> bool:
     """Whether it matters to anybody what was written on ``primary``."""
     return any(cluster.primary == primary and cluster.consistent for cluster in _clusters)
+
+
+def remembers_reads(alias: str) -> bool:
+    """Whether a thread or task with no scope open is to remember that ``alias`` answered it."""
+    return any(
+        cluster.consistent
+        and cluster.sticky
+        and (alias in dict(cluster.replicas) or (cluster.primary == alias and cluster.primary_weight > 0))
+        for cluster in _clusters
+    )
 
 
 def is_judged_by_position(replica: str) -> bool:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from django.db import OperationalError, connections
 from django.db.backends.utils import CursorWrapper
 
-from replicant import _core, conf, health, placement
-from replicant.engines import Failure, described, engine_of
+from replicant import _core, conf, health, placement, session_changes
+from replicant.engines import Failure, described, dialect_of, engine_of
 from replicant.errors import NoReplicaAvailable
 from replicant.prober import drop_frames
 from replicant.signals import replica_ejected
@@ -32,13 +32,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("replicant")
 
-#: Where a connection keeps that it is being opened; for how many seconds that may take; that its session is not as it
-#: was when it was opened; in which outage of its replica it was opened; and its server-side cursors.
+#: Where a connection keeps that it is being opened; for how many seconds that may take; in which outage of its replica
+#: it was opened; and its server-side cursors.
 _CONNECTING = "_replicant_connecting"
 _PATIENCE = "_replicant_connect_seconds"
-_CUSTOMISED = "_replicant_customised"
 _OUTAGE = "_replicant_outage"
-_SERVER_SIDE = "_replicant_server_side_cursors"
+_SERVER_SIDE = placement.SERVER_SIDE
 
 _READS = frozenset({"SELECT", "WITH", "VALUES", "TABLE"})
 #: They only tell something, but perhaps of what was executed before, or of that server.
@@ -76,8 +75,7 @@ def connecting(connection: BaseDatabaseWrapper) -> Iterator[None]:
         yield
     finally:
         del own[_CONNECTING]
-        # What is done to every new session is done to the others, too.
-        own.pop(_CUSTOMISED, None)
+        session_changes.begins(connection)
 
 
 def is_connecting(connection: BaseDatabaseWrapper) -> bool:
@@ -102,8 +100,8 @@ def is_outdated(connection: BaseDatabaseWrapper) -> bool:
 
     Not while rows come over it one by one: most likely they still do, and they could not be had from anybody else.
     """
-    own = connection.__dict__
-    return own.get(_OUTAGE, 0) != _outages.get(connection.alias, 0) and not own.get(_SERVER_SIDE)
+    is_older = connection.__dict__.get(_OUTAGE, 0) != _outages.get(connection.alias, 0)
+    return is_older and not placement.has_rows_to_come(connection)
 
 
 def _ejected(*, alias: str, **kwargs: Any) -> None:
@@ -130,7 +128,7 @@ def _is_out(alias: str) -> bool:
 def _may_move(connection: BaseDatabaseWrapper) -> bool:
     """Whether a read on this connection may be executed on another: it is in no transaction."""
     autocommit = connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.autocommit
-    if not autocommit or connection.in_atomic_block or _CUSTOMISED in connection.__dict__:
+    if not autocommit or connection.in_atomic_block or session_changes.session_differs(connection):
         return False
     tracker = connection.__dict__.get("_replicant_tracker")
     return tracker is None or not tracker.in_text_transaction
@@ -259,13 +257,13 @@ class _SurvivingCursor(CursorWrapper):
         except Exception as error:
             return self._survive(error, begun)
         if not _leaves_the_session_alone(self.db, sql):
-            self.db.__dict__[_CUSTOMISED] = True
+            session_changes.mark(self.db)
         health.report(self.db.alias, "ok")
         return result
 
     def executemany(self, sql: Any, param_list: Any) -> Any:
         self._statement = None
-        self.db.__dict__[_CUSTOMISED] = True
+        session_changes.mark(self.db)
         return super().executemany(sql, param_list)
 
     def fetchone(self) -> Any:
@@ -338,7 +336,7 @@ def _leaves_the_session_alone(
     """Whether a statement surely changes nothing, not even for those that follow it in its session."""
     if not isinstance(sql, str) or _core.verb(sql.lstrip("( \t\n"), connection.vendor) not in verbs:
         return False
-    return _SETS_A_VARIABLE not in sql and not _core.analyse(sql, connection.vendor) & _NO_READ
+    return _SETS_A_VARIABLE not in sql and not _core.analyse(sql, dialect_of(connection)) & _NO_READ
 
 
 class _Survival:

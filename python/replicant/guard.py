@@ -2,7 +2,8 @@
 
 Its sessions are read-only at the server, which costs nothing per statement. That leaves what a read-only session lets
 through: locks that nobody else sees, temporary tables, and statements that make it writable again. These the core finds
-in the text, before it is sent. What no text shows, a view or an operator that calls a function, is left to the server.
+in the text, before it is sent. What no text shows is left to the server: a view or an operator that calls a function,
+and PostgreSQL's attribute notation (``SELECT t.touch FROM item t`` calls ``touch(t)``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from replicant import _core, conf, mirrors
-from replicant.engines import engine_of
+from replicant.engines import dialect_of, engine_of
+from replicant.engines.encoding import may_be_misread
 from replicant.errors import ReplicaWriteError
 
 logger = logging.getLogger("replicant")
@@ -25,7 +27,7 @@ logger = logging.getLogger("replicant")
 #: The functions that the blocks around this code allow, one list for each block.
 _allowed: ContextVar[tuple[list[str], ...]] = ContextVar("replicant.allowed_functions", default=())
 
-#: Texts that were found to be reads, by vendor: an application sends the same few again and again.
+#: Texts that were found to be reads, by dialect: an application sends the same few again and again.
 _known: dict[str, set[str]] = {}
 _MOST_KNOWN = 512
 _LONGEST_KNOWN = 8192
@@ -37,7 +39,7 @@ class allow_functions:
     For functions of the database's own that only read: what they do is not looked at. A context manager, ``with`` or
     ``async with``; blocks nest, and add up. ``names`` are compared without regard to case, and as the statement
     writes them: ``"f"`` allows ``f(...)``, and ``"reports.f"`` allows ``reports.f(...)``. What is known to write
-    or lock stays refused. Raises ``TypeError`` for anything but strings.
+    or lock stays refused, quoted or not. Raises ``TypeError`` for anything but strings.
     """
 
     def __init__(self, *names: str) -> None:
@@ -115,10 +117,13 @@ def check(connection: BaseDatabaseWrapper, sql: Any) -> None:
     text = sql if isinstance(sql, str) else text_of(connection, sql)
     if text is None:
         raise _refused(connection, f"a statement that is a {type(sql).__name__}")
-    known = _known.setdefault(connection.vendor, set())
+    dialect = dialect_of(connection)
+    known = _known.setdefault(dialect, set())
+    if not text.isascii() and may_be_misread(connection):
+        raise _refused(connection, "text beyond ASCII in a session whose character set hides backslashes")
     if text in known:
         return
-    if _core.refusal(text, connection.vendor) is not None:
+    if _core.refusal(text, dialect) is not None:
         _check_again(connection, text)
     elif len(text) <= _LONGEST_KNOWN:
         if len(known) >= _MOST_KNOWN:
@@ -128,7 +133,7 @@ def check(connection: BaseDatabaseWrapper, sql: Any) -> None:
 
 def _check_again(connection: BaseDatabaseWrapper, text: str) -> None:
     """Refuse a statement unless the code around it allows what made it unsure."""
-    refusal = _core.refusal(text, connection.vendor, _allowed_names())
+    refusal = _core.refusal(text, dialect_of(connection), _allowed_names())
     if refusal is None or text in _djangos_own(connection) or mirrors.does_own_work(connection):
         return
     raise _refused(connection, *refusal)
@@ -144,6 +149,9 @@ def check_call(connection: BaseDatabaseWrapper, call: str, argument: Any) -> Non
     if call == "callproc":
         if str(argument).lower() not in _allowed_names():
             raise _refused(connection, f"callproc({argument!r})", str(argument))
+        if _core.refusal(f"SELECT {argument}()", dialect_of(connection), _allowed_names()) is not None:
+            # It is known to lock or to write.
+            raise _refused(connection, f"callproc({argument!r})")
     elif call == "copy_from":
         raise _refused(connection, "COPY ... FROM")
     else:

@@ -1,4 +1,4 @@
-"""What must be hung on Django itself, once: new connections, ``migrate``, and rows loaded in part."""
+"""What must be hung on Django itself, once: new connections, management commands, and rows loaded in part."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import functools
 from typing import Any
 
+from django.core.management.base import BaseCommand
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
@@ -34,6 +35,7 @@ def install() -> None:
     _save_what_was_loaded()
     _reveal_what_was_found()
     _scope_migrate()
+    _scope_commands()
     trials.install()
 
 
@@ -95,7 +97,10 @@ def _loaded_from_a_replica(instance: Model, using: str) -> frozenset[str] | None
         return None
     meta = instance._meta
     loaded = {field.attname for field in meta.concrete_fields if field.generated or field.attname in vars(instance)}
-    if len(loaded) == len(meta.concrete_fields) or not conf.is_replica_of(alias, using):
+    if len(loaded) == len(meta.concrete_fields):
+        return None
+    # An alias without a connection is one that a member of the cluster had when the row was pickled or cached.
+    if not conf.is_replica_of(alias, using) and (alias in connections.settings or _core.role(using) != "primary"):
         return None
     return frozenset(loaded.difference(field.attname for field in meta.pk_fields)) or None
 
@@ -157,3 +162,29 @@ def _scope_migrate() -> None:
 
     setattr(scoped, _UID, True)
     Command.handle = scoped  # type: ignore[method-assign, assignment]
+
+
+def _scope_commands() -> None:
+    """Have a management command read as a request does: from one replica, whose state it does not leave for an older one.
+
+    It cannot be a request scope. ``OUTSIDE_REQUESTS`` says where commands read; a command that never ends (``runserver``,
+    a worker) would keep its replica and its writes for ever; and what ``call_command()`` wrote, the code around it must
+    see. So a command shares what its thread remembers, which ends by itself, and only remembers a read earlier: when it
+    is routed. Where a scope is open around ``call_command()``, that one remembers.
+
+    ``execute`` is wrapped, which ``manage.py`` and ``call_command()`` share, in the class that all commands derive from.
+    """
+    execute = BaseCommand.execute
+    if hasattr(execute, _UID):
+        return
+
+    @functools.wraps(execute)
+    def executed(self: BaseCommand, *args: Any, **options: Any) -> Any:
+        before = _core.run_command(True)
+        try:
+            return execute(self, *args, **options)
+        finally:
+            _core.run_command(before)
+
+    setattr(executed, _UID, True)
+    BaseCommand.execute = executed  # type: ignore[method-assign]

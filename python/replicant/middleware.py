@@ -12,7 +12,6 @@ from django.http.response import HttpResponseBase
 from replicant import causality, token_stores
 from replicant.responses import finish_later
 from replicant.scopes import request_scope, use_primary
-from replicant.token_stores import NOTHING
 
 #: Methods that change nothing (RFC 9110, section 9.2.1), as far as views have them.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -60,16 +59,16 @@ class ReplicaMiddleware:
 
     def _respond(self, request: HttpRequest) -> HttpResponseBase:
         store = token_stores.in_force()
-        received = store.receive(request) if store else NOTHING
+        carried = store.receive(request) if store else None
         response = cast(_SyncGet, self.get_response)(request)
-        if store and (received or causality.has_written()):
-            store.send(request, response, received)
+        if store and (carried is not None or causality.owes_token()):
+            store.send(request, response, carried)
         return cast(HttpResponseBase, finish_later(response))
 
     async def _respond_async(self, request: HttpRequest) -> HttpResponseBase:
         store = token_stores.in_force()
-        received = await store.areceive(request) if store else NOTHING
+        carried = await store.areceive(request) if store else None
         response = await cast(_AsyncGet, self.get_response)(request)
-        if store and (received or causality.has_written()):
-            await store.asend(request, response, received)
+        if store and (carried is not None or causality.owes_token()):
+            await store.asend(request, response, carried)
         return cast(HttpResponseBase, finish_later(response))

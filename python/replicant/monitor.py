@@ -28,12 +28,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections
 
-from replicant import _core, conf, health, placement, topology
-from replicant.engines import Sample, stand_ins
+from replicant import _core, conf, health, lines, placement, topology
+from replicant.engines import Sample, postgresql, stand_ins
+from replicant.private_folder import CannotShare
 from replicant.prober import Bell, Prober, allocate_lock, import_driver, start_thread
 from replicant.promotion import Judge, Placement
-from replicant.samples import CannotShare, Published, Samples, name_of
+from replicant.samples import Published, Samples, name_of
 from replicant.scout import Scout
+from replicant.timelines import Timelines
 from replicant.topology import View
 
 logger = logging.getLogger("replicant")
@@ -75,6 +77,7 @@ class _Watch:
         self.ended = False
         self._timeout = min(max(interval * _TIMEOUT_INTERVALS, _TIMEOUT[0]), _TIMEOUT[1])
         self._patience = min(interval * _PATIENCE, self._timeout)
+        self._longest_cycle = interval + self._timeout + self._patience
         self._probers: dict[str, Prober] = {}
         #: Those that were told to end.
         self._leaving: list[Prober] = []
@@ -85,6 +88,7 @@ class _Watch:
         self._woken = Bell()
         self._answered = Bell()
         self._end = Bell()
+        self._timelines = Timelines()
         self._scout = Scout(self._timeout, self._answered)
         self._file_name: str | None = None
         _import_drivers(cluster)
@@ -141,6 +145,7 @@ class _Watch:
         """Go on with the cluster as it is now."""
         self._cluster = cluster
         self._placement = placement.begin(cluster)
+        self._shared_roles: frozenset[str] = frozenset()
         name = self._name_of_file()
         if name != self._file_name:
             # Those with other settings meet elsewhere.
@@ -179,20 +184,28 @@ class _Watch:
     def _cycle(self) -> float:
         """Find out what is new, and pass it on; returns the time from the beginning of this cycle to the next."""
         self._adopt_present()
+        self._catch_up()
+        begun = time.monotonic()
         if self._is_to_probe():
             found = self._probe()
             is_waiting = self._follow_members(self._look(found))
             self._note(found, self._probers)
-            after = self._judge.judge(self._placement, found)
+            # What was found before another process decided is no reason to decide anything else. Neither is what was
+            # found before this process was stopped for a while.
+            if not self._catch_up() and time.monotonic() - begun < self._longest_cycle and not self.stopping:
+                self._decide(self._judge.judge(self._placement, found))
             pause = self.interval * (_LEAST_PAUSE if self._judge.is_undecided or is_waiting else 1)
+            is_decided = not self._judge.is_undecided
         else:
             found = self._read()
             self._follow_members(self._published and self._published.view)
             self._note(found, {sample.alias for sample in self._published.samples} if self._published else ())
-            after = self._published_placement()
+            # Published samples were found with a placement that was shared before they were.
+            self._catch_up()
             pause = self.interval / _LOOKS_PER_INTERVAL
-        if not self.stopping:
-            self._place(after)
+            is_decided = self._published is not None and self._published.is_decided
+        if is_decided and not self.stopping and self._placement.servers[self.name] in self._latest:
+            placement.found(self.name)
         self._publish()
         if found and not self.stopping:
             consumer(self._placement.labelled(found))
@@ -220,27 +233,47 @@ class _Watch:
             self._reload()
         return not (view.present or self._latest.keys()) <= self._latest.keys()
 
-    def _place(self, after: Placement) -> None:
+    def _catch_up(self) -> bool:
+        """Go on with what any process of this host has decided; returns whether that is new."""
+        if self.stopping:
+            return False
         primary = self._placement.servers[self.name]
+        read_only = placement.catch_up(self.name, self.interval, gone=self._is_gone(primary))
+        place = placement.unlisted(self.name) if self._cluster.topology is not None else None
+        if place is not None and (found := topology.found_at(self._cluster, *place)) is not None:
+            # A server that TOPOLOGY found was promoted: a process that starts knows it from the others alone.
+            self._follow_members(found)
+            placement.catch_up(self.name, self.interval, gone=self._is_gone(primary))
+        self._shared_roles |= read_only
+        self._judge.were_read_only |= read_only
+        return self._has_moved(primary)
+
+    def _decide(self, after: Placement) -> None:
+        """Have this in force, in all processes of this host."""
+        if not self._judge.were_read_only <= self._shared_roles:
+            self._shared_roles = frozenset(self._judge.were_read_only)
+            placement.share_roles(self.name, self._shared_roles)
         if after != self._placement:
-            self._placement = after
-            placement.put(self.name, after, gone=self._is_gone(primary))
-            if self._cluster.topology is not None:
-                # Who is there was said of servers, and these are behind other aliases now.
-                self._reload()
-        if primary in self._latest and not self._judge.is_undecided:
-            placement.found(self.name)
+            primary = self._placement.servers[self.name]
+            placement.decide(self.name, self._placement, after, gone=self._is_gone(primary))
+            self._has_moved(primary)
+
+    def _has_moved(self, primary: str) -> bool:
+        """Take up the placement that is in force; returns whether it is another one. ``primary``: the one before."""
+        after = placement.present(self.name) or self._placement
+        if after == self._placement:
+            return False
+        self._placement = after
+        if after.servers[self.name] != primary and self._is_gone(primary):
+            # Another thread may have put it in force, which did not know that.
+            lines.hang_up(self.name, primary)
+        if self._cluster.topology is not None:
+            # Who is there was said of servers, and these are behind other aliases now.
+            self._reload()
+        return True
 
     def _is_gone(self, server: str) -> bool:
         return server in self._latest and self._latest[server].is_gone
-
-    def _published_placement(self) -> Placement:
-        """What the prober decided, unless it is about members that are unknown here."""
-        published = self._published and self._published.placement
-        members = self._placement.servers.keys()
-        if published is None or not published.servers.keys() <= members:
-            return self._placement
-        return published.covering(members) or self._placement
 
     def _rest(self, until: float) -> None:
         earliest = time.monotonic() + self.interval * _LEAST_PAUSE
@@ -295,17 +328,16 @@ class _Watch:
         """Begin with what the prober before found, if it was killed and this process has not read it."""
         assert self._samples is not None
         self._published = self._samples.read()
-        if self._published and time.monotonic_ns() - self._published.at < _RECENT_NS:
-            if self._published.view is not None:
-                self._follow_members(self._published.view)
-                self._scout.begin(self._published.view)
-            self._place(self._published_placement())
+        published = self._published
+        if published and published.view is not None and time.monotonic_ns() - published.at < _RECENT_NS:
+            self._follow_members(published.view)
+            self._scout.begin(published.view)
 
     def _publish(self) -> None:
         if self._samples is not None and self._samples.is_prober:
             try:
                 view = topology.view_of(self.name) if self._cluster.topology is not None else None
-                self._samples.publish(list(self._latest.values()), self._placement, view)
+                self._samples.publish(list(self._latest.values()), not self._judge.is_undecided, view)
             except CannotShare as error:
                 self._let_go()
                 self._complain(error)
@@ -328,7 +360,11 @@ class _Watch:
 
     def _read(self) -> list[Sample]:
         self._dismiss(0.0)
-        return [sample for sample in self._published.samples if self._is_new(sample)] if self._published else []
+        found = [sample for sample in self._published.samples if self._is_new(sample)] if self._published else []
+        for sample in found:
+            if sample.position is not None and sample.position.kind == "postgresql":
+                postgresql.learn(sample)
+        return found
 
     def _is_new(self, sample: Sample) -> bool:
         known = self._latest.get(sample.alias)
@@ -361,7 +397,15 @@ class _Watch:
                 self._end_prober(prober)
         for server, member in members.items():
             if server not in self._probers:
-                self._probers[server] = Prober(server, member, self._timeout, self._answered, self._doubts)
+                self._probers[server] = Prober(
+                    server,
+                    member,
+                    self._timeout,
+                    self._answered,
+                    self._doubts,
+                    is_primary=self._is_primary,
+                    timelines=self._timelines,
+                )
 
     def _end_prober(self, prober: Prober) -> None:
         prober.stop()
@@ -369,6 +413,9 @@ class _Watch:
 
     def _doubts(self, sample: Sample) -> bool:
         return self._judge.doubts(self._placement, sample)
+
+    def _is_primary(self, server: str) -> bool:
+        return server == self._placement.servers[self.name]
 
     def _dismiss(self, seconds: float) -> None:
         """Have the probers end, and wait up to so many seconds for them to close their connections."""

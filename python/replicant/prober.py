@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
 from replicant.engines import Sample, described, engine_of
+from replicant.timelines import Timelines
 
 #: A connection is opened anew after so many seconds, in case another server answers there by now.
 _CONNECTION_SECONDS = 60.0
@@ -90,6 +91,8 @@ class Prober:
         answered: Bell,
         doubts: Doubts | None = None,
         name: str | None = None,
+        is_primary: Callable[[str], bool] = lambda alias: False,
+        timelines: Timelines | None = None,
     ) -> None:
         self.alias = alias
         self.settings = settings
@@ -99,6 +102,8 @@ class Prober:
         self._timeout = timeout
         self._answered = answered
         self._doubts = doubts
+        self._is_primary = is_primary
+        self._timelines = timelines
         self._asked = Bell()
         self._asked_at = 0
         self._is_busy = False
@@ -209,6 +214,11 @@ class Prober:
         sample = engine.probe(connection)
         if self._doubts is not None and self._doubts(sample):
             sample = sample._replace(replicates=engine.replicates(connection))
+            if not sample.is_writable and self._is_primary(self.alias):
+                # A primary that takes no writes at present: what a replica has applied says nothing of what it wrote.
+                sample = sample._replace(position=engine.ask_position(connection) or sample.position)
+        if self._timelines is not None:
+            sample = self._timelines.completed(connection, sample, is_primary=self._is_primary(self.alias))
         return sample
 
     def _connect(self) -> BaseDatabaseWrapper:

@@ -36,6 +36,8 @@ class Placement(NamedTuple):
     """Each alias, and the alias whose settings lead to its server."""
     outsiders: frozenset[str] = frozenset()
     """The servers that were the primary and are not known to replicate from the present one: they do not serve."""
+    generation: int = 0
+    """How often it was decided anew, in this process and in those that share their decisions with it."""
 
     @classmethod
     def of_settings(cls, members: Iterable[str]) -> Placement:
@@ -47,7 +49,7 @@ class Placement(NamedTuple):
         servers = {alias: self.servers.get(alias, alias) for alias in members}
         if set(servers.values()) != set(members):
             return None
-        return Placement(servers, self.outsiders & servers.keys())
+        return Placement(servers, self.outsiders & servers.keys(), self.generation)
 
     def alias_of(self, server: str) -> str:
         return next(alias for alias, other in self.servers.items() if other == server)
@@ -56,7 +58,7 @@ class Placement(NamedTuple):
         """``server`` behind the alias of the primary, and the server that was there behind the other's."""
         before = self.servers[primary]
         servers = {**self.servers, primary: server, self.alias_of(server): before}
-        return Placement(servers, self.outsiders - {server} | {before})
+        return Placement(servers, self.outsiders - {server} | {before}, self.generation)
 
     def labelled(self, samples: Iterable[Sample]) -> list[Sample]:
         """The samples of servers as samples of the members behind whose aliases they are; of others none."""
@@ -79,35 +81,51 @@ class Judge:
     def __init__(self, primary: str) -> None:
         self.is_undecided = False
         """Whether another look is wanted soon."""
+        self.were_read_only: set[str] = set()
+        """The servers that were seen to take no writes, here or in another process."""
         self._primary = primary
-        self._were_read_only: set[str] = set()
+        self._placement: Placement | None = None
         self._suspected: tuple[str, int] | None = None
+        #: What the present primary had written when it was last seen to take writes.
+        self._written: Position | None = None
         #: Of each outsider: what it must have, and what it had when it was last asked.
         self._marks: dict[str, Position] = {}
         self._heard: dict[str, Sample] = {}
-        self._complained_at: float | None = None
+        self._complaints: dict[str, float] = {}
 
     def doubts(self, placement: Placement, sample: Sample) -> bool:
-        """Whether a server is to be asked if it replicates."""
+        """Whether a server is to be asked if it replicates: where its role is not the one that it has here."""
         is_primary = sample.alias == placement.servers[self._primary]
-        return sample.alias in placement.outsiders or (sample.is_writable and not is_primary)
+        return sample.alias in placement.outsiders or sample.is_writable != is_primary
 
     def judge(self, placement: Placement, samples: Sequence[Sample]) -> Placement:
         """The placement after ``samples``, which name servers, and were all made since this was last called."""
+        if self._placement is None or self._placement != placement:
+            self._begin(placement)
         found = {sample.alias: sample for sample in samples}
-        self._were_read_only |= {each.alias for each in samples if each.error is None and not each.is_writable}
+        self.were_read_only |= {each.alias for each in samples if each.error is None and not each.is_writable}
         before, placement = placement, self._judge_primary(placement, found)
         if placement != before:
-            # Whoever was just replaced has yet to be asked if it replicates.
+            # The server that was just replaced has yet to be asked if it replicates.
             return placement
         for server in placement.outsiders:
             if server in found and self._has_rejoined(found[server], found.get(placement.servers[self._primary])):
                 placement = placement._replace(outsiders=placement.outsiders - {server})
-                self._marks.pop(server, None)
-                self._heard.pop(server, None)
                 alias = placement.alias_of(server)
                 logger.info("The former primary replicates again, and may serve as %r.", alias)
         return placement
+
+    def _begin(self, placement: Placement) -> None:
+        """Judge from another placement than before: what was found so far was found for that one."""
+        before, self._placement = self._placement, placement
+        self._suspected, self.is_undecided = None, False
+        if before is None or before.servers[self._primary] != placement.servers[self._primary]:
+            self._written = None
+            self._marks.clear()
+            self._heard.clear()
+        for server in self._heard.keys() - placement.outsiders:
+            self._heard.pop(server)
+            self._marks.pop(server, None)
 
     def _judge_primary(self, placement: Placement, found: Mapping[str, Sample]) -> Placement:
         present = found.get(placement.servers[self._primary])
@@ -116,29 +134,70 @@ class Judge:
             # It still has time to answer.
             self._suspected = suspected
             return placement
-        answers = present.error is None
+        # Where the settings have no alias for the present primary, another server that is not it is behind the alias.
+        is_lost = present.alias in placement.outsiders
+        answers = present.error is None and not is_lost
+        if answers and present.is_writable:
+            self._written = present.position or self._written
         writable = [each.alias for each in found.values() if each.is_writable and not _is_same(each, present)]
         claimants = [server for server in writable if self._is_credible(found[server])]
-        if not answers:
-            # One that was replaced and comes back lacks what was written since, whatever it says of itself.
-            claimants = [server for server in claimants if server not in placement.outsiders]
-        if (answers and present.is_writable) or not (answers or present.is_gone):
+        if (answers and present.is_writable) or not (answers or present.is_gone or is_lost):
             if answers and claimants:
-                self._complain(placement, claimants)
+                self._complain_of_several(placement, claimants)
             return self._returned(placement, found, present)
+        # A former primary lacks what was written since, whatever it and the present primary say of themselves.
+        outsiders = [server for server in claimants if server in placement.outsiders]
+        claimants = [server for server in claimants if server not in placement.outsiders]
+        if not claimants and answers and len(outsiders) == 1 and self._is_replaced_by(found[outsiders[0]], present):
+            claimants = outsiders
+        if answers:
+            claimants = [server for server in claimants if self._contains_all(found[server], present)]
         if len(claimants) != 1:
             if claimants:
-                self._complain(placement, claimants)
+                self._complain_of_several(placement, claimants)
             elif suspected is not None and suspected[0] not in found:
                 # It, too, still has time to answer: on a busy machine one or the other always would be late.
                 self._suspected, self.is_undecided = suspected, True
             return placement
         (promoted,) = claimants
         looks = suspected[1] + 1 if suspected is not None and suspected[0] == promoted else 1
-        if answers or looks >= _LOOKS:
+        if (answers and promoted not in placement.outsiders) or looks >= _LOOKS:
             return placement.promoting(self._primary, promoted)
         self._suspected, self.is_undecided = (promoted, looks), True
         return placement
+
+    def _contains_all(self, candidate: Sample, present: Sample) -> bool:
+        """Whether a candidate has what the present primary has, which takes no writes but answers.
+
+        Where positions cannot be compared, what the servers say of their roles is all there is.
+        """
+        positions = [self._written]
+        if present.position is not None and present.position.kind != "postgresql":
+            # A PostgreSQL server that takes no writes still logs what its own background does.
+            positions.append(present.position)
+        for position in positions:
+            if position is not None and candidate.position is not None and not _has(candidate.position, position):
+                self._complain(
+                    "lacks",
+                    "The server of %r takes writes, but lacks what the present primary of %r (%r) has written: it is "
+                    "not followed while that one answers.",
+                    *(candidate.alias, self._primary, present.alias),
+                )
+                return False
+        return True
+
+    @staticmethod
+    def _is_replaced_by(outsider: Sample, present: Sample) -> bool:
+        """Whether a former primary was made the primary again while no process looked: the present one follows.
+
+        The one that follows must not have anything that the former primary lacks.
+        """
+        return (
+            present.replicates is True
+            and present.position is not None
+            and outsider.position is not None
+            and outsider.position.contains(present.position)
+        )
 
     @staticmethod
     def _returned(placement: Placement, found: Mapping[str, Sample], present: Sample) -> Placement:
@@ -152,7 +211,7 @@ class Judge:
     def _is_credible(self, sample: Sample) -> bool:
         """Whether a server that takes writes was promoted: many replicas take them, for want of ``read_only``."""
         if sample.replicates is None:
-            return sample.alias in self._were_read_only
+            return sample.alias in self.were_read_only
         return not sample.replicates
 
     def _has_rejoined(self, sample: Sample, primary: Sample | None) -> bool:
@@ -164,7 +223,7 @@ class Judge:
             return False
         if primary.position is None:
             # Nothing can be compared: what it says of itself is all there is.
-            return True
+            return sample.replicates is True
         mark = self._marks.setdefault(sample.alias, primary.position)
         before = self._heard.get(sample.alias)
         self._heard[sample.alias] = sample
@@ -177,17 +236,41 @@ class Judge:
             and primary.position.contains(before.position)
         )
 
-    def _complain(self, placement: Placement, claimants: Sequence[str]) -> None:
+    def _complain_of_several(self, placement: Placement, claimants: Sequence[str]) -> None:
+        self._complain(
+            "several",
+            "Several members of %r take writes: the server of %r, which stays the primary, and of %s. "
+            "What is written on more than one of them is lost on the others.",
+            self._primary,
+            placement.servers[self._primary],
+            ", ".join(repr(server) for server in sorted(claimants)),
+        )
+
+    def _complain(self, what: str, message: str, *arguments: object) -> None:
         now = time.monotonic()
-        if self._complained_at is None or now - self._complained_at > _SECONDS_PER_COMPLAINT:
-            self._complained_at = now
-            logger.error(
-                "Several members of %r take writes: the server of %r, which stays the primary, and of %s. "
-                "What is written on more than one of them is lost on the others.",
-                self._primary,
-                placement.servers[self._primary],
-                ", ".join(repr(server) for server in sorted(claimants)),
-            )
+        if what not in self._complaints or now - self._complaints[what] > _SECONDS_PER_COMPLAINT:
+            self._complaints[what] = now
+            logger.error(message, *arguments)
+
+
+def _has(candidate: Position, position: Position) -> bool:
+    """Whether a server that was promoted has ``position`` of the primary before, as far as positions can tell.
+
+    A promotion on PostgreSQL begins a timeline with a higher number, whose positions cannot be compared with those
+    before. The place in the log can: a server that is behind it lacks something. One that is past it may have parted
+    earlier, which no user without privileges can find out.
+    """
+    if candidate.kind != "postgresql" or position.kind != "postgresql":
+        return candidate.contains(position)
+    (timeline, place), (timeline_before, place_before) = _timeline(candidate), _timeline(position)
+    return timeline >= timeline_before and place >= place_before
+
+
+def _timeline(position: Position) -> tuple[int, int]:
+    """The timeline of a PostgreSQL position, and the place in its log."""
+    timeline, _, place = str(position).partition(":")
+    high, _, low = place.partition("/")
+    return int(timeline), (int(high, 16) << 32) + int(low, 16)
 
 
 def _is_same(one: Sample, other: Sample) -> bool:

@@ -18,7 +18,7 @@ from django.apps import apps
 from django.db import models, router
 from django.db.models.fields import related_descriptors
 
-from replicant import _core
+from replicant import instances
 
 _UID = "replicant.related"
 
@@ -32,14 +32,14 @@ def install() -> None:
         _wrap(fields, "create_generic_related_manager", _leave_the_alias_to_the_query)
 
 
-def _wrap(module: Any, name: str, amend: Callable[[type[Any]], None] = lambda manager: None) -> None:
+def _wrap(module: Any, name: str, amend: Callable[[type[Any], Any], None] = lambda manager, rel: None) -> None:
     create: Callable[..., type[Any]] = getattr(module, name)
     if hasattr(create, _UID):
         return
 
     @functools.wraps(create)
-    def created(*args: Any, **kwargs: Any) -> type[Any]:
-        manager = create(*args, **kwargs)
+    def created(superclass: type[Any], rel: Any) -> type[Any]:
+        manager = create(superclass, rel)
         add = manager.add
 
         @functools.wraps(add)
@@ -48,15 +48,24 @@ def _wrap(module: Any, name: str, amend: Callable[[type[Any]], None] = lambda ma
             add(self, *objs, **options)
 
         manager.add = adding
-        amend(manager)
+        amend(manager, rel)
         return manager
 
     setattr(created, _UID, True)
     setattr(module, name, created)
 
 
-def _leave_the_alias_to_the_query(manager: type[Any]) -> None:
-    apply = manager._apply_rel_filters
+def _leave_the_alias_to_the_query(manager: type[Any], rel: Any) -> None:
+    initialise, apply = manager.__init__, manager._apply_rel_filters
+
+    @functools.wraps(initialise)
+    def initialised(self: Any, instance: Any = None) -> None:
+        if instance is not None:
+            # Django would look for it where the instance is from, and create it there if it is missing.
+            instances.learn_content_type(
+                instance._state.db, model=instance, for_concrete_model=rel.field.for_concrete_model
+            )
+        initialise(self, instance)
 
     @functools.wraps(apply)
     def applied(self: Any, queryset: Any) -> Any:
@@ -66,6 +75,7 @@ def _leave_the_alias_to_the_query(manager: type[Any]) -> None:
             related._add_hints(instance=self.instance)
         return related
 
+    manager.__init__ = initialised
     manager._apply_rel_filters = applied
 
 
@@ -75,5 +85,5 @@ def _take_over(objs: Iterable[Any], primary: str) -> None:
         # Anything may be handed over; Django says what may not.
         if not isinstance(obj, models.Model) or obj._state.db in (None, primary):
             continue
-        if _core.role(obj._state.db) == "replica" and router.db_for_write(type(obj), instance=obj) == primary:
+        if instances.follows_the_router(obj._state.db) and router.db_for_write(type(obj), instance=obj) == primary:
             obj._state.db = primary

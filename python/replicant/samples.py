@@ -14,17 +14,15 @@ import hashlib
 import json
 import os
 import re
-import stat
 import struct
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from replicant import private_folder
 from replicant._core import Position
 from replicant.engines.sample import Sample
-from replicant.promotion import Placement
+from replicant.private_folder import CannotShare, sharing
 from replicant.topology import View
 
 try:
@@ -33,7 +31,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 #: To be raised with every change of what is written: processes of different versions do not meet.
-FORMAT = 4
+FORMAT = 5
 _MAGIC = b"replicnt"
 #: The magic, the format, the length of the body, and the SHA-256 of these three and the body.
 _HEADER = struct.Struct("<8sII")
@@ -61,14 +59,11 @@ class Published(NamedTuple):
     """``time.monotonic_ns()`` when it was written."""
     samples: list[Sample]
     """By server: the alias of each is the one whose settings it was asked with."""
-    placement: Placement | None
-    """Behind which aliases the servers are."""
+    is_decided: bool = True
+    """Whether the prober has looked for the primary, and has no doubt which server that is. The placement itself is in
+    :mod:`replicant.shared_placement`: processes with other settings share it, too."""
     view: View | None = None
     """Which members were found."""
-
-
-class CannotShare(Exception):
-    """No file can be had, or no longer: each process has to probe for itself."""
 
 
 def name_of(key: bytes, described: object) -> str:
@@ -104,12 +99,12 @@ class Samples:
         """Open the file, or make it. Raises :class:`CannotShare`."""
         self.is_prober = False
         self._name = f"{name}-{FORMAT}"
-        with _sharing():
+        with sharing():
             self._folder, self._file = _open(self._name)
 
     def elect(self) -> bool:
         """Become the prober, if nobody is; returns whether this process is it. Raises :class:`CannotShare`."""
-        with _sharing():
+        with sharing():
             if not self._is_in_place():
                 raise CannotShare(f"{self._name} was removed")
             if not self.is_prober:
@@ -124,15 +119,16 @@ class Samples:
                 self._sweep()
             return True
 
-    def publish(self, samples: Sequence[Sample], placement: Placement | None = None, view: View | None = None) -> None:
+    def publish(self, samples: Sequence[Sample], is_decided: bool = True, view: View | None = None) -> None:
         """Replace what is in the file. For the prober alone. Raises :class:`CannotShare`, for want of room, say."""
         now = time.monotonic_ns()
-        placed = placement and [dict(placement.servers), sorted(placement.outsiders)]
         found = view and [dict(view.found), None if view.present is None else sorted(view.present), sorted(view.judged)]
-        body = json.dumps([now, time.time_ns() - now, placed, found, [_packed(sample) for sample in samples]]).encode()
+        body = json.dumps(
+            [now, time.time_ns() - now, is_decided, found, [_packed(sample) for sample in samples]]
+        ).encode()
         head = _HEADER.pack(_MAGIC, FORMAT, len(body))
         content = head + hashlib.sha256(head + body).digest() + body
-        with _sharing():
+        with sharing():
             if os.pwrite(self._file, content, 0) != len(content):
                 raise CannotShare("no room")
 
@@ -206,7 +202,7 @@ def _unpacked(content: bytes) -> Published:
     head, digest, body = content[: _HEADER.size], content[_HEADER.size :][:_DIGEST], content[_HEADER.size + _DIGEST :]
     if (magic, version, length) != (_MAGIC, FORMAT, len(body)) or hashlib.sha256(head + body).digest() != digest:
         raise ValueError("torn, damaged or of another version")
-    published_at, boot, placed, found, packed = json.loads(body)
+    published_at, boot, is_decided, found, packed = json.loads(body)
     now = time.monotonic_ns()
     if published_at > now or abs(time.time_ns() - now - boot) > _SAME_BOOT_NS:
         raise ValueError("from before the machine was started")
@@ -214,8 +210,7 @@ def _unpacked(content: bytes) -> Published:
     for *fields, position in packed:
         sample = Sample(*fields)
         samples.append(sample._replace(position=position and Position(*position)))
-    placement = placed and Placement(placed[0], frozenset(placed[1]))
-    return Published(published_at, samples, placement, found and _view(*found))
+    return Published(published_at, samples, bool(is_decided), found and _view(*found))
 
 
 def _view(found: dict[str, Any], present: list[str] | None, judged: list[str]) -> View:
@@ -223,30 +218,9 @@ def _view(found: dict[str, Any], present: list[str] | None, judged: list[str]) -
     return View(places, None if present is None else frozenset(present), frozenset(judged))
 
 
-@contextlib.contextmanager
-def _sharing() -> Iterator[None]:
-    if fcntl is None or not hasattr(os, "pwrite"):
-        raise CannotShare("this system has no flock")
-    try:
-        yield
-    except OSError as error:
-        raise CannotShare(str(error)) from error
-
-
 def _open(name: str) -> tuple[int, int]:
     """Open this user's own folder, in memory where there is such a thing, and the file in it."""
-    failure: OSError = FileNotFoundError("no folder for temporary files")
-    for base in _bases():
-        try:
-            folder = _private_folder(base / f"replicant-{os.geteuid()}")
-            try:
-                return folder, _private_file(name, folder)
-            except BaseException:
-                os.close(folder)
-                raise
-        except OSError as error:
-            failure = error
-    raise failure
+    return private_folder.open_with(lambda folder: private_folder.open_file(name, folder))
 
 
 def _remove_if_abandoned(name: str, folder: int) -> None:
@@ -270,27 +244,3 @@ def _is_in_place(file: int, name: str, folder: int) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(found, os.fstat(file))
-
-
-def _bases() -> tuple[Path, ...]:
-    return Path("/dev/shm"), Path(tempfile.gettempdir())
-
-
-def _private_folder(path: Path) -> int:
-    """Nobody else can put anything into it: no links, no files to be taken for ours."""
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-    return _owned(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC), str(path), stat.S_ISDIR)
-
-
-def _private_file(name: str, folder: int) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    return _owned(os.open(name, flags, 0o600, dir_fd=folder), name, stat.S_ISREG)
-
-
-def _owned(descriptor: int, name: str, is_right_kind: Callable[[int], bool]) -> int:
-    found = os.fstat(descriptor)
-    if is_right_kind(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077:
-        return descriptor
-    os.close(descriptor)
-    raise PermissionError(f"{name} is not this user's alone")

@@ -1,25 +1,27 @@
-"""Where a client's token is kept between its requests: in a cookie, in a header, or in the cache, by user."""
+"""Where a client's tokens are kept between its requests: in cookies, in a header, or in the cache, by user."""
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import logging
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib.auth import SESSION_KEY
-from django.core.cache import cache
+from django.core.signing import b64_encode
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
-from django.utils.functional import LazyObject
+from django.utils.crypto import salted_hmac
+from django.utils.functional import LazyObject, empty
 
-from replicant import causality, token_settings, tokens
-from replicant.causality import Causality
+from replicant import causality, token_settings
+from replicant.carried import Answer, Carried
+from replicant.token_log import Log
 from replicant.token_settings import TokenSettings
 
 logger = logging.getLogger("replicant")
@@ -28,186 +30,225 @@ logger = logging.getLogger("replicant")
 class Store(Protocol):
     """What the middleware needs. Each step comes in two kinds, as Django's middleware does."""
 
-    def receive(self, request: HttpRequest) -> Received:
-        """Require of the scope in force what the client's tokens say. Returns the genuine ones."""
+    def receive(self, request: HttpRequest) -> Carried | None:
+        """Require of the scope in force what the client's tokens say. None if it has none, and will have none."""
 
-    async def areceive(self, request: HttpRequest) -> Received: ...
+    async def areceive(self, request: HttpRequest) -> Carried | None: ...
 
-    def send(self, request: HttpRequest, response: HttpResponseBase, received: Received) -> None:
+    def send(self, request: HttpRequest, response: HttpResponseBase, carried: Carried | None) -> None:
         """Hand what this scope has written and read to the client's next request."""
 
-    async def asend(self, request: HttpRequest, response: HttpResponseBase, received: Received) -> None: ...
-
-
-#: The genuine tokens that a client brought, and what each requires.
-Received: TypeAlias = Mapping[str, tuple[Causality, ...]]
-#: What a client brought that brought nothing.
-NOTHING: Received = {}
-
-
-def _require(sent: Iterable[str], max_age: float) -> Received:
-    genuine = {}
-    for token in sent:
-        if required := tokens.decode(token, max_age):
-            causality.require(required)
-            genuine[token] = required
-    return genuine
-
-
-def _token(received: Received) -> str:
-    return tokens.renewed(chain.from_iterable(received.values()))
-
-
-async def _atoken(received: Received) -> str:
-    # What was written may still have to be asked of the server, on the thread whose connection wrote it.
-    return await sync_to_async(_token)(received) if causality.has_written() else _token(received)
+    async def asend(self, request: HttpRequest, response: HttpResponseBase, carried: Carried | None) -> None: ...
 
 
 class _InMessages:
-    """A token that travels in the request and the response themselves."""
+    """Tokens that travel in the request and the response themselves."""
 
     def __init__(self, found: TokenSettings) -> None:
         self.settings = found
 
-    def sent(self, request: HttpRequest) -> str:
+    def sent(self, request: HttpRequest) -> Mapping[str, str]:
+        """The tokens, by what the client calls them."""
         raise NotImplementedError
 
-    def put(self, request: HttpRequest, response: HttpResponseBase, token: str) -> None:
+    def put(self, request: HttpRequest, response: HttpResponseBase, answer: Answer) -> None:
         raise NotImplementedError
 
-    def receive(self, request: HttpRequest) -> Received:
-        token = self.sent(request)
-        return _require((token,), self.settings.max_age) if token else NOTHING
+    def receive(self, request: HttpRequest) -> Carried | None:
+        sent = self.sent(request)
+        if not sent:
+            return None
+        carried = Carried(self.settings.max_age)
+        carried.take(sent)
+        return carried
 
-    async def areceive(self, request: HttpRequest) -> Received:
+    async def areceive(self, request: HttpRequest) -> Carried | None:
         return self.receive(request)
 
-    def send(self, request: HttpRequest, response: HttpResponseBase, received: Received) -> None:
-        self._send(request, response, _token(received))
+    def send(self, request: HttpRequest, response: HttpResponseBase, carried: Carried | None) -> None:
+        answer = (carried or Carried(self.settings.max_age)).answer()
+        # Otherwise the client keeps what it holds until that expires: this response stays cacheable.
+        if answer is not None:
+            self.put(request, response, answer)
 
-    async def asend(self, request: HttpRequest, response: HttpResponseBase, received: Received) -> None:
-        self._send(request, response, await _atoken(received))
+    async def asend(self, request: HttpRequest, response: HttpResponseBase, carried: Carried | None) -> None:
+        if causality.owes_token():
+            # The server may still have to be asked for the position, on the thread whose connection wrote.
+            await sync_to_async(self.send)(request, response, carried)
+        else:
+            self.send(request, response, carried)
 
-    def _send(self, request: HttpRequest, response: HttpResponseBase, token: str) -> None:
-        # Otherwise what the client holds is left to expire: this response stays cacheable.
-        if token:
-            self.put(request, response, token)
-            # Whoever else got this response would be held to what this client has seen.
-            patch_cache_control(response, private=True)
+
+def _is_for_one(response: HttpResponseBase, header: str) -> None:
+    """Keep a response with a token out of shared caches: it would hold other clients to what this one has seen."""
+    patch_cache_control(response, private=True)
+    patch_vary_headers(response, (header,))
 
 
 class CookieStore(_InMessages):
-    """For browsers."""
+    """For browsers. Each token is a cookie with a name of its own, since responses arrive in any order."""
 
-    def sent(self, request: HttpRequest) -> str:
+    def sent(self, request: HttpRequest) -> Mapping[str, str]:
         name = self.settings.name
         # Parsing the header takes longer than all the rest, and most requests have no such cookie.
         if "COOKIES" not in request.__dict__ and name not in request.META.get("HTTP_COOKIE", ""):
-            return ""
-        return request.COOKIES.get(name, "")
+            return {}
+        return {key: value for key, value in request.COOKIES.items() if key.startswith(name) and value}
 
-    def put(self, request: HttpRequest, response: HttpResponseBase, token: str) -> None:
+    def put(self, request: HttpRequest, response: HttpResponseBase, answer: Answer) -> None:
+        self._set(request, response, self._fresh(answer), answer.text, self.settings.max_age)
+        self.drop(request, response, answer)
+
+    def drop(self, request: HttpRequest, response: HttpResponseBase, answer: Answer) -> None:
+        """Delete the cookies of this request that ``answer`` contains."""
+        for name in answer.contained:
+            # One that came with the request, so that the name is its own.
+            if name in request.COOKIES:
+                self._set(request, response, name, "", 0)
+        _is_for_one(response, "Cookie")
+
+    def _fresh(self, answer: Answer) -> str:
+        """A name that no other token has, but for one that says the same.
+
+        Otherwise each of fifty requests that a page sends at once would leave a cookie, more than servers accept.
+        """
+        if answer.name is None:
+            suffix = os.urandom(8)
+        else:
+            key = f"{__name__}.{self.settings.name}"
+            suffix = salted_hmac(key, answer.name, settings.SECRET_KEY, algorithm="sha256").digest()[:8]
+        return f"{self.settings.name}_{b64_encode(suffix).decode()}"
+
+    def _set(self, request: HttpRequest, response: HttpResponseBase, name: str, value: str, max_age: float) -> None:
         found = self.settings
         response.set_cookie(
-            found.name,
-            token,
-            max_age=int(found.max_age),
+            name,
+            value,
+            max_age=int(max_age),
+            expires=None if value else "Thu, 01 Jan 1970 00:00:00 GMT",
             domain=found.domain,
             path=found.path,
             secure=request.is_secure() if found.secure is None else found.secure,
             httponly=True,
             samesite=found.samesite,
         )
-        patch_vary_headers(response, ("Cookie",))
 
 
 class HeaderStore(_InMessages):
-    """For API clients, which send what the last response with such a header had in it."""
+    """For API clients, which send all tokens that they hold, separated by commas. A response with the header takes the
+    place of all that its request sent."""
 
     def __init__(self, found: TokenSettings) -> None:
         super().__init__(found)
         self._key = f"HTTP_{found.name.upper().replace('-', '_')}"
 
-    def sent(self, request: HttpRequest) -> str:
-        token: str = request.META.get(self._key, "")
-        return token
+    def sent(self, request: HttpRequest) -> Mapping[str, str]:
+        sent = request.META.get(self._key, "")
+        return {text: text for each in sent.split(",") if (text := each.strip())} if sent else {}
 
-    def put(self, request: HttpRequest, response: HttpResponseBase, token: str) -> None:
-        response[self.settings.name] = token
-        patch_vary_headers(response, (self.settings.name,))
+    def put(self, request: HttpRequest, response: HttpResponseBase, answer: Answer) -> None:
+        response[self.settings.name] = ", ".join([answer.text, *answer.kept])
+        _is_for_one(response, self.settings.name)
 
 
 class CacheStore:
     """By authenticated user, in the default cache: what people write with one device they see with the other.
 
-    Each user has ``SLOTS`` slots, and what is in any of them is required. A token goes to an empty slot, by ``add``,
-    which two requests cannot both do; if there is none, over one whose token this scope has required, so that the new
-    one stands for both: the slots are read again just before. What can still be lost: all slots are filled, and two
-    requests of one user choose the same one, both between their last two calls to the cache; then the token that was
-    stored first.
+    A user is known by the session, or as a middleware or a view sets ``request.user``: from then on the request sees
+    what that user's other requests wrote. What a request writes is kept for each user that it knew, so that it is
+    found again after a logout and a login. A client that is nobody at the end of its request is handed a cookie, too.
 
-    A user is found without a query of the user table: by the session, else as a middleware or a view has set it. The
-    session is looked at for this alone, which must not make the response vary. A cache that fails is logged, and the
-    request goes on without a token.
+    The session is looked at for this alone, which must not make the response vary. A cache that fails is logged, and
+    the request goes on without a token.
     """
-
-    SLOTS = 4
 
     def __init__(self, found: TokenSettings) -> None:
         self.settings = found
+        self._cookies = CookieStore(found)
 
-    def receive(self, request: HttpRequest) -> Received:
-        slots: dict[str, str] = {}
-        if keys := self._keys(request, _session_user(request)):
-            with _logged():
-                slots = cache.get_many(keys)
-        return _require(slots.values(), self.settings.max_age)
+    def receive(self, request: HttpRequest) -> Carried:
+        return self._receive(request, self._user(request, _session_user(request)))
 
-    async def areceive(self, request: HttpRequest) -> Received:
-        slots: dict[str, str] = {}
-        if keys := self._keys(request, await _asession_user(request)):
-            with _logged():
-                slots = await cache.aget_many(keys)
-        return _require(slots.values(), self.settings.max_age)
-
-    def send(self, request: HttpRequest, response: HttpResponseBase, received: Received) -> None:
-        # Asked again: the view may have logged in or out.
-        keys = self._keys(request, _session_user(request))
-        timeout = self.settings.max_age
-        with _logged():
-            slots = cache.get_many(keys) if keys else {}
-            received = {**received, **_require(set(slots.values()) - set(received), timeout)}
-            if not keys or not (token := _token(received)):
-                return
-            for key in keys:
-                if key not in slots and cache.add(key, token, timeout):
-                    return
-            cache.set(random.choice(list(slots or keys)), token, timeout)
-
-    async def asend(self, request: HttpRequest, response: HttpResponseBase, received: Received) -> None:
-        keys = self._keys(request, await _asession_user(request))
-        timeout = self.settings.max_age
-        with _logged():
-            slots = await cache.aget_many(keys) if keys else {}
-            received = {**received, **_require(set(slots.values()) - set(received), timeout)}
-            if not keys or not (token := await _atoken(received)):
-                return
-            for key in keys:
-                if key not in slots and await cache.aadd(key, token, timeout):
-                    return
-            await cache.aset(random.choice(list(slots or keys)), token, timeout)
-
-    def _keys(self, request: HttpRequest, user: Any) -> list[str]:
-        """The keys of a user's slots; none if nobody is logged in."""
+    async def areceive(self, request: HttpRequest) -> Carried:
+        user = self._user(request, await _asession_user(request))
         if user is None:
-            found = request.__dict__.get("user")
-            # AuthenticationMiddleware's stand-in knows no more than the session does, and would query to say so.
-            if found is None or isinstance(found, LazyObject) or not found.is_authenticated:
-                return []
-            user = found.pk
-        # As text: what one process has as a number the session may have as its digits. As a hash: keys are short.
-        digest = hashlib.sha256(str(user).encode()).hexdigest()[:32]
-        return [f"{self.settings.name}:{digest}:{slot}" for slot in range(self.SLOTS)]
+            return self._receive(request, None)
+        return await sync_to_async(self._receive)(request, user)
+
+    def _receive(self, request: HttpRequest, user: Any) -> Carried:
+        carried = _ByUser(self.settings, user)
+        if sent := self._cookies.sent(request):
+            carried.take(sent)
+        if user is not None:
+            carried.meet(user)
+        _watch(request, carried)
+        return carried
+
+    def send(self, request: HttpRequest, response: HttpResponseBase, carried: Carried | None) -> None:
+        self._send(request, response, carried, self._user(request, _session_user(request)))
+
+    async def asend(self, request: HttpRequest, response: HttpResponseBase, carried: Carried | None) -> None:
+        user = self._user(request, await _asession_user(request))
+        if carried or user is not None or causality.owes_token():
+            await sync_to_async(self._send)(request, response, carried, user)
+
+    def _send(self, request: HttpRequest, response: HttpResponseBase, carried: Carried | None, user: Any) -> None:
+        assert isinstance(carried, _ByUser)
+        if user is not None:
+            carried.meet(user)
+        # Another user, or nobody, would not find what this one's requests wrote.
+        answer = carried.answer(forced=bool(carried) and user != carried.first)
+        if answer is None:
+            return
+        carried.keep(answer)
+        if user is None:
+            self._cookies.put(request, response, answer)
+        elif any(key in request.COOKIES for key in answer.contained):
+            self._cookies.drop(request, response, answer)
+
+    def _user(self, request: HttpRequest, user: Any) -> Any:
+        """The key of the user of ``request``; None if nobody is logged in, as far as is known without a query."""
+        if user is None:
+            user = _known(request.__dict__.get("user"))
+        return None if user is None else str(user)
+
+
+class _ByUser(Carried):
+    """What the users of a request hold, beside what its client carried."""
+
+    def __init__(self, found: TokenSettings, first: str | None) -> None:
+        super().__init__(found.max_age)
+        #: The user that the request began with.
+        self.first = first
+        self._settings = found
+        #: The end of each user's list.
+        self._logs: dict[str, tuple[Log, int | None]] = {}
+
+    def meet(self, user: str) -> None:
+        """``user`` is, or becomes, the user of this request."""
+        if user in self._logs:
+            return
+        log = Log(self._settings.name, user, self._settings.max_age)
+        # Also if the cache fails: then the list is begun anew.
+        self._logs[user] = log, None
+        with _logged():
+            number, entry = log.last()
+            self._logs[user] = log, number
+            self._learn(entry)
+
+    def _learn(self, entry: str) -> None:
+        self.take({text: text for text in entry.split(",") if text})
+
+    def keep(self, answer: Answer) -> None:
+        """Append ``answer`` to what each user of this request holds."""
+
+        def entry() -> str:
+            again = self.answer(forced=True) or answer
+            return ",".join([again.text, *again.kept])
+
+        for log, number in self._logs.values():
+            with _logged():
+                log.append(number, entry, self._learn)
 
 
 @contextmanager
@@ -242,6 +283,60 @@ async def _asession_user(request: HttpRequest) -> Any:
         return None
     with _unnoticed(session):
         return await session.aget(SESSION_KEY)
+
+
+def _known(user: Any) -> Any:
+    """The key of a user object; None for an anonymous one, and for one that would have to be queried."""
+    if isinstance(user, LazyObject):
+        # AuthenticationMiddleware's, which knows no more than the session, or one that some code has looked at.
+        user = user.__dict__["_wrapped"]
+        if user is empty:
+            return None
+    return user.pk if user is not None and user.is_authenticated else None
+
+
+def _watch(request: HttpRequest, carried: _ByUser) -> None:
+    """Tell ``carried`` when a view sets the user of ``request``, as ``login`` and the authentication of an API do."""
+    if not isinstance(request, _Watched):
+        request.__class__ = _watched(type(request))
+    request.__dict__[_CARRIED] = carried
+
+
+_CARRIED = "_replicant_carried"
+
+
+class _Watched:
+    """A request whose ``user`` is watched. A property, since no signal tells when an API's own authentication sets
+    it."""
+
+    @property
+    def user(self) -> Any:
+        try:
+            return self.__dict__["user"]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'user'") from None
+
+    @user.setter
+    def user(self, user: Any) -> None:
+        self.__dict__["user"] = user
+        carried: _ByUser | None = self.__dict__.get(_CARRIED)
+        if carried is None or (key := _known(user)) is None:
+            return
+        if asyncio._get_running_loop() is None:
+            carried.meet(str(key))
+        else:
+            # The cache must not keep the event loop waiting.
+            carried.assume()
+
+
+#: By class, what :func:`_watched` made of it.
+_made_of: dict[type[HttpRequest], type[HttpRequest]] = {}
+
+
+def _watched(kind: type[HttpRequest]) -> type[HttpRequest]:
+    if kind not in _made_of:
+        _made_of[kind] = type(kind.__name__, (_Watched, kind), {"__module__": kind.__module__})
+    return _made_of[kind]
 
 
 _STORES: dict[str, Callable[[TokenSettings], Store]] = {

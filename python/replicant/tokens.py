@@ -5,16 +5,16 @@ and read with ``SECRET_KEY_FALLBACKS`` too. The payload is URL-safe base64 of
 
 - one byte for the version and eight for the time of issue (milliseconds of wall clock, big endian), in every version,
 - eight random bytes,
-- who made it, when by its monotonic clock, and the scope's causality, as JSON, encrypted.
+- the host that made it, its monotonic clock, and the scope's causality, as JSON, encrypted.
 
-On the host that made it a token ages by the monotonic clock, so that nobody who sets the clock makes it younger or
-older; on others by the wall clock.
+On the host that made it a token ages by the monotonic clock, so that a change of the wall clock makes it neither
+younger nor older; on others it ages by the wall clock.
 
 Why encrypted: MySQL's positions name servers by UUID and MariaDB's by number, and a client must learn neither. Hashes
 in their place would do only for a receiver that knows every server already, which a process that has just started
 does not. The key stream is SHAKE-256 over a key derived from the secret, the time and the random bytes; the payload is
 signed as it is sent (encrypt, then authenticate), so nothing is decrypted, or even parsed, that was not made here.
-Aliases stand as keyed hashes, so that each takes the same few bytes.
+Aliases and servers stand as keyed hashes, so that each takes the same few bytes.
 
 How a token that would be too long is cut. What it asks for may grow, never shrink:
 
@@ -24,8 +24,12 @@ How a token that would be too long is cut. What it asks for may grow, never shri
 3. If even that is too much, because there are dozens of clusters, those that do not fit become one entry for a cluster
    that nobody has.
 
-An entry for a cluster that the receiver does not have (3, or an alias that is gone) stands for a write to every
-cluster, at the time of issue. So does all of a token of another version: it may be newer than this code.
+The entry of 3 stands for a write to every cluster, at the time of issue.
+
+What the receiver cannot compare (a cluster or a member that its settings do not have, a position of an unknown kind,
+all of a token of another version, which may be newer than this code) is a time pin. It begins when this process
+receives the token for the first time, since the age of the token says nothing of the servers here, and ends
+``PIN_SECONDS`` later.
 """
 
 from __future__ import annotations
@@ -38,16 +42,16 @@ import os
 import platform
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from django.conf import settings
 from django.core.signing import BadSignature, Signer, b64_decode, b64_encode
 from django.utils.crypto import salted_hmac
 
-from replicant import _core, causality
+from replicant import _core, causality, conf
 from replicant._core import Position
 from replicant.causality import Causality
 from replicant.scopes import request_scope
@@ -61,13 +65,31 @@ CLOCK_SKEW = 1.0
 #: be lost when two arrive in the same instant.
 rejected = {"too_long": 0, "forged": 0, "expired": 0}
 
-_VERSION = 1
+_VERSION = 2
 _SALT = "replicant.token"
 _HEADER = struct.Struct(">BQ8s")
 #: Bytes left for the JSON: base64 turns 3 into 4, and the signature takes 43 and the colon.
 _ROOM = (MAX_BYTES - 44) // 4 * 3 - _HEADER.size
 #: Stands where the hash of an alias would: no cluster has it.
 _NO_CLUSTER = ""
+#: The flags of an entry.
+_UNPUBLISHED, _LEFT, _MISSED = 1, 2, 4
+
+#: When this process received a token for the first time, by its signature.
+_receipts: dict[str, float] = {}
+#: The receipts that are kept: the later half of these stays when there are more.
+_MOST_RECEIPTS = 4096
+
+
+class Opened(NamedTuple):
+    """A genuine token."""
+
+    items: tuple[Causality, ...]
+    """What it requires, aged until now."""
+    age: float
+    """Seconds since it was issued."""
+    is_understood: bool
+    """Whether another token of this process may stand for it: everything in it can be compared here."""
 
 
 def token() -> str:
@@ -79,35 +101,14 @@ def token() -> str:
     return encode(causality.current())
 
 
-def renewed(received: Iterable[Causality]) -> str:
-    """The token that takes the place of those that brought ``received``; ``""`` if what the client holds will do.
-
-    A token is moved on while some replica lacks what was written, and to another member when reads move there. It need
-    not be to say that its client has read again where it says: the client stays there, and before it leaves, it
-    must see elsewhere what was shown there until then. So a token ends: what is not moved on expires, and its client
-    is again one that only reads.
-    """
-    items = causality.current()
-    if causality.has_written() or _is_to_be_moved_on(items, list(received)):
-        return encode(items)
-    return ""
-
-
-def _is_to_be_moved_on(items: Iterable[Causality], received: Sequence[Causality]) -> bool:
-    for item in items:
-        before = {required.member for required in received if required.cluster == item.cluster}
-        if item.position is not None or item.written is not None or (before and before != {item.member}):
-            return True
-    return False
-
-
 def after(token: str) -> After:
     """Reads inside see at least what the scope that made ``token`` had written and read.
 
     A context manager, ``with`` or ``async with``. Inside an open request scope the token's requirements are added to it
     and stay until it ends, since what was read here must not disappear again; otherwise a request scope is opened
-    around the block. A token does not grow too old here: tasks wait in queues for hours. One that is empty, forged,
-    damaged or signed with another ``SECRET_KEY`` requires nothing.
+    around the block. In a request that the middleware opened they also belong to the token that its client gets. A
+    token does not grow too old here: tasks wait in queues for hours. One that is empty, forged, damaged or signed
+    with another ``SECRET_KEY`` requires nothing.
     """
     return After(token)
 
@@ -124,7 +125,7 @@ class After:
         node = _core.scope_variable.get(None)
         if node is None or not node.in_request:
             self._scope.enter()
-        causality.require(required)
+        causality.require(required, presented=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -159,11 +160,16 @@ def decode(token: str, max_age: float | None = None) -> tuple[Causality, ...] | 
     ``max_age`` is in seconds; None lets a token be of any age. Anything may be passed: the cost is bounded, and nothing
     is raised but ``ImproperlyConfigured``, if the settings cannot be used.
 
-    What was made here and cannot be understood, a position of a kind unknown or an alias that is gone, becomes a write
-    at the time of issue, to be judged by time.
+    What was made here and cannot be compared becomes a write at the time of its first receipt, to be judged by time.
     """
     if not token:
         return ()
+    found = opened(token, max_age)
+    return None if found is None else found.items
+
+
+def opened(token: str, max_age: float | None = None) -> Opened | None:
+    """A token and what it requires, as :func:`decode` says; None if it is not to be trusted."""
     if len(token) > MAX_BYTES:
         rejected["too_long"] += 1
         return None
@@ -187,38 +193,90 @@ def decode(token: str, max_age: float | None = None) -> tuple[Causality, ...] | 
         rejected["expired"] += 1
         return None
     clusters = _clusters(secret, _core.generation())
-    everything = [_write(primary, age) for primary, _ in clusters.values()]
+    received = _since_receipt(token)
     if entries is None:
-        return tuple(everything)
+        return Opened(tuple(_pins(clusters, received)), age, is_understood=False)
     required: list[Causality] = []
-    for cluster, kind, text, written, unpublished, member, read in entries:
-        if cluster not in clusters:
-            required += everything
-            continue
-        primary, members = clusters[cluster]
-        ages = [] if written is None else [age + written / 1000]
-        position = None
-        if kind is not None:
-            try:
-                position = Position(kind, text)
-            except ValueError:
-                ages.append(age)
-        if member is not None and member not in members:
-            # What it had shown, the primary had by then.
-            ages.append(age + read / 1000)
-            member = read = None
-        required.append(
-            Causality(
-                cluster=primary,
-                position=position,
-                written=min(ages, default=None),
-                unpublished=bool(unpublished),
-                member=None if member is None else members[member],
-                read=None if read is None else age + read / 1000,
-                known=0.0 if position is None else age,
-            )
-        )
-    return tuple(required)
+    is_understood = True
+    for cluster, *entry in entries:
+        if cluster == _NO_CLUSTER:
+            required += [_write(primary, age) for primary, _ in clusters.values()]
+        elif cluster not in clusters:
+            is_understood = False
+            required += _pins(clusters, received)
+        else:
+            item, is_whole = _required(secret, *clusters[cluster], entry, age, received)
+            required.append(item)
+            is_understood &= is_whole
+    return Opened(tuple(required), age, is_understood)
+
+
+def _required(
+    secret: str | bytes, primary: str, members: dict[str, str], entry: list[Any], age: float, received: float
+) -> tuple[Causality, bool]:
+    """What an entry requires of the cluster of ``primary``, and whether all of it can be compared here."""
+    kind, text, written, flags, member, server, read = entry
+    ages = [] if written is None else [age + written / 1000]
+    pins = [] if received >= conf.pin_seconds(primary) else [received]
+    position, is_whole = None, True
+    if kind is not None:
+        try:
+            position = Position(kind, text)
+        except ValueError:
+            is_whole = False
+            ages += pins
+    read = None if read is None else age + read / 1000
+    is_left = bool(flags & _LEFT)
+    if member is not None and member not in members:
+        # A mere preference, which binds nothing, can be dropped.
+        if read is not None and not is_left:
+            is_whole = False
+            ages += pins
+            read = None
+        member = None
+    alias = None if member is None else members[member]
+    doubt: Literal["", "other", "unknown"] = ""
+    number = None
+    if alias is not None and read is not None and not is_left:
+        number = _core.server(alias)
+        if server is None:
+            doubt = "other" if conf.has_positions(primary) else ""
+            number = None
+        elif number is None:
+            doubt = "unknown"
+        elif server != _hash(secret, _server(number)):
+            doubt, number = "other", None
+    item = Causality(
+        cluster=primary,
+        position=position,
+        written=min(ages, default=None),
+        unpublished=bool(flags & _UNPUBLISHED),
+        member=alias,
+        read=read,
+        known=0.0 if position is None else age,
+        received=received,
+        server=number,
+        left=is_left,
+        doubt=doubt,
+        missed=bool(flags & _MISSED),
+    )
+    return item, is_whole
+
+
+def _since_receipt(token: str) -> float:
+    """Seconds since this process received a token for the first time."""
+    now = time.monotonic()
+    # The signature: it tells tokens apart, and is short.
+    first = _receipts.setdefault(token[-43:], now)
+    if len(_receipts) > _MOST_RECEIPTS:
+        for key in list(_receipts)[: _MOST_RECEIPTS // 2]:
+            _receipts.pop(key, None)
+    return now - first
+
+
+def _pins(clusters: Mapping[str, tuple[str, object]], received: float) -> list[Causality]:
+    """A time pin on each cluster for a token that was received ``received`` seconds ago, unless the pin is over."""
+    return [_write(primary, received) for primary, _ in clusters.values() if received < conf.pin_seconds(primary)]
 
 
 def _write(cluster: str, age: float) -> Causality:
@@ -233,25 +291,27 @@ def _plain(secret: str | bytes, items: Iterable[Causality], *, and_more: bool = 
     entries: list[object] = [_hash(secret, _host()), _ticks()]
     for item in items:
         position = item.position
+        # Only the age of what was left may be negative.
+        read = None if item.read is None else int((item.read if item.left else max(0.0, item.read)) * 1000)
         entries.append(
             (
                 _hash(secret, item.cluster),
                 None if position is None else position.kind,
                 None if position is None else str(position),
-                _milliseconds(item.written),
-                int(item.unpublished),
+                None if item.written is None else max(0, int(item.written * 1000)),
+                _UNPUBLISHED * item.unpublished | _LEFT * item.left | _MISSED * item.missed,
                 None if item.member is None else _hash(secret, item.member),
-                # A read with no age is taken for one of now.
-                _milliseconds(item.read) if item.member is None else _milliseconds(item.read) or 0,
+                None if item.server is None else _hash(secret, _server(item.server)),
+                read,
             )
         )
     if and_more:
-        entries.append((_NO_CLUSTER, None, None, 0, 0, None, None))
+        entries.append((_NO_CLUSTER, None, None, 0, 0, None, None, None))
     return json.dumps(entries, separators=(",", ":")).encode()
 
 
-def _milliseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else max(0, int(seconds * 1000))
+def _server(number: int) -> str:
+    return f"server {number}"
 
 
 def _cut(secret: str | bytes, items: Sequence[Causality]) -> bytes:

@@ -234,6 +234,19 @@ def recognised(
     return frozenset(seen), new, refused
 
 
+def found_at(cluster: conf.Cluster, host: str, port: str) -> View | None:
+    """The view with a member at this place, which another process has found; None if it may not be connected with."""
+    assert cluster.topology is not None
+    hosts = {
+        place[0] for alias in (cluster.primary, *listed(cluster)) for place in _places(connections.settings[alias])
+    }
+    if not is_allowed(host, cluster.topology["ALLOW"], hosts):
+        return None
+    found = view_of(cluster.primary).found
+    place = (_written(host), port)
+    return View({**found, alias_of(cluster.primary, *place): place}, present(cluster), frozenset())
+
+
 def alias_of(primary: str, host: str, port: str) -> str:
     """The alias of a found member: the same in every process, and each time that it is found."""
     return f"{primary}@{host}:{port}"

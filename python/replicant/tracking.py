@@ -17,9 +17,20 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import _core, carrying, causality, changed_sessions, conf, exempt_tables, guard, mirrors, tenants
+from replicant import (
+    _core,
+    carrying,
+    causality,
+    changed_sessions,
+    conf,
+    exempt_tables,
+    guard,
+    mirrors,
+    session_changes,
+    tenants,
+)
 from replicant.cursors import tell_of_bypasses
-from replicant.engines import NOTHING, UNKNOWN, Captured, engine_of
+from replicant.engines import NOTHING, UNKNOWN, Captured, dialect_of, engine_of
 from replicant.engines.asking import found_as_wanted
 from replicant.tracing import recorded, recording
 
@@ -96,6 +107,8 @@ class Tracker:
         self._found_as_wanted = False
         #: A statement may have ended the transaction without saying so: what is written next counts at once.
         self._is_uncertain = False
+        #: On a replica, while a transaction is open there.
+        self._snapshot: _core.OpenSnapshot | None = None
         #: The configuration this connection is prepared for.
         self._generation: int | None = None
         self._is_primary = False
@@ -106,6 +119,7 @@ class Tracker:
         self._is_recorded = False
         #: The tables to which a write concerns no read of a replica.
         self._exempt: frozenset[exempt_tables.Table] = frozenset()
+        self._is_remembered = False
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
@@ -158,6 +172,7 @@ class Tracker:
         self.session = changed_sessions.kept(connection.connection)
         self.consider_session()
         self._prepare(connection, is_new=True)
+        self._count_snapshot(connection)
         if self._generation is not None and conf.is_judged_by_position(connection.alias):
             causality.connected(connection)
 
@@ -177,6 +192,7 @@ class Tracker:
         self._is_replica = role == "replica" and not mirrors.is_shared(connection)
         self._is_recorded = self._is_primary and conf.is_consistent(connection.alias)
         self._exempt = exempt_tables.of(connection.alias, conf.in_force()) if self._is_recorded else frozenset()
+        self._is_remembered = conf.remembers_reads(connection.alias)
         self._is_guarded = guard.guards(connection)
         self._primary, self._carried = conf.carried_to(connection.alias) if self._is_replica else ("", frozenset())
         if self._is_primary and conf.has_positions(connection.alias) and not self._has_positions:
@@ -227,7 +243,12 @@ class Tracker:
         if self._carried and connection.connection is not None:
             carrying.carry(connection, self._primary, self._carried)
         if not effects & _MATTERS:
-            return execute(sql, params, many, context)
+            if not self._is_remembered or not _core.is_to_remember(connection.alias):
+                return execute(sql, params, many, context)
+            result = execute(sql, params, many, context)
+            # Afterwards: the server may have shown what it had by then.
+            _core.remember(connection.alias)
+            return result
         try:
             result = execute(sql, params, many, context)
         except BaseException as error:
@@ -276,10 +297,10 @@ class Tracker:
         engine = engine_of(connection)
         if self._has_positions:
             if self._transaction_is_open(connection):
-                self._found_as_wanted = self._found_as_wanted or found_as_wanted(cursor, sql, connection.vendor)
+                self._found_as_wanted = self._found_as_wanted or found_as_wanted(cursor, sql, dialect_of(connection))
             else:
                 captured = engine.captured(connection, many=many)
-                if captured is NOTHING and found_as_wanted(cursor, sql, connection.vendor):
+                if captured is NOTHING and found_as_wanted(cursor, sql, dialect_of(connection)):
                     return UNKNOWN
                 if captured is not UNKNOWN:
                     return captured
@@ -296,7 +317,7 @@ class Tracker:
         if isinstance(sql, bytes):
             sql = sql.decode(errors="replace")
         if isinstance(sql, str):
-            return _core.analyse(sql, connection.vendor)
+            return _core.analyse(sql, dialect_of(connection))
         # psycopg's composed statements and whatever else a driver takes.
         return _core.WRITES | _core.AT_ONCE | _core.SESSION
 
@@ -368,6 +389,8 @@ class Tracker:
             self._change_session(connection, self._changes_of(connection, argument))
         if self._carried and connection.connection is not None:
             carrying.carry(connection, self._primary, self._carried)
+        if call == "callproc":
+            session_changes.mark(connection)
 
     def _after_bypass(self, connection: BaseDatabaseWrapper) -> None:
         """Something was sent that no wrapper saw: it may have done anything."""
@@ -426,6 +449,14 @@ class Tracker:
             self._autocommit_off = bool(effects & _core.AUTOCOMMIT_OFF)
         self._is_uncertain = at_once
         self._set_text_transaction(is_open or self._autocommit_off)
+        self._count_snapshot(connection)
+
+    def _count_snapshot(self, connection: BaseDatabaseWrapper) -> None:
+        """Tell the scope in force that a transaction was begun on a replica, or that the one begun in it has ended."""
+        if not self._is_replica or not (self.in_text_transaction or not connection.autocommit):
+            self._snapshot = None
+        elif self._snapshot is None:
+            self._snapshot = _core.OpenSnapshot(connection.alias)
 
     def _set_text_transaction(self, is_open: bool) -> None:
         if is_open != self.in_text_transaction:
@@ -462,6 +493,8 @@ class Tracker:
         self._found_as_wanted = False
         self._is_uncertain = False
         self._set_text_transaction(self._autocommit_off)
+        self._snapshot = None
+        self._count_snapshot(connection)
 
     def _after_close(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
         """A server rolls back what is open when its connection ends, and forgets the session; but for one in a pool."""
@@ -469,6 +502,7 @@ class Tracker:
         self._end_session_transaction(committed=False)
         self.session = None
         self.consider_session()
+        self._snapshot = None
 
     def _after_set_autocommit(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
         # Whatever a statement had set is overruled.
@@ -476,6 +510,7 @@ class Tracker:
         if connection.autocommit:
             # Turning it on commits what was open.
             self._after_commit(connection, failed)
+        self._count_snapshot(connection)
 
     def _publish(self, connection: BaseDatabaseWrapper, captured: Captured) -> None:
         """What was written is visible now: for those who wrote it, and for the one who commits."""
@@ -490,10 +525,16 @@ class Tracker:
 
 def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
     """Execute a statement on a primary, and have the servers looked at if it fails because that may be it no longer."""
+    connection = context["connection"]
+    check = getattr(connection, "replicant_check", None)
+    if check is not None:
+        # A cursor may be older than what is known of the servers by now.
+        check()
+        session_changes.note(connection, sql)
     try:
         return execute(sql, params, many, context)
     except DatabaseError as error:
-        failed = getattr(context["connection"], "replicant_failed", None)
+        failed = getattr(connection, "replicant_failed", None)
         if failed is not None:
             failed(error)
         raise

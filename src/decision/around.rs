@@ -7,10 +7,11 @@ use crate::cluster::{Cluster, Home, PRIMARY, View};
 use crate::gate::{Approach, Gate, Shut};
 use crate::memory::{Cell, Last, Memory};
 use crate::names::Alias;
+use crate::need::Need;
 use crate::pool::Member;
 use crate::scope::{Effect, Scope};
 
-use super::{Read, Undecided, is_eligible};
+use super::{Read, Shown, Undecided, is_eligible};
 
 /// What the code around a read, and the instance at hand, say about it.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
@@ -142,6 +143,56 @@ impl<'a> Around<'a> {
     }
 }
 
+/// A member that was read from, most often by the client before this scope began, and that serves no more.
+fn leave_those_that_serve_no_more(cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2], now: Duration) {
+    for memory in cells.into_iter().flatten().filter_map(|cell| cell.get(cluster.name())) {
+        if let Some((Some(alias), _)) = memory.need(|need| need.read())
+            && cluster.member(alias).is_none_or(|member| !view.serves(member))
+        {
+            memory.need(|need| need.leave(alias, now));
+        }
+    }
+}
+
+/// What a thread or task has read with no scope open, while a member may lack it.
+pub(super) struct Before {
+    pub(super) shown: Shown,
+    /// The member that showed it, while that one may serve and is still the same server.
+    pub(super) stays: Option<Member>,
+}
+
+impl Before {
+    /// `None` if every replica has what was shown, so that the next read may go to any of them.
+    #[inline(never)]
+    pub(super) fn new(cluster: &Cluster, view: &View, shown: Shown, now: Duration) -> Option<Self> {
+        let settings = cluster.settings();
+        if !settings.consistent || !settings.sticky {
+            return None;
+        }
+        let mut need = Need::default();
+        need.require_read(Some(shown.by), shown.at);
+        let has = |&member: &Member| need.admits(cluster, view, member, now);
+        let mut replicas = (1..).zip(&settings.replicas).filter(|(_, (_, weight))| *weight > 0.0);
+        if replicas.all(|(member, _)| has(&member)) {
+            return None;
+        }
+        let stays = cluster.member(shown.by).filter(|&member| is_eligible(cluster, view, member)).filter(has);
+        Some(Self { shown, stays })
+    }
+
+    /// The same as what a scope must see, which stays where it is.
+    pub(super) fn cell(self, cluster: &Cluster, around: &mut Around<'_>) -> Arc<Cell> {
+        let cell = Cell::default();
+        cell.of(cluster.name()).need(|need| {
+            need.require_read(Some(self.shown.by), self.shown.at);
+            // The primary is not asked: the cell is forgotten after this read, and the answer with it.
+            need.waited(Duration::ZERO, false);
+        });
+        around.sticky = self.stays.filter(|_| self.shown.in_command).map(|_| self.shown.by);
+        Arc::new(cell)
+    }
+}
+
 /// Who may serve a scope that must see something; `None` if nobody but the primary.
 #[cold]
 #[inline(never)]
@@ -163,8 +214,9 @@ where
     if around.stale_ok {
         return Ok(Some(Gate::Open));
     }
+    leave_those_that_serve_no_more(cluster, view, cells, now);
     let approach = Approach { cluster, view, cells, now };
-    approach.forget_what_all_have();
+    approach.forget_what_all_have(&mut read.in_transaction)?;
     // A transaction that is open there has a snapshot, which stays as old as it is.
     let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
     let wanted = around.named;
@@ -192,7 +244,10 @@ where
     if let Some(named) = around.named {
         return Ok(Some(Gate::Only(named)));
     }
-    let before = || cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| need.read())?.0);
+    let told = |tell: fn(&Need) -> Option<Alias>| {
+        cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| tell(need)))
+    };
+    let before = || told(|need| need.read()?.0).or_else(|| told(Need::preferred));
     let last = || around.sticky.or_else(before).and_then(|alias| cluster.member(alias));
     let candidate = around.loaded.or_else(last).filter(|&member| is_eligible(cluster, view, member));
     if let Some(member) = candidate.filter(|&member| approach.admits(member))

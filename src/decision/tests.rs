@@ -54,6 +54,7 @@ struct Ask {
     /// A member to which the connection is in a transaction.
     blocked: Option<Member>,
     record: Option<Arc<Cell>>,
+    before: Option<Shown>,
     may_wait: bool,
     now: Duration,
     seed: u64,
@@ -70,6 +71,7 @@ impl Default for Ask {
             is_changed: false,
             blocked: None,
             record: None,
+            before: None,
             may_wait: true,
             now: Duration::from_secs(100),
             seed: 1,
@@ -87,6 +89,7 @@ impl Ask {
             in_transaction: |member| Ok((self.in_transaction && member == PRIMARY) || self.blocked == Some(member)),
             is_changed: || Ok(self.is_changed),
             record: || Ok(self.record.clone()),
+            before: self.before,
             may_wait: self.may_wait,
             now: || self.now,
         };
@@ -661,4 +664,42 @@ proptest! {
             }
         }
     }
+}
+
+// With no scope open.
+
+#[test]
+fn a_thread_stays_where_it_read_until_all_replicas_have_that() {
+    let cluster = with_positions();
+    let one = cluster.members()[1];
+    look(&cluster, SECOND * 101, &[(0, 20), (1, 20), (2, 19)]);
+    let read = |seconds: u32, seed| Ask {
+        before: Some(Shown { by: one, at: SECOND * 101, in_command: true }),
+        now: SECOND * (100 + seconds),
+        seed,
+        ..Ask::default()
+    };
+    for seed in 0..20 {
+        assert_eq!(read(1, seed).of(&cluster), Ok((1, Reason::Sticky)));
+    }
+    look(&cluster, SECOND * 102, &[(0, 21), (1, 21), (2, 20)]);
+    assert_eq!(read(2, 0).of(&cluster), Ok((1, Reason::Sticky)));
+    look(&cluster, SECOND * 103, &[(0, 21), (1, 21), (2, 21)]);
+    let chosen: Vec<_> = (0..20).map(|seed| read(3, seed).of(&cluster).unwrap()).collect();
+    assert!(chosen.contains(&(1, Reason::Balanced)) && chosen.contains(&(2, Reason::Balanced)), "{chosen:?}");
+}
+
+#[test]
+fn a_thread_whose_replica_is_gone_reads_where_that_is_known_to_be() {
+    let cluster = with_positions();
+    let read = || Ask {
+        before: Some(Shown { by: cluster.members()[1], at: SECOND * 101, in_command: false }),
+        now: SECOND * 102,
+        ..Ask::default()
+    };
+    look(&cluster, SECOND * 101, &[(0, 20), (1, 20), (2, 20)]);
+    cluster.set_state(1, State::Down);
+    assert_eq!(read().of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+    look(&cluster, SECOND * 102, &[(0, 20), (1, 20), (2, 20)]);
+    assert_eq!(read().of(&cluster), Ok((2, Reason::Balanced)));
 }

@@ -2,9 +2,9 @@
 
 use std::ptr::null_mut;
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use pyo3::{PyErr, ffi};
 
 /// What `object` itself has under `name`, whatever its class may have; `None` if nothing.
 ///
@@ -15,7 +15,8 @@ pub fn own_attribute<'py>(object: &Bound<'py, PyAny>, name: &Bound<'py, PyString
     // SAFETY: any object may be asked; a new reference to its dictionary comes back, or NULL with an error set.
     let own = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyObject_GenericGetDict(object.as_ptr(), null_mut())) };
     let Some(own) = own else {
-        drop(PyErr::take(py));
+        // SAFETY: this thread is attached. Nothing is taken out, which would be dropped too late; see `attached`.
+        unsafe { ffi::PyErr_Clear() };
         return None;
     };
     own.cast::<PyDict>().ok()?.get_item(name).ok()?

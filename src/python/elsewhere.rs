@@ -9,7 +9,7 @@ use crate::memory::Last;
 use crate::pool::Member;
 
 use super::state::{self, Last as Decided};
-use super::{errors, scopes, session};
+use super::{errors, reads, scopes, session};
 
 /// One for the scope and one for the thread, as in [`super::router::read`].
 const MOST_QUESTIONS: u8 = 2;
@@ -33,6 +33,7 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
             memory.leave_unanswered(cluster.members()[member as usize]);
         }
     }
+    let before = if scope.is_none() { reads::last(py, cluster.name())? } else { None };
     let (mut may_wait, mut questions) = (true, 0);
     loop {
         let question = Read {
@@ -42,6 +43,7 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
             in_transaction: |member: Member| table.lookup.in_transaction(entry.strings[member as usize].bind(py)),
             is_changed: || table.lookup.is_changed(entry.strings[PRIMARY as usize].bind(py)),
             record: || scopes::record_cell(py),
+            before,
             may_wait,
             now: state::now,
         };

@@ -15,6 +15,7 @@ use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
+use super::attached::attached;
 use super::router::{ReplicaRouter, db_for_read};
 
 /// A definition that CPython keeps a pointer to and never changes.
@@ -56,7 +57,7 @@ unsafe extern "C" fn enter(
         Ok(Err(error)) => error,
         Err(panic) => PanicException::new_err(message(&panic)),
     };
-    error.restore(py);
+    attached(py, |py| error.restore(py));
     null_mut()
 }
 

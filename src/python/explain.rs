@@ -40,7 +40,7 @@ pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> Py
 #[pyfunction]
 pub fn take_decision() -> Option<(String, &'static str)> {
     let table = state::present_table()?;
-    let (cluster, member, reason) = match state::with_thread(|thread| thread.last.take())? {
+    let (cluster, member, reason) = match state::with_thread(state::Thread::take_decision)? {
         Last::Read(cluster, member, reason) => (cluster, member, reason.code()),
         Last::Write(cluster) => (cluster, PRIMARY, "write"),
     };

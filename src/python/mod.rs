@@ -1,6 +1,8 @@
 //! The Python face: `replicant._core`. Only names here; the only room that knows the interpreter.
 
+mod attached;
 mod attribute;
+mod cipher;
 mod configure;
 mod context;
 mod driver;
@@ -9,8 +11,10 @@ mod entry;
 mod errors;
 mod explain;
 mod health;
+mod interpreter;
 mod model;
 mod position;
+mod reads;
 mod router;
 mod scopes;
 mod session;
@@ -22,6 +26,8 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use super::cipher::Cipher;
     #[pymodule_export]
     use super::configure::{after_fork, configure, generation, invalidate, role, seed, set_state, unwatch, watch};
     #[pymodule_export]
@@ -35,13 +41,19 @@ mod _core {
     #[pymodule_export]
     use super::position::Position;
     #[pymodule_export]
+    use super::reads::{is_to_remember, remember, run_command};
+    #[pymodule_export]
     use super::router::ReplicaRouter;
     #[pymodule_export]
-    use super::scopes::{Record, Scope, ScopeNode, record};
+    use super::scopes::{OpenSnapshot, Record, Scope, ScopeNode, record};
     #[pymodule_export]
-    use super::session::{asked, causality, distrust, has_written, observe, require, unasked};
+    use super::session::{
+        asked, causality, distrust, draw_member, has_written, observe, oldest_age, owes_token, require, server, unasked,
+    };
     #[pymodule_export]
-    use super::statements::{analyse, names_one_table, refusal, session_changes, target_table, verb};
+    use super::statements::{
+        analyse, keeps_ascii_apart, names_one_table, refusal, session_changes, target_table, verb,
+    };
     #[pymodule_export]
     use super::transactions::{
         changed_session, in_transaction, opened_beside_a_loop, public_lookup, session_changed, text_transaction,
@@ -52,6 +64,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        super::interpreter::claim(py)?;
         module.add("scope_variable", super::scopes::scope_variable(py)?.object(py))?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("optimised", !cfg!(debug_assertions))?;

@@ -9,6 +9,7 @@ use pyo3::types::PyType;
 
 use crate::models::{ClusterIndex, Label};
 
+use super::attached::attached;
 use super::state::Table;
 
 /// Where a model belongs.
@@ -104,11 +105,10 @@ impl Table {
     pub fn place(&self, model: &Bound<'_, PyAny>) -> PyResult<Place> {
         match self.cache.get(model.as_ptr() as usize) {
             Some(place) => Ok(place),
-            None => self.find_place(model),
+            None => attached(model.py(), |_| self.find_place(model)),
         }
     }
 
-    #[cold]
     fn find_place(&self, model: &Bound<'_, PyAny>) -> PyResult<Place> {
         let py = model.py();
         let place = self.place_of(&labels(model)?);

@@ -14,11 +14,12 @@ use crate::models::{ClusterIndex, Label};
 use crate::pool::Member;
 use crate::shared::Kept;
 
+use super::attached::attached;
 use super::attribute::own_attribute;
 use super::model::{Place, labels};
 use super::scopes::ScopeNode;
 use super::state::{self, Entry, Last, Table};
-use super::{entry, errors, scopes, session};
+use super::{entry, errors, reads, scopes, session};
 
 /// A database router for `settings.DATABASE_ROUTERS`, configured by `settings.REPLICANT`.
 #[pyclass(frozen, subclass, module = "replicant")]
@@ -143,7 +144,7 @@ fn unconfigured(py: Python<'_>, db: &str, error: &PyErr) -> PyResult<Option<bool
     Ok(replica.then_some(false))
 }
 
-/// A cluster, and which of its members; none if it is one that this process has not found.
+/// A cluster, and which of its members; none if this process has no connection of that name.
 type Origin = (ClusterIndex, Option<Member>);
 
 /// Where `object` was loaded from: `None` if it was not, `Some(None)` if from outside of every cluster.
@@ -154,19 +155,33 @@ type Origin = (ClusterIndex, Option<Member>);
 fn origin(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Option<Option<Origin>>> {
     let py = object.py();
     let (state, db) = (intern!(py, "_state"), intern!(py, "db"));
-    // Not of its own: a lazy object, which has those of what it stands for.
-    let Some(state) = own_attribute(object, state).map_or_else(|| object.getattr_opt(state), |own| Ok(Some(own)))?
-    else {
-        return Ok(None);
-    };
-    let Some(db) = own_attribute(&state, db).map_or_else(|| state.getattr_opt(db), |own| Ok(Some(own)))? else {
-        return Ok(None);
-    };
+    let Some(state) = attribute(object, state)? else { return Ok(None) };
+    let Some(db) = attribute(&state, db)? else { return Ok(None) };
     let Ok(db) = db.cast::<PyString>() else { return Ok(None) };
     if let Some((cluster, member)) = table.place_of_alias(db)? {
         return Ok(Some(Some((cluster, Some(member)))));
     }
-    Ok(Some(table.cluster_of_found(db.to_str()?).map(|cluster| (cluster, None))))
+    if table.lookup.has_connection(db)? {
+        return Ok(Some(None));
+    }
+    // An object that was pickled, or kept in a cache, may name an alias that a deploy renamed or removed, or a member that
+    // another process has found. No query can have named it with `.using()`: the object belongs to the cluster of its model.
+    Ok(Some(class_place(table, object)?.cluster.map(|cluster| (cluster, None))))
+}
+
+/// Where the model of `object` belongs.
+fn class_place(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Place> {
+    // The type would not do: `request.user` is a lazy object that says it is a user.
+    table.place(&object.getattr(intern!(object.py(), "__class__"))?)
+}
+
+/// What `object` has under `name`. A lazy object has no such attribute of its own; it hands on those of its target.
+fn attribute<'py>(object: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match own_attribute(object, name) {
+        // Before CPython 3.13 an attribute that is missing costs an error, which is dropped.
+        None => attached(object.py(), |_| object.getattr_opt(name)),
+        own => Ok(own),
+    }
 }
 
 /// What a model is asked for on.
@@ -189,23 +204,27 @@ impl Asked<'_> {
         table: &'a Table,
         scope: Option<&'a Bound<'_, ScopeNode>>,
         may_wait: bool,
-    ) -> Read<
-        'a,
-        impl FnMut(Member) -> PyResult<bool> + 'a,
-        impl Fn() -> PyResult<bool> + 'a,
-        impl Fn() -> PyResult<Option<Arc<Cell>>> + 'a,
-        impl Fn() -> Duration + 'a,
+    ) -> PyResult<
+        Read<
+            'a,
+            impl FnMut(Member) -> PyResult<bool> + 'a,
+            impl Fn() -> PyResult<bool> + 'a,
+            impl Fn() -> PyResult<Option<Arc<Cell>>> + 'a,
+            impl Fn() -> Duration + 'a,
+        >,
     > {
-        Read {
+        let before = if scope.is_none() { reads::last(py, self.entry.cluster.name())? } else { None };
+        Ok(Read {
             exempt: self.exempt,
             scope: scope.map(|node| &*node.get().scope),
             instance: self.loaded,
             in_transaction: move |member| table.lookup.in_transaction(self.entry.strings[member as usize].bind(py)),
             is_changed: move || table.lookup.is_changed(self.entry.strings[PRIMARY as usize].bind(py)),
             record: move || scopes::record_cell(py),
+            before,
             may_wait,
             now: state::now,
-        }
+        })
     }
 }
 
@@ -231,8 +250,7 @@ fn beside<'table>(
     instance: &Bound<'_, PyAny>,
 ) -> PyResult<Option<Asked<'table>>> {
     let Some(origin) = origin(table, instance)? else { return Ok(Some(asked)) };
-    // Not its type: `request.user` is a lazy object that says it is a user.
-    let own = table.place(&instance.getattr(intern!(instance.py(), "__class__"))?)?;
+    let own = class_place(table, instance)?;
     // The user's own .using("other").
     if own.cluster.is_some() && own.cluster != origin.map(|(cluster, _)| cluster) {
         return Ok(None);
@@ -263,14 +281,19 @@ fn read<'table>(
     let scope = scopes::current(py)?;
     let (mut may_wait, mut questions) = (true, 0);
     loop {
-        let question = asked.question(py, table, scope.as_ref(), may_wait);
+        let question = asked.question(py, table, scope.as_ref(), may_wait)?;
         let shared = entry.cluster.shared_view();
         if views[index].refreshed(shared).is_waiting() {
             entry.cluster.settle(state::now(), draw);
         }
         let view = views[index].refreshed(shared);
         match decision::decide(&entry.cluster, view, question, draw) {
-            Ok(decision) => return Ok(Some((entry, decision))),
+            Ok(decision) => {
+                if scope.is_none() {
+                    reads::decided(py, &entry.cluster, decision)?;
+                }
+                return Ok(Some((entry, decision)));
+            }
             Err(Undecided::Learn { cell, last, target }) => may_wait = session::learn(py, entry, &cell, last, target)?,
             Err(Undecided::Ask(cell)) => {
                 questions += 1;
@@ -296,7 +319,7 @@ pub fn explain<'table>(
     let Some(asked) = locate(table, model, instance)? else { return Ok(None) };
     let Asked { index, entry, .. } = asked;
     let scope = scopes::current(py)?;
-    let question = asked.question(py, table, scope.as_ref(), !session::runs_a_loop(py)?);
+    let question = asked.question(py, table, scope.as_ref(), !session::runs_a_loop(py)?)?;
     let view = views[index].refreshed(entry.cluster.shared_view());
     let decision = decision::explain(&entry.cluster, view, question, draw);
     Ok(Some((entry, decision.map_err(|why| no_decision(py, table, entry, why))?)))

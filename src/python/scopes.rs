@@ -216,6 +216,43 @@ impl Record {
     }
 }
 
+/// A transaction on a replica that is open since it was made. It has a snapshot that stays as old as it is, so what the scope
+/// in force then requires does not end before it.
+#[pyclass(frozen, module = "replicant._core")]
+#[derive(Debug)]
+pub struct OpenSnapshot {
+    cluster: Option<Alias>,
+    cells: Vec<Arc<Cell>>,
+}
+
+#[pymethods]
+impl OpenSnapshot {
+    /// A transaction was begun on this thread's connection to the member `alias`; one of no cluster concerns no scope.
+    #[new]
+    fn new(py: Python<'_>, alias: &str) -> PyResult<Self> {
+        let table = state::table(py)?;
+        let place = table.places.get(alias);
+        let cluster = place.map(|&(index, _)| table.entries[index].cluster.name());
+        let cells = super::session::cells(py)?;
+        if let Some(cluster) = cluster {
+            for cell in &cells {
+                cell.of(cluster).began_snapshot();
+            }
+        }
+        Ok(Self { cluster, cells })
+    }
+}
+
+impl Drop for OpenSnapshot {
+    fn drop(&mut self) {
+        if let Some(cluster) = self.cluster {
+            for cell in &self.cells {
+                cell.of(cluster).ended_snapshot();
+            }
+        }
+    }
+}
+
 /// The record in force here. With no request open it is begun, and belongs to this thread or task from now on.
 #[pyfunction]
 pub fn record(py: Python<'_>) -> PyResult<Bound<'_, Record>> {

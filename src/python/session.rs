@@ -18,8 +18,8 @@ use crate::progress::Observation;
 use crate::scope::Effect;
 
 use super::position::Position;
-use super::scopes;
 use super::state::{self, Entry, Table};
+use super::{reads, scopes};
 
 /// Asks the primary for its position, on this thread's connection to it, and tells `cell`. Returns whether this thread
 /// may do such things: one that runs an event loop may not.
@@ -199,10 +199,10 @@ pub fn since_origin(py: Python<'_>, monotonic_ns: u64) -> PyResult<Duration> {
 }
 
 /// The cells in force here: of the outermost scope and of the thread or task, which in a request are one.
-fn cells(py: Python<'_>) -> PyResult<Vec<Arc<Cell>>> {
+pub fn cells(py: Python<'_>) -> PyResult<Vec<Arc<Cell>>> {
     let scope = scopes::current(py)?;
     let Some(scope) = scope.as_ref().map(|node| &node.get().scope) else {
-        return Ok(scopes::record_cell(py)?.into_iter().collect());
+        return Ok(reads::cell(py)?.into_iter().chain(scopes::record_cell(py)?).collect());
     };
     let record = if scope.in_request() { scope.record().cloned() } else { scopes::record_cell(py)? };
     let other = record.filter(|record| !Arc::ptr_eq(record, scope.cell()));
@@ -255,13 +255,21 @@ pub fn asked(py: Python<'_>, primary: &str, position: Option<&Position>, asked_a
 }
 
 /// What the scope in force must see of a cluster: its primary's alias, a position, how many seconds ago it wrote what only
-/// time can judge, the replica it read from and how many seconds ago.
-type Required = (String, Option<Position>, Option<f64>, Option<String>, Option<f64>);
+/// time can judge, the replica it read from, how many seconds ago and which server that is, and whether a read has waited
+/// for the position in vain.
+type Required = (String, Option<Position>, Option<f64>, Option<String>, Option<f64>, Option<u64>, bool);
 
 /// What the scope in force has written and read, cluster by cluster; those of which there is nothing are left out.
 #[pyfunction]
 pub fn causality(py: Python<'_>) -> PyResult<Vec<Required>> {
     let (table, cells, now) = (state::table(py)?, cells(py)?, state::now());
+    for Entry { cluster, strings } in &table.entries {
+        if cluster.settings().consistent {
+            let mut both = cells.iter();
+            let approach = Approach { cluster, view: &cluster.view(), cells: [both.next(), both.next()], now };
+            approach.forget_what_all_have(|member| table.lookup.in_transaction(strings[member as usize].bind(py)))?;
+        }
+    }
     let required = table.entries.iter().filter_map(|entry| required(&table, &entry.cluster, &cells, now));
     Ok(required.collect())
 }
@@ -271,10 +279,8 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
         return None;
     }
     let view = cluster.view();
-    let mut both = cells.iter();
-    let approach = Approach { cluster, view: &view, cells: [both.next(), both.next()], now };
-    approach.forget_what_all_have();
     let (mut position, mut written, mut read) = (None::<crate::position::Position>, None, Need::default());
+    let mut missed = false;
     for memory in cells.iter().filter_map(|cell| cell.get(cluster.name())) {
         memory.need(|need| {
             if let Some(own) = need.position() {
@@ -284,6 +290,7 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
                 }
             }
             written = written.max(need.written()).max(need.is_pending().then_some(now));
+            missed |= need.missed();
             if let Some((member, at)) = need.read() {
                 read.require_read(member, at);
             }
@@ -296,21 +303,48 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
             read.require_reads_of(cluster, &view, member, now);
         }
     }
-    // Where no other replica could be behind it, a read asks for nothing.
-    let others = |member: Option<Alias>| {
-        let mut replicas = cluster.settings().replicas.iter().filter(|(_, weight)| *weight > 0.0);
-        replicas.any(|&(alias, _)| Some(alias) != member)
-    };
-    let read = read.read().filter(|&(member, _)| others(member));
+    // A read binds also where there is only one replica: that may come back with older data, or be replaced.
+    let read = read.read().filter(|_| !cluster.settings().replicas.is_empty());
     if position.is_none() && written.is_none() && read.is_none() {
         return None;
     }
     let ago = |at: Duration| now.saturating_sub(at).as_secs_f64();
     // Nobody is to go back to one that serves no more.
-    let serves = |alias: &Alias| cluster.member(*alias).is_some_and(|member| view.serves(member));
-    let member = read.and_then(|(member, _)| member).filter(serves).map(|member| table.name(member).to_owned());
+    let may_serve = |alias: &Alias| cluster.member(*alias).is_some_and(|member| view.serves(member));
+    let member = read.and_then(|(member, _)| member).filter(may_serve);
+    let server = member.and_then(|alias| view.progress().server(cluster.member(alias)?));
+    let member = member.map(|member| table.name(member).to_owned());
     let name = table.name(cluster.name()).to_owned();
-    Some((name, position.map(Position), written.map(ago), member, read.map(|(_, at)| ago(at))))
+    Some((name, position.map(Position), written.map(ago), member, read.map(|(_, at)| ago(at)), server, missed))
+}
+
+/// The server behind `alias`, as a number that another process on the same servers also has: `None` if it is not known.
+#[pyfunction]
+pub fn server(py: Python<'_>, alias: &str) -> PyResult<Option<u64>> {
+    let table = state::table(py)?;
+    let place = table.places.get(alias);
+    Ok(place.and_then(|&(index, member)| table.entries[index].cluster.view().progress().server(member)))
+}
+
+/// The largest age that this process can tell, in seconds: the age of its clock's origin stands for larger ones.
+#[pyfunction]
+pub fn oldest_age() -> f64 {
+    state::now().as_secs_f64()
+}
+
+/// The member that the client of a write reads from next, chosen by weight: requests that it sends at the same time then
+/// read from the same member. `None` where scopes stick to no member, or no member may serve.
+#[pyfunction]
+pub fn draw_member(py: Python<'_>, primary: &str) -> PyResult<Option<String>> {
+    let table = state::table(py)?;
+    let Some(&(index, PRIMARY)) = table.places.get(primary) else { return Ok(None) };
+    let cluster = &table.entries[index].cluster;
+    let view = cluster.view();
+    if !cluster.settings().sticky || view.eligible().is_empty() {
+        return Ok(None);
+    }
+    let chosen = view.pool().choose(cluster.turn(), state::with_thread(state::Thread::draw));
+    Ok(chosen.map(|member| table.name(cluster.members()[member as usize]).to_owned()))
 }
 
 /// Whether the scope in force wrote, and does not merely know of writes.
@@ -320,10 +354,22 @@ pub fn has_written(py: Python<'_>) -> PyResult<bool> {
     Ok(cells.iter().any(|cell| cell.memories().any(|memory| memory.need(|need| need.wrote()))))
 }
 
+/// Whether the client of the scope in force must be told what the scope must see: the scope wrote, or it presented a token
+/// of its own.
+#[pyfunction]
+pub fn owes_token(py: Python<'_>) -> PyResult<bool> {
+    let cells = cells(py)?;
+    Ok(cells.iter().any(|cell| cell.memories().any(|memory| memory.need(|need| need.owes_token()))))
+}
+
 /// Adds to what the scope in force must see of the cluster of `primary`; an alias of no cluster is ignored. Ages are in
 /// seconds.
 #[pyfunction]
-#[pyo3(signature = (primary, position=None, written=None, member=None, read=None, known=0.0))]
+#[pyo3(signature = (
+    primary, position=None, written=None, member=None, read=None, known=0.0, received=0.0, *,
+    is_same=false, missed=false, presented=false
+))]
+#[expect(clippy::too_many_arguments, reason = "as many as a token says of one cluster")]
 pub fn require(
     py: Python<'_>,
     primary: &str,
@@ -332,6 +378,10 @@ pub fn require(
     member: Option<&str>,
     read: Option<f64>,
     known: f64,
+    received: f64,
+    is_same: bool,
+    missed: bool,
+    presented: bool,
 ) -> PyResult<()> {
     let table = state::table(py)?;
     let Some(&(index, PRIMARY)) = table.places.get(primary) else { return Ok(()) };
@@ -344,7 +394,13 @@ pub fn require(
     let memory = cell.of(cluster.name());
     memory.need(|need| {
         if let Some(Position(position)) = position {
-            need.require_foreign(position, at(known));
+            need.require_foreign(position, at(known), at(received));
+        }
+        if missed {
+            need.miss();
+        }
+        if presented {
+            need.present();
         }
         if let Some(written) = written {
             need.require_time(at(written));
@@ -356,18 +412,32 @@ pub fn require(
             // Its client may have read there until now, with a token that is not moved on while it says the same; another
             // server there may lack what was shown.
             let place = member.and_then(|alias| cluster.member(alias));
-            if place.is_some_and(|place| !view.progress().is_same_since(place, at(read))) {
+            let begun = match place {
+                // The token names this very server, and its client may have read there until now.
+                Some(place) if is_same => at(read).max(view.progress().since(place)),
+                _ => at(read),
+            };
+            if place.is_some_and(|place| !view.progress().is_same_since(place, begun)) {
                 need.require_read(None, now);
+            } else if member.is_some() && !cluster.settings().sticky {
+                // Nothing keeps the scope on that member, and other members must have all that was shown until now.
+                need.require_read(member, now);
             } else {
-                need.require_read(member, at(read));
+                need.require_read(member, begun);
             }
         }
+        if let (Some(member), None) = (member, read) {
+            need.prefer(member);
+        }
     });
-    if let Some(member) = member.filter(|_| cluster.settings().sticky)
+    if let Some(member) = member.filter(|_| cluster.settings().sticky && read.is_some())
         && memory.sticky().is_none()
         && scopes::current(py)?.is_some()
     {
-        memory.stick(None, member);
+        // The client has read there, so that something was seen, even if this scope fails to read there.
+        if memory.stick(None, member) == member {
+            memory.answered(member);
+        }
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::pool::Member;
 use crate::random::{Draws, Generation};
 use crate::shared::{Kept, Shared};
 
+use super::attached::attached;
 use super::model::ModelCache;
 use super::transactions::Lookup;
 
@@ -71,21 +72,6 @@ impl Table {
             }
         }
         Ok(self.places.get(alias.to_str()?).copied())
-    }
-
-    /// The cluster of which `alias` is a member that other processes have found, and this one has not, or not yet: an
-    /// object that was kept somewhere may name it, `default@10.0.3.7:3306`, and Django here has no such connection.
-    #[cold]
-    pub fn cluster_of_found(&self, alias: &str) -> Option<ClusterIndex> {
-        let (front, port) = alias.rsplit_once(':')?;
-        if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        let is_of = |entry: &Entry| {
-            let place = front.strip_prefix(self.name(entry.cluster.name()))?.strip_prefix('@')?;
-            (!place.is_empty()).then_some(())
-        };
-        self.entries.iter().position(|entry| is_of(entry).is_some())
     }
 
     /// The name of a member.
@@ -214,7 +200,7 @@ pub fn watch(py: Python<'_>) -> PyResult<()> {
 fn start_monitor(py: Python<'_>) -> PyResult<()> {
     // Taken back first: the import may run code that reads.
     if UNWATCHED.swap(false, Ordering::Relaxed) {
-        py.import("replicant.monitor")?.call_method0("start")?;
+        attached(py, |py| py.import("replicant.monitor")?.call_method0("start").map(drop))?;
     }
     Ok(())
 }
@@ -242,6 +228,8 @@ pub struct Thread {
     pub shard: Shard,
     /// The last decision, for whoever watches the statement that follows it.
     pub last: Cell<Option<Last>>,
+    /// The last decision that such a one has taken.
+    taken: Cell<Option<Last>>,
 }
 
 /// A decision: its cluster, and for a read where it went and why.
@@ -264,6 +252,7 @@ thread_local! {
         draws: RefCell::new(Draws::from_system(&FORKS)),
         shard: Shard::claim(),
         last: const { Cell::new(None) },
+        taken: const { Cell::new(None) },
     };
 }
 
@@ -285,17 +274,30 @@ impl Thread {
         self.draws.borrow().preview().next_u64()
     }
 
+    /// The last decision, for whoever watches the statement that follows it; once.
+    pub fn take_decision(&self) -> Option<Last> {
+        let last = self.last.take();
+        self.taken.set(last);
+        last
+    }
+
+    /// The last decision, whether or not it was taken.
+    pub fn last_decision(&self) -> Option<Last> {
+        self.last.get().or_else(|| self.taken.get())
+    }
+
     /// This thread's snapshot, brought up to date.
     #[inline]
     pub fn snapshot(&self, py: Python<'_>) -> PyResult<Held<'_>> {
         match self.snapshot.take() {
             Some(snapshot) if snapshot.table.is_present(&TABLE) => Ok(Held { thread: self, snapshot: Some(snapshot) }),
-            _ => self.another_snapshot(py),
+            past => attached(py, |py| self.another_snapshot(py, past)),
         }
     }
 
-    #[cold]
-    fn another_snapshot(&self, py: Python<'_>) -> PyResult<Held<'_>> {
+    fn another_snapshot(&self, py: Python<'_>, past: Option<Box<Snapshot>>) -> PyResult<Held<'_>> {
+        // It may be the last that holds its table, whose strings and models are Python's.
+        drop(past);
         loop {
             let table = Kept::new(&TABLE);
             if let Some(present) = table.value() {

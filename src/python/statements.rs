@@ -14,10 +14,11 @@ const AUTOCOMMIT_OFF: u8 = 64;
 const AUTOCOMMIT_ON: u8 = 128;
 const SESSION: u16 = 256;
 
-/// Django's `connection.vendor` as a dialect.
+/// Django's `connection.vendor` as a dialect. Django calls `MariaDB` "mysql", too; the caller that knows it says "mariadb".
 fn dialect(vendor: &str) -> Dialect {
     match vendor {
         "mysql" => Dialect::MySql,
+        "mariadb" => Dialect::MariaDb,
         "postgresql" => Dialect::PostgreSql,
         "sqlite" => Dialect::Sqlite,
         _ => Dialect::Other,
@@ -77,6 +78,12 @@ pub fn names_one_table(sql: &str, vendor: &str) -> bool {
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts a list as a vector")]
 pub fn refusal(sql: &str, vendor: &str, allowed: Vec<String>) -> Option<(String, Option<String>)> {
     statement::refusal(sql, dialect(vendor), &allowed).map(|refusal| (refusal.what, refusal.function))
+}
+
+/// Whether each byte of ASCII is a character of its own in a character set, by the server's name for the set.
+#[pyfunction]
+pub fn keeps_ascii_apart(character_set: &str, vendor: &str) -> bool {
+    statement::keeps_ascii_apart(character_set, dialect(vendor))
 }
 
 pub fn add_flags(module: &Bound<'_, PyModule>) -> PyResult<()> {

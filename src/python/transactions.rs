@@ -93,6 +93,12 @@ impl Lookup {
         own.get_item(alias)
     }
 
+    /// Whether Django has settings for a connection to `alias`. Opens no connection.
+    pub fn has_connection(&self, alias: &Bound<'_, PyString>) -> PyResult<bool> {
+        let py = alias.py();
+        self.connections.bind(py).getattr(intern!(py, "settings"))?.contains(alias)
+    }
+
     fn public<'py>(&self, alias: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
         self.connections.bind(alias.py()).get_item(alias)
     }

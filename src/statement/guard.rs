@@ -7,12 +7,14 @@
 //!
 //! What no text shows stays with the server: a view, an operator, a cast or a column whose definition calls a function.
 
+mod charset;
 mod control;
-mod names;
 
-use self::names::{Path, is};
 use super::lexer::{Backslash, Lexer, Token};
-use super::{Dialect, functions};
+use super::surroundings::{Clause, DEEPEST, Opens, Surroundings, is};
+use super::{Dialect, LONGEST_TEXT, functions};
+
+pub use charset::keeps_ascii_apart;
 
 /// Why a statement may not be sent to a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,9 @@ type Verdict = Result<(), Refusal>;
 /// `allowed` are functions that are known to read only, in lower case and as they are called: `"f"`, `"schema.f"`.
 #[must_use]
 pub fn refusal(sql: &str, dialect: Dialect, allowed: &[String]) -> Option<Refusal> {
+    if sql.len() > LONGEST_TEXT {
+        return Some(Refusal::of(format!("a text of more than {LONGEST_TEXT} bytes")));
+    }
     let mut reader = Reader::new(Lexer::new(sql, dialect), dialect, allowed);
     let refusal = reader.text().err()?;
     if !reader.lexer.is_ambiguous() {
@@ -52,36 +57,18 @@ struct Reader<'a> {
     lexer: Lexer<'a>,
     dialect: Dialect,
     allowed: &'a [String],
-    /// The last token.
-    last: Token<'a>,
-    /// The name that was read last, if nothing has followed it yet.
-    path: Path<'a>,
-    /// How many parentheses are open.
-    depth: u32,
-    /// At which depths, of those that are open, a WITH's list is being read, as bits.
-    with_lists: u128,
-    /// At which depths the parentheses after DISTINCT ON end, as bits.
-    distinct_on: u128,
-    /// The statement begins with WITH: its verb may come anywhere.
-    begins_with: bool,
+    around: Surroundings<'a>,
     /// COPY: outside of parentheses it calls nothing.
     is_copy: bool,
+    /// A WITH whose list has SEARCH or CYCLE clauses, whose ends are not told from the verb that follows.
+    searches: bool,
+    /// At which depth a list of an alias's columns is open, and what would be called if it were none.
+    columns: Option<(u32, String)>,
 }
 
 impl<'a> Reader<'a> {
     fn new(lexer: Lexer<'a>, dialect: Dialect, allowed: &'a [String]) -> Self {
-        Self {
-            lexer,
-            dialect,
-            allowed,
-            last: Token::Semicolon,
-            path: Path::default(),
-            depth: 0,
-            with_lists: 0,
-            distinct_on: 0,
-            begins_with: false,
-            is_copy: false,
-        }
+        Self { lexer, dialect, allowed, around: Surroundings::new(), is_copy: false, searches: false, columns: None }
     }
 
     /// One statement, or several that only set something: what Django sends MySQL when it connects.
@@ -100,11 +87,10 @@ impl<'a> Reader<'a> {
                     }
                     is_first = false;
                     self.statement(token)?;
-                    if self.last == Token::End {
+                    if self.around.last == Token::End {
                         return Ok(());
                     }
-                    self.depth = 0;
-                    self.begins_with = false;
+                    self.around = Surroundings::new();
                 }
             }
         }
@@ -113,26 +99,13 @@ impl<'a> Reader<'a> {
     /// The next token, remembered.
     fn next(&mut self) -> Token<'a> {
         let token = self.lexer.next();
-        self.follow(token);
-        token
+        // What is nested too deep reads as text that is not understood.
+        if self.around.follow(token) { token } else { Token::Unsure }
     }
 
     /// Remembers a token: those that come later are judged by what stood before them.
-    fn follow(&mut self, token: Token<'a>) {
-        match token {
-            Token::Open => self.depth += 1,
-            Token::Close => {
-                self.with_lists &= !self.at_depth();
-                self.depth = self.depth.saturating_sub(1);
-            }
-            _ => {}
-        }
-        self.path.follow(token, self.last);
-        self.last = token;
-    }
-
-    fn at_depth(&self) -> u128 {
-        1_u128.checked_shl(self.depth).unwrap_or(0)
+    fn follow(&mut self, token: Token<'a>) -> Verdict {
+        if self.around.follow(token) { Ok(()) } else { Err(too_deep()) }
     }
 
     /// Reads an expression, a query or whatever else is harmless but for what its words and calls do, to the end of
@@ -140,46 +113,61 @@ impl<'a> Reader<'a> {
     fn scan(&mut self) -> Verdict {
         loop {
             let token = self.lexer.next();
-            match token {
-                Token::Word(word) => self.word(word)?,
-                Token::Open => {
-                    if self.last.is_word("on") && self.path.before.is_word("distinct") {
-                        self.distinct_on |= self.at_depth();
-                    } else {
-                        self.call()?;
-                    }
-                }
-                Token::Close if self.distinct_on != 0 && self.distinct_on & (self.at_depth() >> 1) != 0 => {
-                    self.distinct_on &= !(self.at_depth() >> 1);
-                    self.follow(token);
-                    // An expression follows it, not an alias.
-                    self.last = Token::Other;
-                    continue;
-                }
-                Token::Unsure => return Err(unsure()),
-                Token::End | Token::Semicolon => {
-                    self.follow(token);
-                    return Ok(());
-                }
-                _ => {}
+            if let Token::Word(word) = token {
+                self.word(word)?;
             }
-            self.follow(token);
+            self.step(token)?;
+            if matches!(token, Token::End | Token::Semicolon) {
+                return Ok(());
+            }
         }
+    }
+
+    /// Judges a token by what it is, words aside, and remembers it.
+    fn step(&mut self, token: Token<'a>) -> Verdict {
+        match token {
+            Token::Open => {
+                let clause = self.open()?;
+                self.follow(token)?;
+                if let Some(clause) = clause {
+                    self.around.set_clause(clause);
+                }
+                return Ok(());
+            }
+            Token::Close => {
+                self.follow(token)?;
+                if self.columns.as_ref().is_some_and(|(depth, _)| *depth >= self.around.depth) {
+                    self.columns = None;
+                }
+                return Ok(());
+            }
+            Token::Unsure => return Err(unsure()),
+            Token::Word(_) | Token::Quoted(_) | Token::Comma | Token::Number(_) => {}
+            _ => {
+                if let Some((_, called)) = self.columns.take() {
+                    return Err(unknown(called));
+                }
+            }
+        }
+        self.follow(token)
     }
 
     /// A word that is no part of a string or of a quoted name.
     fn word(&mut self, word: &'a str) -> Verdict {
-        let before = self.last;
+        let before = self.around.last;
         if before == Token::Dot {
             // MariaDB in Oracle's mode: sequence.nextval. Any other is a column's name.
             return if is(word, "nextval") { Err(Refusal::of(word)) } else { Ok(()) };
+        }
+        if self.around.clause() == Clause::With {
+            return self.word_of_list(word);
         }
         match word.len() {
             3 if is(word, "for") => {
                 if let Some(clause) = self.lexer.lock_that_follows() {
                     return Err(Refusal::of(format!("SELECT ... {clause}")));
                 }
-                if before.is_word("value") {
+                if self.around.is_after_next_value() {
                     return Err(Refusal::of("NEXT VALUE FOR"));
                 }
             }
@@ -188,24 +176,35 @@ impl<'a> Reader<'a> {
                 return Err(Refusal::of("SELECT ... LOCK IN SHARE MODE"));
             }
             4 if is(word, "with") && matches!(before, Token::Open | Token::Semicolon) => {
-                self.with_lists |= self.at_depth();
+                self.around.set_clause(Clause::With);
             }
-            5 if is(word, "table") => self.with_lists &= !self.at_depth(),
-            5 if is(word, "merge") => return self.change(word),
-            6 if is(word, "select") || is(word, "values") => self.with_lists &= !self.at_depth(),
-            6 if ["insert", "update", "delete"].iter().any(|verb| is(word, verb)) => return self.change(word),
+            5..=7 if (self.searches || self.begins_statement()) && changes(word) => return Err(changing(word)),
             _ => {}
         }
         Ok(())
     }
 
-    /// A verb that changes data, unless a column has the name.
-    fn change(&self, verb: &str) -> Verdict {
-        // MySQL's string function INSERT().
-        let is_function =
-            self.dialect == Dialect::MySql && is(verb, "insert") && self.lexer.clone().next() == Token::Open;
-        if !is_function && (self.begins_with || matches!(self.last, Token::Open | Token::Close)) {
-            return Err(Refusal::of(format!("WITH ... {}", verb.to_uppercase())));
+    /// Whether what comes next is the first word of a statement in parentheses.
+    fn begins_statement(&self) -> bool {
+        self.around.clause() == Clause::Statement && self.around.last == Token::Open
+    }
+
+    /// A word in the list of a WITH: the name of a query, or the verb of the statement that the list belongs to.
+    fn word_of_list(&mut self, word: &str) -> Verdict {
+        let before = self.around.last;
+        if before == Token::Comma || before.is_word("with") || before.is_word("recursive") {
+            return Ok(());
+        }
+        if changes(word) {
+            return Err(changing(word));
+        }
+        if is(word, "into") {
+            return Err(Refusal::of("SELECT ... INTO"));
+        }
+        if ["select", "values", "table"].iter().any(|verb| is(word, verb)) {
+            self.around.set_clause(Clause::Other);
+        } else {
+            self.searches |= is(word, "search") || is(word, "cycle");
         }
         Ok(())
     }
@@ -215,61 +214,63 @@ impl<'a> Reader<'a> {
         words.iter().all(|word| ahead.next().is_word(word))
     }
 
-    /// A parenthesis is opened: whether that calls what may write or lock.
-    fn call(&self) -> Verdict {
-        let path = &self.path;
-        let Some(name) = path.name() else { return Ok(()) };
-        if let Token::Word(word) = name
-            && path.is_the_servers_own(self.dialect)
-        {
-            // set_config is harmless to data, but not here.
-            if functions::is_harmless(word, self.dialect) && !is(word, "set_config") {
-                return Ok(());
+    /// A parenthesis is opened: whether that calls what may write or lock. Tells which clause begins in it, if that is
+    /// known already.
+    fn open(&mut self) -> Result<Option<Clause>, Refusal> {
+        let last = self.around.last;
+        match self.around.clause() {
+            // The query after the list stands in parentheses.
+            Clause::With if last == Token::Close => self.around.set_clause(Clause::Other),
+            Clause::With if last.is_word("as") || last.is_word("materialized") => return Ok(Some(Clause::Statement)),
+            // WITH name (columns) AS.
+            Clause::With
+                if self.around.before == Token::Comma
+                    || self.around.before.is_word("with")
+                    || self.around.before.is_word("recursive") =>
+            {
+                return Ok(None);
             }
+            Clause::Statement if last == Token::Open => return Ok(Some(Clause::Statement)),
+            _ => {}
         }
-        if path.len() == 1 && self.is_no_call() {
+        if self.is_copy && self.around.depth == 0 {
+            // COPY (query), COPY table (columns) TO STDOUT (options).
+            return Ok(last.is_word("copy").then_some(Clause::Statement));
+        }
+        let inner = last.is_word("sets").then_some(Clause::GroupBy);
+        self.call()?;
+        Ok(inner)
+    }
+
+    /// Judges the call that a parenthesis may begin.
+    fn call(&mut self) -> Verdict {
+        let around = &mut self.around;
+        let opens = around.opens(&self.lexer, self.dialect);
+        let own = around.servers_own(self.dialect);
+        // set_config is harmless to data, but not here.
+        if opens == Opens::Nothing || (opens == Opens::HarmlessCall && !own.is_some_and(|name| is(name, "set_config")))
+        {
             return Ok(());
         }
-        if let Token::Word(word) = name
-            && path.is_the_servers_own(self.dialect)
-        {
-            if functions::acts(word, self.dialect) {
-                return self.acting(word);
+        if around.may_be_alias(self.dialect) {
+            if self.columns.is_none() {
+                self.columns = Some((around.depth, around.to_string()));
             }
-            if functions::only_waits(word, self.dialect) {
+            return Ok(());
+        }
+        if let Some(name) = own {
+            if functions::acts(name, self.dialect) {
+                return self.acting(name);
+            }
+            if matches!(around.name(), Some(Token::Word(_))) && functions::only_waits(name, self.dialect) {
                 return Ok(());
             }
         }
-        let called = path.to_string();
+        let called = around.to_string();
         if self.allowed.iter().any(|allowed| called.eq_ignore_ascii_case(allowed)) {
             return Ok(());
         }
-        Err(Refusal { what: format!("{called}()"), function: Some(called) })
-    }
-
-    /// Whether the parenthesis after a single name lists columns, or belongs to a type.
-    fn is_no_call(&self) -> bool {
-        const PAIRS: [(&str, &str); 7] = [
-            ("grouping", "sets"),
-            ("fetch", "first"),
-            ("fetch", "next"),
-            ("time", "zone"),
-            ("tablesample", "system"),
-            ("tablesample", "bernoulli"),
-            ("member", "of"),
-        ];
-        let before = self.path.before;
-        let name = self.last;
-        // COPY table (columns) TO STDOUT (options).
-        (self.is_copy && self.depth == 0)
-            // WITH name (columns) AS. The query after the list may stand in parentheses, and calls may follow it.
-            || (self.with_lists & self.at_depth() != 0 && self.after_names().is_some_and(|next| next.is_word("as")))
-            // FROM ... AS name (columns), CAST(... AS type(length)), ...::type(length).
-            || before.is_word("as")
-            || before == Token::Cast
-            || PAIRS.iter().any(|(first, second)| before.is_word(first) && name.is_word(second))
-            // FROM (...) name (columns), WITH ORDINALITY name (columns): an expression cannot follow another one.
-            || ((before == Token::Close || before.is_word("ordinality")) && self.after_names().is_some())
+        Err(unknown(called))
     }
 
     /// A call of a function that is known to do more than read, at least with some arguments.
@@ -278,33 +279,41 @@ impl<'a> Reader<'a> {
         let harmless = match name.len() {
             14 if is(name, "last_insert_id") => ahead.next() == Token::Close,
             10 if is(name, "set_config") => match (ahead.next(), ahead.next()) {
-                (Token::Text(setting), Token::Comma) => !control::makes_writable(setting),
+                (Token::Text(setting), Token::Comma) => {
+                    !control::makes_writable(setting)
+                        && (!is(setting, "client_encoding")
+                            || matches!(ahead.next(), Token::Text(name) if charset::keeps_ascii_apart(name, self.dialect)))
+                }
                 _ => false,
             },
             _ => false,
         };
         if harmless { Ok(()) } else { Err(Refusal::of(format!("{name}()"))) }
     }
+}
 
-    /// What stands after the parentheses that were opened, if nothing but names, and perhaps their types, is in them.
-    fn after_names(&self) -> Option<Token<'a>> {
-        let mut ahead = self.lexer.clone();
-        let mut depth = 1;
-        while depth > 0 {
-            match ahead.next() {
-                Token::Open => depth += 1,
-                Token::Close => depth -= 1,
-                Token::Word(_) | Token::Quoted(_) | Token::Comma | Token::Number(_) => {}
-                _ => return None,
-            }
-        }
-        Some(ahead.next())
-    }
+/// Whether a word is a verb that changes data, unless a column has the name.
+fn changes(word: &str) -> bool {
+    ["insert", "update", "delete", "merge", "replace"].iter().any(|verb| is(word, verb))
+}
+
+fn changing(verb: &str) -> Refusal {
+    Refusal::of(format!("WITH ... {}", verb.to_uppercase()))
+}
+
+fn unknown(called: String) -> Refusal {
+    Refusal { what: format!("{called}()"), function: Some(called) }
+}
+
+fn too_deep() -> Refusal {
+    Refusal::of(format!("a statement of more than {DEEPEST} nested parentheses"))
 }
 
 fn unsure() -> Refusal {
     Refusal::of("text that servers read in different ways")
 }
 
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod tests;

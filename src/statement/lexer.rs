@@ -49,6 +49,7 @@ pub enum Backslash {
 
 /// Reads tokens off a text.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of one machine")]
 pub struct Lexer<'a> {
     text: &'a str,
     at: usize,
@@ -56,6 +57,8 @@ pub struct Lexer<'a> {
     backslash: Backslash,
     is_ambiguous: bool,
     saw_analyse: bool,
+    /// The last token begins where the one before it ends.
+    is_adjacent: bool,
     /// The last token was PostgreSQL's `E`, or a string that it stood before: the string that follows is of its kind.
     is_escape_string: bool,
 }
@@ -70,7 +73,16 @@ impl<'a> Lexer<'a> {
     /// Reads the text as a server would on which a backslash means this. A string that has no end then ends the text:
     /// for such a server it is an error, and nothing after it is executed.
     pub fn reading(text: &'a str, dialect: Dialect, backslash: Backslash) -> Self {
-        Self { text, at: 0, dialect, backslash, is_ambiguous: false, saw_analyse: false, is_escape_string: false }
+        Self {
+            text,
+            at: 0,
+            dialect,
+            backslash,
+            is_ambiguous: false,
+            saw_analyse: false,
+            is_adjacent: false,
+            is_escape_string: false,
+        }
     }
 
     /// Whether the meaning of a backslash was all that kept the text from being read to its end.
@@ -81,6 +93,11 @@ impl<'a> Lexer<'a> {
     /// Whether the word ANALYZE (or ANALYSE) has been read.
     pub fn saw_analyse(&self) -> bool {
         self.saw_analyse
+    }
+
+    /// Whether the last token begins where the one before it ends: neither a space nor a comment stands between them.
+    pub fn is_adjacent(&self) -> bool {
+        self.is_adjacent
     }
 
     fn bytes(&self) -> &'a [u8] {
@@ -95,7 +112,10 @@ impl<'a> Lexer<'a> {
     /// bulk INSERT of many placeholders is not read through.
     pub fn skip_statement(&mut self) -> Token<'a> {
         let rest = &self.text[self.at..];
-        if !rest.contains(';') && !rest.contains("/*") {
+        let semicolon = rest.find(';');
+        #[cfg(test)]
+        steps::count(semicolon.unwrap_or(2 * rest.len()));
+        if semicolon.is_none() && !rest.contains("/*") {
             self.at = self.text.len();
         }
         self.next()
@@ -103,6 +123,14 @@ impl<'a> Lexer<'a> {
 
     /// The next token.
     pub fn next(&mut self) -> Token<'a> {
+        let start = self.at;
+        let token = self.next_from(start);
+        #[cfg(test)]
+        steps::count(self.at - start + 1);
+        token
+    }
+
+    fn next_from(&mut self, start: usize) -> Token<'a> {
         loop {
             let byte = self.peek(0);
             match byte {
@@ -111,16 +139,19 @@ impl<'a> Lexer<'a> {
                 b'-' if self.peek(1) == b'-' => match (self.dialect, self.peek(2)) {
                     // For MySQL `5--1` is 6: its comment needs white space (or the end) after the dashes.
                     (_, 0..=b' ') | (Dialect::PostgreSql | Dialect::Sqlite, _) => self.skip_line(),
-                    (Dialect::MySql, _) => return self.one(Token::Other),
+                    (Dialect::MySql | Dialect::MariaDb, _) => return self.one(Token::Other),
                     (Dialect::Other, _) => return self.unsure(),
                 },
-                b'#' if self.dialect == Dialect::MySql => self.skip_line(),
+                b'#' if self.dialect.is_mysql() => self.skip_line(),
                 b'/' if self.peek(1) == b'*' => {
                     if !self.skip_comment() {
                         return Token::Unsure;
                     }
                 }
-                _ => return self.token(byte),
+                _ => {
+                    self.is_adjacent = self.at == start;
+                    return self.token(byte);
+                }
             }
         }
     }
@@ -174,7 +205,7 @@ impl<'a> Lexer<'a> {
     /// Skips a comment; `false` if it is executed (`/*! */`, `/*M! */`) or has no end.
     fn skip_comment(&mut self) -> bool {
         let executed =
-            self.dialect == Dialect::MySql && (self.peek(2) == b'!' || (self.peek(2) == b'M' && self.peek(3) == b'!'));
+            self.dialect.is_mysql() && (self.peek(2) == b'!' || (self.peek(2) == b'M' && self.peek(3) == b'!'));
         let nests = self.dialect == Dialect::PostgreSql;
         self.at += 2;
         let mut depth = 1;
@@ -208,7 +239,7 @@ impl<'a> Lexer<'a> {
 
     /// Skips a quoted name. What MySQL quotes with `"` may be a string.
     fn quoted_name(&mut self, end: u8) -> Token<'a> {
-        let may_be_string = end == b'"' && matches!(self.dialect, Dialect::MySql | Dialect::Other);
+        let may_be_string = end == b'"' && matches!(self.dialect, Dialect::MySql | Dialect::MariaDb | Dialect::Other);
         let backslash = if may_be_string { Backslash::Unknown } else { Backslash::Plain };
         match self.quoted(end, backslash) {
             Ok(name) => Token::Quoted(name),
@@ -287,7 +318,7 @@ impl<'a> Lexer<'a> {
         }
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let exponent = matches!(text.as_bytes()[digits..], [b'e' | b'E', b'0'..=b'9', ..]);
-        if self.dialect == Dialect::MySql && !after_dot && !exponent && !text.contains('.') && !may_be_several(text) {
+        if self.dialect.is_mysql() && !after_dot && !exponent && !text.contains('.') && !may_be_several(text) {
             return Token::Word(text);
         }
         self.unsure()
@@ -376,3 +407,22 @@ const WORD: [bool; 256] = {
         byte -= 1;
     }
 };
+
+/// What reading a text costs, for the tests: bytes taken and tokens returned.
+#[cfg(test)]
+pub mod steps {
+    use std::cell::Cell;
+
+    thread_local!(static STEPS: Cell<usize> = const { Cell::new(0) });
+
+    pub fn count(steps: usize) {
+        STEPS.with(|total| total.set(total.get() + steps));
+    }
+
+    /// How many steps `read` takes.
+    pub fn of(read: impl FnOnce()) -> usize {
+        STEPS.with(|total| total.set(0));
+        read();
+        STEPS.with(Cell::get)
+    }
+}

@@ -73,6 +73,7 @@ const PREPARED: &str = "prepared";
 /// Whether `sql` may change its session. Quick: what says no is most of what is ever sent.
 #[must_use]
 pub fn may_change(sql: &str, dialect: Dialect) -> bool {
+    let dialect = family(dialect);
     let mut lexer = Lexer::new(sql, dialect);
     let first = loop {
         match lexer.next() {
@@ -100,6 +101,11 @@ pub fn may_change(sql: &str, dialect: Dialect) -> bool {
     }
 }
 
+/// The dialect whose statements change a session in the same ways.
+fn family(dialect: Dialect) -> Dialect {
+    if dialect.is_mysql() { Dialect::MySql } else { dialect }
+}
+
 /// Whether something in a text may change the session, whatever the first word is.
 fn has_word_of_change(sql: &str, dialect: Dialect) -> bool {
     let statement_follows = || sql.find(';').is_some_and(|at| sql[at + 1..].bytes().any(|byte| byte > b' '));
@@ -116,7 +122,7 @@ fn has_word_of_change(sql: &str, dialect: Dialect) -> bool {
         })
     };
     match dialect {
-        Dialect::MySql => {
+        Dialect::MySql | Dialect::MariaDb => {
             sql.contains(":=")
                 || sql.contains("/*!")
                 || sql.contains("/*M!")
@@ -142,6 +148,7 @@ fn contains(text: &str, word: &str) -> bool {
 /// What `sql` does to its session, in order.
 #[must_use]
 pub fn changes(sql: &str, dialect: Dialect) -> Vec<Change> {
+    let dialect = family(dialect);
     let mut found = Found { dialect, changes: Vec::new() };
     let mut lexer = Lexer::new(sql, dialect);
     loop {
@@ -425,7 +432,7 @@ impl Found {
     fn call(&mut self, called: &str, arguments: &[Token<'_>]) {
         let called = called.to_ascii_lowercase();
         match self.dialect {
-            Dialect::MySql => match called.as_str() {
+            Dialect::MySql | Dialect::MariaDb => match called.as_str() {
                 "get_lock" => self.add(Action::Hold, LOCK, true),
                 "release_lock" => self.add(Action::Release, LOCK, true),
                 "release_all_locks" => self.add(Action::ReleaseAll, LOCK, true),

@@ -1,21 +1,21 @@
 //! Statements that set something: SET and PRAGMA.
 
 use super::lexer::{Lexer, Token};
-use super::{Dialect, Effects, Name, finish_after};
+use super::{Dialect, Effects, Opens, Surroundings, finish_after};
 
 /// SET: the session's own business, unless it reaches further. MySQL's `autocommit` decides whether every statement
 /// opens a transaction.
 pub fn set(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
     let mut effects = Effects::default();
-    let mut name = Name::default();
+    let mut around = Surroundings::new();
     loop {
         let token = lexer.next();
         match token {
             Token::End => return (Some(effects), true),
             Token::Semicolon => return (Some(effects), false),
             Token::Unsure => effects = effects.then(Effects::UNKNOWN),
-            Token::Open => effects.writes |= !name.may_be_called(dialect),
-            Token::Word(word) if dialect == Dialect::MySql && word.eq_ignore_ascii_case("autocommit") => {
+            Token::Open => effects.writes |= around.opens(lexer, dialect) == Opens::Call,
+            Token::Word(word) if dialect.is_mysql() && word.eq_ignore_ascii_case("autocommit") => {
                 effects = effects.then(autocommit(lexer));
             }
             Token::Word(word) => {
@@ -28,7 +28,7 @@ pub fn set(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
             }
             _ => {}
         }
-        name.follow(token);
+        effects.writes |= !around.follow(token);
     }
 }
 

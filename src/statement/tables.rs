@@ -4,8 +4,9 @@
 //! any table: a query inside, a join, a list of tables, a function that is not the server's own, several statements.
 //! What no text shows, a trigger, a rule, a view or a cascade of the database, is not looked into.
 
+use super::Dialect;
 use super::lexer::{Lexer, Token};
-use super::{Dialect, Name};
+use super::surroundings::{Opens, Surroundings};
 
 /// The table that `sql` writes to, by the parts of its name as the server compares them (`["public", "app_item"]`). Reads no
 /// further than that name.
@@ -23,7 +24,8 @@ pub fn names_one(sql: &str, dialect: Dialect) -> bool {
     if token == Token::Comma {
         return false;
     }
-    let mut name = Name::default();
+    let mut around = Surroundings::new();
+    let mut is_conflict = false;
     let mut is_first_list = verb == Verb::Insert;
     let mut has_begun = verb != Verb::Update;
     // How many parentheses are open since that of UNNEST. A comma after it lists another table.
@@ -37,8 +39,8 @@ pub fn names_one(sql: &str, dialect: Dialect) -> bool {
             Token::Comma if !has_begun => return false,
             Token::Open => {
                 // The columns of an INSERT, and those of its conflict.
-                let is_list = std::mem::take(&mut is_first_list) || name.is("conflict");
-                if !is_list && !name.may_be_called(dialect) {
+                let is_list = std::mem::take(&mut is_first_list) || is_conflict;
+                if !is_list && around.opens(&lexer, dialect) == Opens::Call {
                     return false;
                 }
             }
@@ -72,7 +74,10 @@ pub fn names_one(sql: &str, dialect: Dialect) -> bool {
             }
             _ => {}
         }
-        name.follow(token);
+        is_conflict = matches!(token, Token::Word(word) if word.eq_ignore_ascii_case("conflict"));
+        if !around.follow(token) {
+            return false;
+        }
         token = lexer.next();
         unnested = match token {
             Token::Open => unnested.map(|depth| depth + 1),

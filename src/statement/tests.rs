@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const DIALECTS: [Dialect; 4] = [Dialect::MySql, Dialect::PostgreSql, Dialect::Sqlite, Dialect::Other];
+const DIALECTS: [Dialect; 5] = [Dialect::MySql, Dialect::MariaDb, Dialect::PostgreSql, Dialect::Sqlite, Dialect::Other];
 
 fn writes(sql: &str) -> Vec<Dialect> {
     DIALECTS.into_iter().filter(|&dialect| analyse(sql, dialect).writes).collect()
@@ -219,7 +219,7 @@ fn mysql_commits_schema_changes_at_once() {
 
 proptest! {
     #[test]
-    fn no_text_breaks_the_lexer(sql in "[ -~\u{e9}\u{20ac}\n]*", dialect in 0..4_usize) {
+    fn no_text_breaks_the_lexer(sql in "[ -~\u{e9}\u{20ac}\n]*", dialect in 0..5_usize) {
         let _ = analyse(&sql, DIALECTS[dialect]);
     }
 
@@ -229,7 +229,7 @@ proptest! {
             "SELECT", "DELETE", "FROM t", "'", "\"", "`", "--", "/*", "*/", "/*!", "$$", "$a$", ";", "(", ")", "\\",
             "FOR", "UPDATE", "INTO", "\n", " ", "#", "é", "1", "COMMIT", "SET", "autocommit", "=", "0", "[", "]",
         ]), 0..30),
-        dialect in 0..4_usize,
+        dialect in 0..5_usize,
     ) {
         let _ = analyse(&pieces.concat(), DIALECTS[dialect]);
     }
@@ -241,7 +241,7 @@ proptest! {
         before in prop::collection::vec(prop::sample::select(vec![
             "SELECT 1", " ", "/* a */", "-- b\n", "'c'", "\"d\"", ", 'it''s'", "/* ' */", "-- \"\n", "(", ")",
         ]), 0..12),
-        dialect in 0..4_usize,
+        dialect in 0..5_usize,
     ) {
         let sql = format!("{}; DELETE FROM t", before.concat());
         prop_assert!(analyse(&sql, DIALECTS[dialect]).writes, "{}", sql);

@@ -15,7 +15,8 @@ from typing import Any
 from django.db import Error, close_old_connections, transaction
 
 import replicant
-from replicant import request_scope, tokens, use_primary, use_replica
+from replicant import request_scope, use_primary, use_replica
+from replicant.carried import Carried
 from replicant.tracing import record_queries
 from tests.consistency.history import Committing, Ended, Failed, History, Opened, Read, Token, Wrote
 from tests.consistency.models import Register
@@ -71,29 +72,31 @@ SCOPES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 
 class Tokens:
-    """The product's own tokens, as its middleware would carry them. A token handed over comes as to a task.
+    """The product's own tokens, as its middleware would carry them: several, separated by commas.
 
-    Where the middleware would not move a token on, the client keeps the one it has, which must stand for this request
-    as well. A client that only ever read keeps one here, too.
+
+    A request that carried no token gets one here, too, also if it only read.
     """
 
     def __init__(self) -> None:
         self._here = threading.local()
 
     def open(self, texts: Sequence[str]) -> AbstractContextManager[Any]:
-        self._here.texts = tuple(texts)
         stack = ExitStack()
         stack.enter_context(request_scope())
-        for text in texts:
-            stack.enter_context(replicant.after(text))
+        self._here.texts = tuple(each for text in texts for each in text.split(","))
+        self._here.carried = Carried(max_age=60.0)
+        self._here.carried.take({text: text for text in self._here.texts})
         return stack
 
     def token(self) -> str:
         texts: tuple[str, ...] = self._here.texts
         if not texts:
             return replicant.token()
-        received = [required for text in texts for required in tokens.decode(text) or ()]
-        return tokens.renewed(received) or texts[0]
+        carried: Carried = self._here.carried
+        answer = carried.answer()
+        # Where the middleware sends no token, the client keeps those it has, which must stand for this request as well.
+        return ",".join(texts if answer is None else [answer.text, *answer.kept])
 
 
 class Requests:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import django
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
@@ -33,6 +34,11 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
+_MAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+#: Django 6.1 has the one in place of the other.
+MAIL: dict[str, Any] = {"EMAIL_BACKEND": _MAIL_BACKEND}
+if django.VERSION >= (6, 1):
+    MAIL = {"MAILERS": {"default": {"BACKEND": _MAIL_BACKEND}}}
 SETTINGS: dict[str, Any] = {
     "REPLICANT": {"default": CLUSTER},
     "MIDDLEWARE": MIDDLEWARE,
@@ -40,7 +46,7 @@ SETTINGS: dict[str, Any] = {
     "ALLOWED_HOSTS": ["testserver"],
     "STATIC_URL": "/static/",
     "CACHES": {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache_table"}},
-    "EMAIL_BACKEND": "django.core.mail.backends.locmem.EmailBackend",
+    **MAIL,
     "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
     "TEMPLATES": [
         {

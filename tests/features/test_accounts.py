@@ -25,6 +25,7 @@ from rest_framework.exceptions import AuthenticationFailed
 
 from replicant import request_scope
 from replicant.checks import check_settings
+from tests.browser import forget
 from tests.features.conftest import CLUSTER, MIDDLEWARE, PASSWORD, Sent, elsewhere, new
 from tests.features.models import Book
 
@@ -151,7 +152,7 @@ def test_but_without_it_they_are_lost_and_so_they_are_exempt():
         with configured(*exempt):
             browser = Browser()
             browser.log_in("reader")
-            del browser.client.cookies["replicant_token"]
+            forget(browser.client)
             assert browser.me() == expected
 
 
@@ -159,7 +160,7 @@ def test_who_is_locked_out_is_out_at_once_if_users_are_exempt():
     browser = Browser()
     browser.log_in("reader")
     # By then replicas have the login.
-    del browser.client.cookies["replicant_token"]
+    forget(browser.client)
     elsewhere(lambda: User.objects.filter(username="reader").update(is_active=False))
     try:
         assert browser.me() == "reader"

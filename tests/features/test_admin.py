@@ -10,6 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
+from tests.browser import forget
 from tests.features.conftest import PASSWORD, Sent, elsewhere, new, new_book
 from tests.features.models import Author, Book, Chapter
 
@@ -200,7 +201,7 @@ def test_who_changes_their_own_password_stays_logged_in():
 def test_who_writes_nothing_reads_the_admin_from_replicas(sent: Sent):
     client = elsewhere(logged_in)
     # As if the token of the login had run out: by then replicas have the login.
-    del client.cookies["replicant_token"]
+    forget(client)
     del sent[:]
     shown = page(client, BOOKS)
     assert "old 00" in shown

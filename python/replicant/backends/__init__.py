@@ -10,12 +10,13 @@ one of Django's, put the mixin first::
 from __future__ import annotations
 
 import contextlib
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error
 
-from replicant import _core, failover, lines, monitor, placement
+from replicant import _core, failover, lines, monitor, placement, session_changes
 from replicant.engines import engine_of
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class ReplicantMixin(_Base):
             lines.closed(self)
 
     def ensure_connection(self) -> None:
+        if monotonic() > placement.valid_until:
+            placement.confirm()
         # Django comes here in the middle of connecting, too: what has changed by then is looked at when that is done.
         if self.replicant_placement != placement.number and not failover.is_connecting(self):
             placement.follow(self)
@@ -96,6 +99,11 @@ class ReplicantMixin(_Base):
 
     def close_if_unusable_or_obsolete(self) -> None:
         if self.replicant_placement != placement.number and not self.in_atomic_block:
+            if session_changes.session_differs(self):
+                # Its end is for the next statement to tell, unless Django would end it here anyway.
+                if self.close_at is not None and monotonic() >= self.close_at:
+                    self.close()
+                return
             # Or Django, about to look whether it is in order, would open another one to a server that may be dead.
             with contextlib.suppress(Error):
                 placement.follow(self)
@@ -114,14 +122,23 @@ class ReplicantMixin(_Base):
             raise
 
     def _commit(self) -> None:
-        if self.replicant_placement != placement.number:
-            # What a former primary would commit, nobody would ever see.
-            placement.follow(self)
+        # What a former primary would commit would be lost.
+        self.replicant_check()
         try:
             super()._commit()  # type: ignore[misc]
         except DatabaseError as error:
             self.replicant_failed(error)
             raise
+
+    def replicant_check(self) -> None:
+        """Before something is sent on a session that is open: it must be with the server that is behind the alias.
+
+        Raises ``OperationalError`` if it is not, and that ends a transaction.
+        """
+        if monotonic() > placement.valid_until:
+            placement.confirm()
+        if self.replicant_placement != placement.number and not failover.is_connecting(self):
+            placement.follow(self)
 
     def replicant_failed(self, error: DatabaseError) -> None:
         """Have the servers looked at if an error says that this may no longer be the primary."""

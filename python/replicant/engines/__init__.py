@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
     from replicant._core import Position
 
-__all__ = ["NOTHING", "UNKNOWN", "Capture", "Captured", "Engine", "Failure", "Sample", "described", "engine_of"]
+__all__ = [
+    "NOTHING",
+    "UNKNOWN",
+    "Capture",
+    "Captured",
+    "Engine",
+    "Failure",
+    "Sample",
+    "described",
+    "dialect_of",
+    "engine_of",
+]
 
 _ENGINES: dict[str, ModuleType] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
 
@@ -148,3 +159,9 @@ def engine_of(connection: BaseDatabaseWrapper | type[BaseDatabaseWrapper]) -> En
     if stand_ins and (stand_in := stand_ins.get(getattr(connection, "alias", ""))) is not None:
         return stand_in
     return cast(Engine, _ENGINES.get(connection.vendor, other))
+
+
+def dialect_of(connection: BaseDatabaseWrapper) -> str:
+    """The name that the core knows a server's SQL by: Django's vendor, but "mariadb" for MariaDB. Asks no server."""
+    vendor = connection.vendor
+    return mysql.dialect(connection) if vendor == "mysql" else vendor

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Where a connection keeps what is known of its session.
 _ATTRIBUTE = "_replicant_session"
+#: Where a connection keeps which of the two servers it is connected to.
+_DIALECT = "_replicant_dialect"
 
 #: What an error's number says; 0 is how both drivers say that the connection was closed before.
 _FAILURES = {
@@ -68,6 +70,16 @@ def kind(connection: BaseDatabaseWrapper) -> Literal["mysql", "mariadb"]:
     if told is not None:
         return "mariadb" if "mariadb" in str(told()).lower() else "mysql"
     return "mariadb" if getattr(connection, "mysql_is_mariadb", False) else "mysql"
+
+
+def dialect(connection: BaseDatabaseWrapper) -> Literal["mysql", "mariadb"]:
+    """The kind of server, kept with the connection object; "mysql" where no driver was told."""
+    known: Literal["mysql", "mariadb"] | None = connection.__dict__.get(_DIALECT)
+    if known is None:
+        if not hasattr(connection.connection, "get_server_info"):
+            return "mysql"
+        known = connection.__dict__[_DIALECT] = kind(connection)
+    return known
 
 
 # What was written
@@ -184,7 +196,7 @@ def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured
 
 def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
     # Triggers fire for each row, and there are no rules.
-    return matched_nothing(cursor, sql, connection.vendor)
+    return matched_nothing(cursor, sql, dialect(connection))
 
 
 def ask_position(connection: BaseDatabaseWrapper) -> Position | None:

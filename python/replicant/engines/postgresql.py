@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from django.core import mail
+from django.db import DatabaseError
 
 from replicant._core import Position
 from replicant.engines import punctual
@@ -24,7 +26,6 @@ from replicant.engines.other import prepare_capture as prepare_capture
 from replicant.engines.sample import Sample, ask_first_known
 
 if TYPE_CHECKING:
-    from django.db import DatabaseError
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 #: Where a connection keeps which tables act without a row; per session.
@@ -143,16 +144,107 @@ def ask_position(connection: BaseDatabaseWrapper) -> Position | None:
 
 # A timeline's number, as any user may read it: on a primary the first part of the name of the file it writes to. On a
 # standby the control file has it, which may be behind after a promotion: until the first restartpoint, or the first
-# flush of a page, and then the standby's positions cannot be compared with the new primary's. Whoever may read
-# statistics (pg_monitor) is told at once. A timeline ahead of what was replayed does no harm: its own positions all lie
-# beyond the place where it began.
+# flush of a page. A user who may read statistics (pg_monitor) is told at once; for all others the monitor finds out by
+# marks, see below. A timeline ahead of what was replayed does no harm: its own positions all lie beyond the place where
+# it began.
 _TIMELINE = """
 CASE WHEN pg_is_in_recovery() THEN to_hex(greatest(
     (SELECT timeline_id FROM pg_control_checkpoint()),
     (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
-    (SELECT received_tli FROM pg_stat_wal_receiver)))
+    (SELECT received_tli FROM pg_stat_wal_receiver),
+    {known}))
 ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END
 """
+#: When a server was started, in seconds. A standby that is not restarted never returns to an earlier timeline.
+_STARTED = "extract(epoch FROM pg_postmaster_start_time())::text"
+#: By the start of a standby, the timeline that it was found on. The newest are the last.
+_known: dict[str, int] = {}
+_MOST_KNOWN = 64
+
+
+def _timeline() -> str:
+    """What a server is asked for its timeline, with what is known of servers that cannot tell themselves."""
+    known = "".join(f" WHEN '{started}' THEN {timeline}" for started, timeline in list(_known.items()))
+    return _TIMELINE.format(known=f"CASE {_STARTED}{known} END" if known else "NULL::int")
+
+
+def timeline_of(position: Position) -> int:
+    """The timeline of a position of this engine."""
+    return int(str(position).partition(":")[0])
+
+
+def learn(sample: Sample) -> None:
+    """Remember on which timeline a server is, for sessions of users that it would not tell."""
+    started = sample.server.rpartition(" ")[2]
+    if sample.position is None or sample.is_writable or not _STARTS.fullmatch(started):
+        return
+    timeline = timeline_of(sample.position)
+    # On the first one there is nothing to be told.
+    if timeline > 1 and _known.get(started, 0) < timeline:
+        for known in list(_known)[: 1 - _MOST_KNOWN]:
+            _known.pop(known, None)
+        _known[started] = timeline
+
+
+_STARTS = re.compile(r"[0-9]+\.[0-9]+")
+
+# Marks: transactions that write nothing, of which some commit and some roll back, by lot. They get numbers on the new
+# primary, on its timeline. A standby where all of them have ended in the same way has replayed that timeline. On
+# another one the same numbers belong to other transactions, which would have to end alike by chance. That costs the
+# new primary a few numbers, once after a promotion, and only where a standby does not tell its timeline.
+
+#: The numbers of the transactions, and whether they committed.
+Marks = tuple[tuple[str, bool], ...]
+_MARKS = 32
+#: In one round trip. Nothing waits for them to be on disk, or on a standby.
+_MAKE_MARKS = """
+DO $$
+DECLARE
+    chosen CONSTANT bit varying := B'{chosen}';
+    made text := '';
+BEGIN
+    FOR place IN 1..length(chosen) LOOP
+        PERFORM set_config('synchronous_commit', 'off', true);
+        made := made || ' ' || pg_current_xact_id();
+        IF substring(chosen FROM place FOR 1) = B'1' THEN COMMIT; ELSE ROLLBACK; END IF;
+    END LOOP;
+    PERFORM set_config('replicant.marks', made, false);
+END $$
+"""
+
+
+def mark(connection: BaseDatabaseWrapper) -> Marks:
+    """Leave marks in the log of a primary; none where this user may not. Two round trips."""
+    chosen = f"{secrets.randbits(_MARKS):0{_MARKS}b}"
+    try:
+        with connection.wrap_database_errors:
+            cursor = connection.connection.cursor()
+            try:
+                cursor.execute(_MAKE_MARKS.format(chosen=chosen))
+            finally:
+                cursor.close()
+        (made,) = ask(connection, "SELECT current_setting('replicant.marks')")
+    except DatabaseError as error:
+        if is_gone(error):
+            raise
+        return ()
+    return tuple(zip(made.split(), (each == "1" for each in chosen), strict=True))
+
+
+def has_marks(connection: BaseDatabaseWrapper, marks: Marks) -> bool:
+    """Whether a standby has replayed them."""
+    if not marks:
+        return False
+    statuses = ", ".join(f"pg_xact_status('{number}')" for number, _ in marks)
+    try:
+        found = ask(connection, f"SELECT {statuses}")
+    except DatabaseError as error:
+        if is_gone(error):
+            raise
+        # A number that is yet to come.
+        return False
+    return list(found) == ["committed" if commits else "aborted" for _, commits in marks]
+
 
 # Not pg_current_wal_lsn(): with asynchronous commit that is still behind when the commit returns.
 _LSN = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END"
@@ -183,7 +275,7 @@ def _is_busy(connection: BaseDatabaseWrapper) -> bool:
 def position(connection: BaseDatabaseWrapper) -> Position | None:
     if _is_busy(connection):
         return None
-    return _position(_ask(connection, f"SELECT pg_is_in_recovery(), {_LSN}, {_TIMELINE}, {_SIZES}"))
+    return _position(_ask(connection, f"SELECT pg_is_in_recovery(), {_LSN}, {_timeline()}, {_SIZES}"))
 
 
 def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) -> Position | None:
@@ -194,7 +286,7 @@ def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) ->
         seconds=seconds,
         poll=_POLL_SECONDS,
         target=str(position).partition(":")[2],
-        timeline=_TIMELINE,
+        timeline=_timeline(),
         sizes=_SIZES,
     )
     reached = _position(_ask(connection, sql))
@@ -246,11 +338,11 @@ def _text(number: int) -> str:
 #: system identifier; what tells them apart is where they are reached, and their name if they were given one.
 _QUESTIONS = (
     f"""
-    SELECT pg_is_in_recovery(), {_LSN}, {_TIMELINE}, {_SIZES}, current_setting('transaction_read_only'),
+    SELECT pg_is_in_recovery(), {_LSN}, {{timeline}}, {_SIZES}, current_setting('transaction_read_only'),
         (SELECT system_identifier::text FROM pg_control_system()),
         coalesce(host(inet_server_addr()), ''), current_setting('port'), current_setting('cluster_name'),
         -- A standby that was killed replays from its last restart point, and for a moment is older than it was.
-        pg_postmaster_start_time()::text
+        {_STARTED}
     """,
     # Where the control file's functions are kept from this user, or the server only resembles PostgreSQL.
     """
@@ -275,11 +367,14 @@ def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
 
 
 def probe(connection: BaseDatabaseWrapper) -> Sample:
-    answer = ask_first_known(connection, _QUESTIONS, lambda error: _sqlstate(error.__cause__) in _REFUSALS)
+    questions = [question.replace("{timeline}", _timeline()) for question in _QUESTIONS]
+    answer = ask_first_known(connection, questions, lambda error: _sqlstate(error.__cause__) in _REFUSALS)
     recovers, lsn, timeline, block, segment, read_only, *server = answer.row
     is_writable = not recovers and read_only == "off"
     position = _position((recovers, lsn, timeline, block, segment))
-    return Sample(connection.alias, " ".join(server), is_writable, position, answer.asked_at, answer.latency)
+    sample = Sample(connection.alias, " ".join(server), is_writable, position, answer.asked_at, answer.latency)
+    learn(sample)
+    return sample
 
 
 def replicates(connection: BaseDatabaseWrapper) -> bool | None:

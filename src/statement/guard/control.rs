@@ -1,9 +1,9 @@
 //! Statements by their first word, and those that set something or control a transaction.
 
 use super::super::lexer::Token;
+use super::super::surroundings::{Clause, is};
 use super::super::{Dialect, settings};
-use super::names::is;
-use super::{Reader, Refusal, Verdict, unsure};
+use super::{Reader, Refusal, Verdict, charset, unsure};
 
 /// The settings that make a session writable again.
 const READ_ONLY: [&str; 3] = ["transaction_read_only", "default_transaction_read_only", "tx_read_only"];
@@ -40,14 +40,13 @@ impl<'a> Reader<'a> {
             _ => return Err(Refusal::of("a statement without a verb")),
         };
         let refused = || Err(Refusal::of(word.to_uppercase()));
-        let mysql = self.dialect == Dialect::MySql;
+        let mysql = self.dialect.is_mysql();
         let postgresql = self.dialect == Dialect::PostgreSql;
         // The most frequent first.
         match word.to_ascii_lowercase().as_str() {
             "select" | "values" | "table" | "show" | "savepoint" | "release" | "deallocate" => self.scan(),
             "with" => {
-                self.begins_with = true;
-                self.with_lists |= self.at_depth();
+                self.around.set_clause(Clause::With);
                 self.scan()
             }
             "set" => self.set(),
@@ -62,6 +61,7 @@ impl<'a> Reader<'a> {
             "copy" if postgresql => self.copy(),
             "reset" if postgresql => self.reset(),
             "create" => self.create(),
+            "check" if mysql && self.words_after(&["table", "tables"]) => self.scan(),
             other if one_of(other, concerns_the_session(self.dialect)) => self.scan(),
             _ => refused(),
         }
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
                 Token::Word(word) if is_first => {
                     let known: &[&str] = match (is(verb, "start"), self.dialect) {
                         (true, _) => &["transaction"],
-                        (false, Dialect::MySql) => &["work"],
+                        (false, Dialect::MySql | Dialect::MariaDb) => &["work"],
                         (false, Dialect::Sqlite) => &["transaction", "deferred"],
                         (false, _) => &["work", "transaction", "isolation", "read", "deferrable", "not"],
                     };
@@ -131,22 +131,20 @@ impl<'a> Reader<'a> {
     /// SET: what concerns this session alone, and leaves it read-only.
     fn set(&mut self) -> Verdict {
         // MariaDB's settings for one statement.
-        let is_for_statement = self.dialect == Dialect::MySql && self.words_after(&["statement"]);
+        let is_for_statement = self.dialect.is_mysql() && self.words_after(&["statement"]);
         let mut is_value = false;
         loop {
             let token = self.lexer.next();
             match token {
-                Token::End | Token::Semicolon => {
-                    self.follow(token);
-                    return Ok(());
-                }
-                Token::Unsure => return Err(unsure()),
-                Token::Open => self.call()?,
+                Token::End | Token::Semicolon => return self.follow(token),
                 Token::Equals => is_value = true,
                 // The next setting; for PostgreSQL, the next value.
-                Token::Comma if self.dialect != Dialect::PostgreSql && self.depth == 0 => is_value = false,
-                Token::Word(word) if is_for_statement && self.depth == 0 && is(word, "for") => {
+                Token::Comma if self.dialect != Dialect::PostgreSql && self.around.depth == 0 => is_value = false,
+                Token::Word(word) if is_for_statement && self.around.depth == 0 && is(word, "for") => {
                     let first = self.next();
+                    if first.is_word("set") {
+                        return Err(Refusal::of("SET STATEMENT ... FOR SET"));
+                    }
                     return self.statement(first);
                 }
                 Token::Word(word) if is_value => self.word(word)?,
@@ -154,7 +152,7 @@ impl<'a> Reader<'a> {
                 Token::Word(setting) | Token::Quoted(setting) if !is_value => self.setting(setting)?,
                 _ => {}
             }
-            self.follow(token);
+            self.step(token)?;
         }
     }
 
@@ -167,6 +165,7 @@ impl<'a> Reader<'a> {
         if is(word, "write") {
             return refused("TRANSACTION READ WRITE");
         }
+        self.character_set(word)?;
         if self.dialect == Dialect::PostgreSql {
             return Ok(());
         }
@@ -181,6 +180,47 @@ impl<'a> Reader<'a> {
         }
         let far = ["global", "persist", "persist_only", "password", "resource"];
         if one_of(word, &far) || one_of(word, &REPLICATION) { refused(word) } else { Ok(()) }
+    }
+
+    /// SET NAMES and its kin: with some character sets the server would take the text apart at other places.
+    fn character_set(&self, word: &str) -> Verdict {
+        let mut ahead = self.lexer.clone();
+        let is_variable = self.around.last == Token::Other;
+        let value =
+            if !is_variable && is(word, "names") || (!is_variable && is(word, "charset") && self.dialect.is_mysql()) {
+                ahead.next()
+            } else if !is_variable && is(word, "character") && self.dialect.is_mysql() {
+                if !ahead.next().is_word("set") {
+                    return Ok(());
+                }
+                ahead.next()
+            } else if is(word, "client_encoding") || (is(word, "character_set_client") && self.dialect.is_mysql()) {
+                let mut token = ahead.next();
+                if token == Token::Other {
+                    // The colon of `:=`.
+                    token = ahead.next();
+                }
+                if token != Token::Equals && !token.is_word("to") {
+                    return Ok(());
+                }
+                ahead.next()
+            } else {
+                return Ok(());
+            };
+        match value {
+            Token::Word(name) | Token::Text(name) | Token::Quoted(name)
+                if charset::keeps_ascii_apart(name, self.dialect) =>
+            {
+                Ok(())
+            }
+            // PostgreSQL: the encoding of the database, which is never such a one.
+            Token::Word(name) if is(name, "default") && self.dialect == Dialect::PostgreSql => Ok(()),
+            _ if matches!(self.dialect, Dialect::Sqlite) => Ok(()),
+            _ => Err(Refusal::of(format!(
+                "SET {} to a character set that is not known to keep ASCII apart",
+                word.to_uppercase()
+            ))),
+        }
     }
 
     /// Whether one of these values is assigned next, and nothing else.
@@ -211,45 +251,68 @@ impl<'a> Reader<'a> {
 
     /// EXPLAIN of what is a read itself: with ANALYZE it is executed, and some servers execute parts of it without.
     fn explain(&mut self, verb: &str) -> Verdict {
-        const OPTIONS: [&str; 13] = [
-            "analyze",
-            "analyse",
-            "verbose",
-            "extended",
-            "partitions",
-            "format",
-            "query",
-            "plan",
-            "json",
-            "tree",
-            "traditional",
-            "settings",
-            "memory",
-        ];
+        const OPTIONS: [&str; 9] =
+            ["analyze", "analyse", "verbose", "extended", "partitions", "query", "plan", "settings", "memory"];
         const VERBS: [&str; 13] = [
             "insert", "update", "delete", "replace", "merge", "call", "execute", "create", "declare", "refresh",
             "into", "do", "import",
         ];
+        let mut is_executed = is(verb, "analyze");
         loop {
             let token = self.next();
             match token {
-                Token::End | Token::Semicolon => return Err(Refusal::of(verb.to_uppercase())),
                 Token::Unsure => return Err(unsure()),
                 Token::Open if self.words_after(&["select", "with", "values", "table"]) => {}
                 Token::Open if self.dialect == Dialect::PostgreSql && self.lexer.clone().next() != Token::Open => {
                     while !matches!(self.next(), Token::Close | Token::End | Token::Unsure) {}
                 }
+                Token::Open => {}
                 Token::Word(word) if one_of(word, &["select", "with", "values", "table"]) => {
                     return self.statement(token);
                 }
-                Token::Word(word) if one_of(word, &OPTIONS) => {}
-                // A table, or FOR CONNECTION.
-                Token::Word(word) if self.dialect == Dialect::MySql && !one_of(word, &VERBS) => return self.scan(),
-                Token::Quoted(_) if self.dialect == Dialect::MySql => return self.scan(),
+                Token::Word(word) if one_of(word, &OPTIONS) => is_executed |= word.len() == 7,
+                Token::Word(word) if is(word, "format") && self.is_format() => {
+                    while self.lexer.clone().next() == Token::Equals {
+                        self.next();
+                    }
+                    self.next();
+                }
+                Token::Quoted(_) if self.dialect.is_mysql() && !is_executed => return self.describe(verb, token),
+                Token::Word(word) if self.dialect.is_mysql() && !is_executed && !one_of(word, &VERBS) => {
+                    return self.describe(verb, token);
+                }
                 Token::Word(word) => {
                     return Err(Refusal::of(format!("{} {}", verb.to_uppercase(), word.to_uppercase())));
                 }
-                _ => {}
+                _ => return Err(Refusal::of(verb.to_uppercase())),
+            }
+        }
+    }
+
+    /// Whether FORMAT, which was read, is the option: a table may have the name.
+    fn is_format(&self) -> bool {
+        !matches!(self.lexer.clone().next(), Token::End | Token::Semicolon | Token::Dot)
+    }
+
+    /// DESCRIBE of a table, of which a column or a pattern may be named, and EXPLAIN FOR CONNECTION.
+    fn describe(&mut self, verb: &str, first: Token<'a>) -> Verdict {
+        if first.is_word("for") && self.next().is_word("connection") && matches!(self.next(), Token::Number(_)) {
+            return match self.next() {
+                Token::End | Token::Semicolon => Ok(()),
+                _ => Err(Refusal::of(verb.to_uppercase())),
+            };
+        }
+        let mut names = 1;
+        loop {
+            match self.next() {
+                Token::End | Token::Semicolon if !first.is_word("for") => return Ok(()),
+                Token::Dot => names -= 1,
+                Token::Word(word) if !super::changes(word) && !is(word, "into") => names += 1,
+                Token::Quoted(_) | Token::Text(_) => names += 1,
+                _ => return Err(Refusal::of(verb.to_uppercase())),
+            }
+            if names > 2 {
+                return Err(Refusal::of(verb.to_uppercase()));
             }
         }
     }
@@ -323,7 +386,7 @@ impl<'a> Reader<'a> {
 /// Verbs of one server that read, or set what concerns the session alone.
 fn concerns_the_session(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
-        Dialect::MySql => &["use", "help", "checksum"],
+        Dialect::MySql | Dialect::MariaDb => &["use", "help", "checksum"],
         Dialect::PostgreSql => &["fetch", "move", "close"],
         _ => &[],
     }

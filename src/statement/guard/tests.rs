@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const DIALECTS: [Dialect; 4] = [Dialect::MySql, Dialect::PostgreSql, Dialect::Sqlite, Dialect::Other];
+const DIALECTS: [Dialect; 5] = [Dialect::MySql, Dialect::MariaDb, Dialect::PostgreSql, Dialect::Sqlite, Dialect::Other];
 
 fn what(sql: &str, dialect: Dialect) -> Option<String> {
     refusal(sql, dialect, &[]).map(|refusal| refusal.what)
@@ -186,7 +186,7 @@ fn a_parameters_name_says_nothing() {
 fn space(dialect: Dialect) -> impl Strategy<Value = &'static str> {
     let mut spaces = vec![" ", "\n", "\t ", " /* ' */ ", "/**/ ", " /* \" */ ", " -- '\n", " -- a\n"];
     match dialect {
-        Dialect::MySql => spaces.extend([" # '\n", " --\t'\n", " /*! */ "]),
+        Dialect::MySql | Dialect::MariaDb => spaces.extend([" # '\n", " --\t'\n", " /*! */ "]),
         Dialect::PostgreSql => spaces.extend([" /* /* ' */ */ ", " --'\r", " /* $$ */ "]),
         _ => {}
     }
@@ -213,7 +213,7 @@ const HOSTILE: [&[&str]; 14] = [
 
 proptest! {
     #[test]
-    fn no_text_breaks_the_reader(sql in "[ -~\u{e9}\u{20ac}\u{a0}\n]*", dialect in 0..4_usize) {
+    fn no_text_breaks_the_reader(sql in "[ -~\u{e9}\u{20ac}\u{a0}\n]*", dialect in 0..5_usize) {
         let _ = refusal(&sql, DIALECTS[dialect], &[]);
     }
 
@@ -224,7 +224,7 @@ proptest! {
             "\\", "FOR", "UPDATE", "INTO", "\n", " ", "#", "é", "1", "1.e", "SET", "=", "[", "]", "%(a)s", "::", ".",
             "COPY", "TO", "STDOUT", "EXPLAIN", "PRAGMA", "DECLARE", "DISTINCT ON", "\u{a0}", "\u{0}",
         ]), 0..40),
-        dialect in 0..4_usize,
+        dialect in 0..5_usize,
     ) {
         let _ = refusal(&pieces.concat(), DIALECTS[dialect], &[]);
     }
@@ -232,7 +232,7 @@ proptest! {
     /// Comments, strings, case and white space hide nothing.
     #[test]
     fn no_disguise_helps(
-        (dialect, words, spaces) in (0..3_usize).prop_flat_map(|dialect| (
+        (dialect, words, spaces) in (0..4_usize).prop_flat_map(|dialect| (
             Just(DIALECTS[dialect]),
             prop::sample::select(HOSTILE.to_vec()),
             prop::collection::vec(space(DIALECTS[dialect]), 20),

@@ -55,7 +55,7 @@ pub fn is_no_state(name: &str, dialect: Dialect) -> bool {
         "user_version",
     ];
     match dialect {
-        Dialect::MySql => MYSQL.contains(&name),
+        Dialect::MySql | Dialect::MariaDb => MYSQL.contains(&name),
         Dialect::PostgreSql => POSTGRESQL.contains(&name),
         Dialect::Sqlite => SQLITE.contains(&name),
         Dialect::Other => false,
@@ -169,7 +169,7 @@ pub fn is_harmless(name: &str, dialect: Dialect) -> bool {
         "wal_checkpoint",
     ];
     match dialect {
-        Dialect::MySql => MYSQL.contains(&name),
+        Dialect::MySql | Dialect::MariaDb => MYSQL.contains(&name),
         Dialect::PostgreSql => POSTGRESQL.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)),
         Dialect::Sqlite => SQLITE.contains(&name),
         Dialect::Other => false,

@@ -1,0 +1,150 @@
+//! What a thread or task has read with no scope open: for each cluster the member that answered last, and when.
+//!
+//! Kept in a context variable, whose value is replaced and never changed: a child task begins with what its parent has
+//! read, and what it reads itself stays its own. It ends by itself: see [`crate::decision::Read::before`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::cluster::{Cluster, PRIMARY};
+use crate::decision::{Decision, Reason, Shown};
+use crate::memory::Cell;
+use crate::names::Alias;
+use crate::pool::Member;
+
+use super::context::ContextVariable;
+use super::scopes;
+use super::state::{self, Last};
+
+static READS: PyOnceLock<ContextVariable> = PyOnceLock::new();
+/// Whether any thread or task ever read with no scope open: with the middleware few do, and an unset context variable is
+/// slow to find.
+static ANY: AtomicBool = AtomicBool::new(false);
+/// Whether a management command was ever run in this process.
+static ANY_COMMAND: AtomicBool = AtomicBool::new(false);
+
+fn variable(py: Python<'_>) -> PyResult<&'static ContextVariable> {
+    READS.get_or_try_init(py, || ContextVariable::new(py, c"replicant.reads"))
+}
+
+/// The reads of a thread or task.
+#[pyclass(frozen, module = "replicant._core")]
+#[derive(Debug, Default)]
+pub struct Reads {
+    places: Vec<Place>,
+    /// A management command runs: where a read goes is kept as soon as it is decided.
+    in_command: bool,
+}
+
+/// The member of a cluster that answered last, and when it had answered.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    cluster: Alias,
+    member: Alias,
+    at: Duration,
+}
+
+fn present(py: Python<'_>) -> PyResult<Option<Bound<'_, Reads>>> {
+    if !ANY.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    Ok(variable(py)?.get(py)?.map(Bound::cast_into::<Reads>).transpose()?)
+}
+
+fn replace(py: Python<'_>, reads: Reads) -> PyResult<()> {
+    ANY.store(true, Ordering::Relaxed);
+    variable(py)?.set(Bound::new(py, reads)?.as_any())
+}
+
+/// The member of `cluster` that this thread or task read from last with no scope open, and when.
+#[inline]
+pub fn last(py: Python<'_>, cluster: Alias) -> PyResult<Option<Shown>> {
+    let Some(reads) = present(py)? else { return Ok(None) };
+    let Reads { places, in_command } = reads.get();
+    let place = places.iter().find(|place| place.cluster == cluster);
+    Ok(place.map(|place| Shown { by: place.member, at: place.at, in_command: *in_command }))
+}
+
+/// All of it as a cell, for those that judge cells.
+pub fn cell(py: Python<'_>) -> PyResult<Option<Arc<Cell>>> {
+    let Some(reads) = present(py)? else { return Ok(None) };
+    let cell = Cell::default();
+    for place in &reads.get().places {
+        cell.of(place.cluster).need(|need| need.require_read(Some(place.member), place.at));
+    }
+    Ok(Some(Arc::new(cell)))
+}
+
+/// A member has answered by now.
+fn keep(py: Python<'_>, cluster: Alias, member: Alias) -> PyResult<()> {
+    let (mut places, in_command) = match present(py)? {
+        Some(reads) => (reads.get().places.clone(), reads.get().in_command),
+        None => (Vec::new(), false),
+    };
+    places.retain(|place| place.cluster != cluster);
+    places.push(Place { cluster, member, at: state::now() });
+    replace(py, Reads { places, in_command })
+}
+
+/// Whether a read of `member` binds those that follow. What the primary shows does only where its weight made it the
+/// choice: it is not read for what others lack.
+fn counts(member: Member, reason: Reason) -> bool {
+    member != PRIMARY || matches!(reason, Reason::Balanced | Reason::Sticky)
+}
+
+/// With no scope open, a read was sent to a member of `cluster`: a management command goes on there.
+#[inline]
+pub fn decided(py: Python<'_>, cluster: &Cluster, decision: Decision) -> PyResult<()> {
+    if ANY_COMMAND.load(Ordering::Relaxed) { decided_in_command(py, cluster, decision) } else { Ok(()) }
+}
+
+#[cold]
+fn decided_in_command(py: Python<'_>, cluster: &Cluster, (member, reason): Decision) -> PyResult<()> {
+    let in_command = present(py)?.is_some_and(|reads| reads.get().in_command);
+    if in_command && counts(member, reason) {
+        keep(py, cluster.name(), cluster.members()[member as usize])?;
+    }
+    Ok(())
+}
+
+/// Whether what `alias` is about to answer is to be remembered by this thread or task: no scope is open to do so, and the
+/// router sent the read there. What `.using()` reads is a user's own affair.
+#[pyfunction]
+pub fn is_to_remember(py: Python<'_>, alias: &str) -> PyResult<bool> {
+    if scopes::current(py)?.is_some() {
+        return Ok(false);
+    }
+    let Some(Last::Read(cluster, member, reason)) = state::with_thread(state::Thread::last_decision) else {
+        return Ok(false);
+    };
+    let Some(table) = state::present_table().filter(|_| counts(member, reason)) else { return Ok(false) };
+    let place = table.places.get(alias).map(|&(index, place)| (table.entries[index].cluster.name(), place));
+    Ok(place == Some((cluster, member)))
+}
+
+/// The member behind `alias` has answered a read of this thread or task.
+#[pyfunction]
+pub fn remember(py: Python<'_>, alias: &str) -> PyResult<()> {
+    let Some(table) = state::present_table() else { return Ok(()) };
+    let Some(&(index, member)) = table.places.get(alias) else { return Ok(()) };
+    let cluster = &table.entries[index].cluster;
+    keep(py, cluster.name(), cluster.members()[member as usize])
+}
+
+/// A management command begins, or ends: returns whether one ran before, which is to be handed back at the end.
+#[pyfunction]
+pub fn run_command(py: Python<'_>, runs: bool) -> PyResult<bool> {
+    let (places, before) = match present(py)? {
+        Some(reads) => (reads.get().places.clone(), reads.get().in_command),
+        None => (Vec::new(), false),
+    };
+    if runs {
+        ANY_COMMAND.store(true, Ordering::Relaxed);
+    }
+    replace(py, Reads { places, in_command: runs })?;
+    Ok(before)
+}

@@ -1,0 +1,213 @@
+"""What a scope requires of a replica, on real servers: exact schedules that once let a client go back in time.
+
+Nobody probes but the test, so that each schedule is exact. Every test runs on MySQL, MariaDB and PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connections, router, transaction
+from psycopg import IsolationLevel
+
+from replicant import _core, after, health, monitor, request_scope, token, use_replica
+from replicant.engines import Sample
+from replicant.prober import Bell, Prober
+from replicant.tracing import record_queries
+from tests.app.models import Item
+from tests.databases import use_databases
+from tests.monitoring import ALIASES, watching
+from tests.servers import Cluster
+from tests.servers.machine import wait_until
+from tests.test_failover import NEVER, ours
+
+SECONDS = 20.0
+REPLICAS = ("replica1", "replica2")
+
+
+def settings(**keys: Any) -> dict[str, Any]:
+    return watching(keys.pop("PROBE_SECONDS", NEVER), **{"WAIT_SECONDS": 0, "MAX_LAG": None, **keys})
+
+
+@pytest.fixture(params=["django", "replicant"])
+def shop(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Iterator[Cluster]:
+    """The cluster, with Django on it, probed once. Afterwards every server runs and replicates again.
+
+    A transaction on a replica keeps the snapshot of its first read.
+    """
+    databases = cluster.databases(database)
+    level: Any = "repeatable read" if cluster.engine != "postgresql" else IsolationLevel.REPEATABLE_READ
+    for replica in REPLICAS:
+        databases[replica]["OPTIONS"] = {"isolation_level": level}
+    with use_databases(ours(databases) if request.param == "replicant" else databases, REPLICANT=settings()):
+        probe()
+        yield cluster
+        monitor.stop()
+    for node in cluster.nodes:
+        if node.suspended:
+            node.resume()
+        if not node.running:
+            node.restart()
+    for replica in cluster.replicas:
+        replica.resume_replication()
+    cluster.wait_until_caught_up()
+
+
+with_our_engines = pytest.mark.parametrize("shop", ["replicant"], indirect=True)
+
+
+def probe(*aliases: str) -> None:
+    """Have members (all, if none is named) probed now, and tell the core: what a cycle of the monitor does."""
+    elsewhere(lambda: router.db_for_read(Item))
+    # Its one cycle: what that finds is older than what is found here, and so changes nothing afterwards.
+    until(lambda: len(monitor.latest()) >= 3, "the monitor has probed")
+    health.observe([probed(alias) for alias in aliases or ALIASES])
+
+
+def probed(alias: str) -> Sample:
+    prober = Prober(alias, monitor._settings_of(alias), SECONDS, Bell())
+    prober.ask()
+    until(lambda: not prober.is_busy, f"{alias} was probed")
+    sample = prober.take()
+    prober.stop()
+    assert sample is not None
+    return sample
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    wait_until(lambda: bool(condition()), SECONDS, what)
+
+
+def elsewhere(function: Callable[[], Any]) -> Any:
+    """Call it in a context of its own, which has neither written nor read anything."""
+    return contextvars.Context().run(function)
+
+
+def write() -> Any:
+    return Item.objects.create(name="written").pk
+
+
+def read(pk: Any = None) -> tuple[str, bool]:
+    """Read where the router says: the alias, and whether the row was there."""
+    with record_queries() as queries:
+        found = Item.objects.filter(pk=pk).exists()
+    return queries[-1].alias, found
+
+
+# The member that a token names.
+
+
+def visited(alias: str) -> str:
+    """The token of a client that has read from ``alias``."""
+    with request_scope(), use_replica(alias):
+        assert read()[0] == alias
+        return token()
+
+
+def visit(sent: str, pk: Any) -> tuple[str, bool]:
+    """A request of a client that sends a token."""
+    with request_scope(), after(sent):
+        return read(pk)
+
+
+@with_our_engines
+def test_a_client_finds_what_the_member_of_its_token_had_shown_when_that_refuses(shop: Cluster):
+    sent = elsewhere(lambda: visited("replica1"))
+    # From now on replica2 has what the primary had after the token was issued, and no more.
+    probe()
+    shop.replicas[1].pause_replication()
+    pk = elsewhere(write)
+    assert shop.replicas[0].reached(shop.primary.position(), SECONDS)
+    assert elsewhere(lambda: visit(sent, pk)) == ("replica1", True)
+    shop.replicas[0].kill()
+    assert elsewhere(lambda: visit(sent, pk)) == ("default", True)
+    # The same once the monitor knows.
+    probe()
+    assert elsewhere(lambda: visit(sent, pk)) == ("default", True)
+
+
+# A transaction that is open on a replica.
+
+
+def replicated(shop: Cluster) -> None:
+    """Wait until both replicas have everything, and have the core know it."""
+    shop.wait_until_caught_up()
+    probe()
+
+
+@pytest.mark.parametrize("begin", ["atomic", "text", "autocommit off"])
+def test_a_write_is_found_though_the_scopes_replica_has_a_snapshot_from_before(shop: Cluster, begin: str):
+    with request_scope():
+        sticky, _ = read()
+        with began(sticky, begin):
+            Item.objects.using(sticky).count()
+            pk = write()
+            assert read(pk) == ("default", True)
+            replicated(shop)
+            alias, found = read(pk)
+            assert (alias != sticky, found) == (True, True)
+            # It does not end for the client's next request either.
+            assert requires()
+            assert read(pk)[1]
+        replicated(shop)
+        assert read(pk)[1]
+        assert not requires()
+
+
+def requires() -> bool:
+    """Whether the scope still requires what was written."""
+    return any(position or written for _, position, written, *_ in _core.causality())
+
+
+@contextlib.contextmanager
+def began(alias: str, begin: str) -> Iterator[None]:
+    """A transaction on this thread's connection to ``alias``."""
+    connection = connections[alias]
+    if begin == "atomic":
+        with transaction.atomic(using=alias):
+            yield
+        return
+    if begin == "autocommit off":
+        connection.set_autocommit(False)
+    else:
+        execute(alias, "BEGIN")
+    try:
+        yield
+    finally:
+        if begin == "autocommit off":
+            connection.rollback()
+            connection.set_autocommit(True)
+        else:
+            execute(alias, "ROLLBACK")
+
+
+def execute(alias: str, sql: str) -> None:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql)
+
+
+def test_a_snapshot_of_another_thread_of_the_scope_counts_too(shop: Cluster):
+    with request_scope(), ThreadPoolExecutor(1) as pool:
+        sticky, _ = read()
+        # One thread, in a copy of this context: of the same scope.
+        inside = contextvars.copy_context()
+        other = lambda function: pool.submit(inside.run, function).result()  # noqa: E731
+        block = other(lambda: transaction.atomic(using=sticky))
+        other(block.__enter__)
+        other(lambda: Item.objects.using(sticky).count())
+        pk = write()
+        replicated(shop)
+        # Here the replica may serve, and there it may not.
+        assert read(pk)[1]
+        alias, found = other(lambda: read(pk))
+        assert (alias != sticky, found) == (True, True)
+        other(lambda: block.__exit__(None, None, None))
+        probe()
+        assert read(pk)[1]
+        assert not requires()
+        other(connections.close_all)
