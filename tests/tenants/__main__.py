@@ -1,4 +1,4 @@
-"""`python -m tests.tenants make` makes the tenants, `... visit HOST...` prints what their pages show, `... check` checks."""
+"""`python -m tests.tenants make` makes the tenants, `... visit HOST...` prints what their pages show."""
 
 from __future__ import annotations
 
