@@ -26,6 +26,8 @@ pub enum Reason {
     UsePrimary,
     /// The primary's connection is in a transaction.
     Transaction,
+    /// A statement changed the primary's session so that a read has another meaning there.
+    SessionState,
     /// This scope wrote, and no replica is known to have it.
     Pinned,
     /// The innermost scope names a replica.
@@ -44,10 +46,11 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Exempt,
         Self::UsePrimary,
         Self::Transaction,
+        Self::SessionState,
         Self::Pinned,
         Self::UseReplica,
         Self::Instance,
@@ -67,6 +70,7 @@ impl Reason {
             Self::Exempt => "exempt",
             Self::UsePrimary => "use_primary",
             Self::Transaction => "transaction",
+            Self::SessionState => "session_state",
             Self::Pinned => "pinned",
             Self::UseReplica => "use_replica",
             Self::Instance => "instance",
@@ -141,7 +145,7 @@ pub struct Shown {
 /// A question, as far as it does not concern the cluster. What costs time to find out is asked only when the
 /// answer matters.
 #[derive(Debug)]
-pub struct Read<'a, InTransaction, Record, Now> {
+pub struct Read<'a, InTransaction, Changed, Record, Now> {
     /// The model is in `PRIMARY_ONLY`.
     pub exempt: bool,
     /// The innermost scope.
@@ -150,6 +154,8 @@ pub struct Read<'a, InTransaction, Record, Now> {
     pub instance: Option<Loaded>,
     /// Whether this thread's connection to a member is in a transaction.
     pub in_transaction: InTransaction,
+    /// Whether this thread's session with the primary was changed so that a read has another meaning there.
+    pub is_changed: Changed,
     /// With no request open: what this thread or task must see.
     pub record: Record,
     /// With no scope open: the member that this thread or task read from last, and when. Another member serves it only once
@@ -179,14 +185,15 @@ enum Mode {
 /// [`Undecided::Failed`] with the error of what the question asks; [`Undecided::Ask`], [`Undecided::Learn`] and
 /// [`Undecided::Wait`] with what to do before it is put again, unless it `may_wait` no more.
 #[inline]
-pub fn decide<I, L, N, E>(
+pub fn decide<I, C, L, N, E>(
     cluster: &Cluster,
     view: &View,
-    read: Read<'_, I, L, N>,
+    read: Read<'_, I, C, L, N>,
     draw: u64,
 ) -> Result<Decision, Undecided<E>>
 where
     I: FnMut(Member) -> Result<bool, E>,
+    C: Fn() -> Result<bool, E>,
     L: Fn() -> Result<Option<Arc<Cell>>, E>,
     N: Fn() -> Duration,
 {
@@ -198,21 +205,23 @@ where
 ///
 /// # Errors
 /// [`Undecided::NoReplicaAvailable`] and [`Undecided::Failed`], as there.
-pub fn explain<I, L, N, E>(
+pub fn explain<I, C, L, N, E>(
     cluster: &Cluster,
     view: &View,
-    read: Read<'_, I, L, N>,
+    read: Read<'_, I, C, L, N>,
     draw: u64,
 ) -> Result<Decision, Undecided<E>>
 where
     I: FnMut(Member) -> Result<bool, E>,
+    C: Fn() -> Result<bool, E>,
     L: Fn() -> Result<Option<Arc<Cell>>, E>,
     N: Fn() -> Duration,
 {
-    let Read { exempt, scope, instance, in_transaction, record, before, may_wait, now } = read;
+    let Read { exempt, scope, instance, in_transaction, is_changed, record, before, may_wait, now } = read;
     let scope = scope.map(|scope| scope.copied(cluster.name()));
     let record = || Ok(record()?.map(|cell| Arc::new(cell.copied(cluster.name()))));
-    let read = Read { exempt, scope: scope.as_ref(), instance, in_transaction, record, before, may_wait, now };
+    let read =
+        Read { exempt, scope: scope.as_ref(), instance, in_transaction, is_changed, record, before, may_wait, now };
     match answer(cluster, view, read, draw, Mode::Explain) {
         Err(Undecided::Ask(_) | Undecided::Learn { .. } | Undecided::Wait { .. }) => Ok((PRIMARY, Reason::Pinned)),
         answer => answer,
@@ -220,15 +229,16 @@ where
 }
 
 #[inline]
-fn answer<I, L, N, E>(
+fn answer<I, C, L, N, E>(
     cluster: &Cluster,
     view: &View,
-    mut read: Read<'_, I, L, N>,
+    mut read: Read<'_, I, C, L, N>,
     draw: u64,
     mode: Mode,
 ) -> Result<Decision, Undecided<E>>
 where
     I: FnMut(Member) -> Result<bool, E>,
+    C: Fn() -> Result<bool, E>,
     L: Fn() -> Result<Option<Arc<Cell>>, E>,
     N: Fn() -> Duration,
 {
@@ -241,6 +251,10 @@ where
     }
     if (read.in_transaction)(PRIMARY)? {
         return Ok((PRIMARY, Reason::Transaction));
+    }
+    // In a test, replicas that share the primary's connection share its session.
+    if (read.is_changed)()? && !cluster.settings().are_mirrors {
+        return Ok((PRIMARY, Reason::SessionState));
     }
     let before = match read.before {
         Some(before) if read.scope.is_none() => Before::new(cluster, view, before, (read.now)()),

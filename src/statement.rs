@@ -11,8 +11,10 @@ mod functions;
 mod guard;
 mod keywords;
 mod lexer;
+pub mod session;
 mod settings;
 mod surroundings;
+pub mod tables;
 
 pub use guard::{Refusal, keeps_ascii_apart, refusal};
 use lexer::{Lexer, Token};

@@ -22,7 +22,7 @@ from django.test import override_settings
 
 from replicant import _core, explain, request_scope, token, use_primary
 from replicant.tracing import record_queries
-from tests.app.models import Item, Tag
+from tests.app.models import Item
 from tests.databases import use_databases
 from tests.monitoring import watching
 from tests.servers import Cluster

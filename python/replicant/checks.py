@@ -15,7 +15,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import DatabaseError, connections
 from django.utils.module_loading import import_string
 
-from replicant import conf, exemptions, token_settings, trials
+from replicant import conf, exempt_tables, exemptions, tenants, token_settings, trials
 from replicant._core import ReplicaRouter
 from replicant.conf import Cluster
 from replicant.engines import engine_of
@@ -84,7 +84,26 @@ def _warnings(clusters: list[Cluster], token: TokenSettings) -> list[Problem]:
     for cluster in clusters:
         found += _cluster_warnings(cluster)
     found += _middleware_warnings(token) + _token_warnings(clusters, token)
-    return found + exemptions.warnings(clusters, token, has_middleware=_place(ReplicaMiddleware) is not None)
+    found += exemptions.warnings(clusters, token, has_middleware=_place(ReplicaMiddleware) is not None)
+    return found + exempt_tables.warnings(clusters) + _tenant_warnings(clusters)
+
+
+def _tenant_warnings(clusters: list[Cluster]) -> list[Problem]:
+    return [
+        Problem(
+            "W019",
+            f"The connections of {cluster.primary!r} choose the schema of a tenant (django-tenants), and "
+            f"REPLICANT[{cluster.primary!r}]['SESSION_STATE'] does not have 'search_path': every read goes to the "
+            "primary.",
+            "Set SESSION_STATE to ['search_path'], and let the ENGINE of each replica be "
+            "'replicant.backends.postgresql'.",
+        )
+        for cluster in clusters
+        if cluster.replicas
+        and tenants.SETTING not in cluster.session_state
+        and (engine := conf.engine_class(connections.settings[cluster.primary])) is not None
+        and tenants.chooses_schema(engine)
+    ]
 
 
 def _router_warnings(clusters: list[Cluster]) -> list[Problem]:

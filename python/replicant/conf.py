@@ -19,9 +19,9 @@ from django.core.signals import setting_changed
 from django.db import connections
 from django.db.utils import load_backend
 
-from replicant import _core, topology_settings
+from replicant import _core, tenants, topology_settings
 from replicant.engines import stand_ins
-from replicant.values import Key, Problem, boolean, choice, meant, name_list, number
+from replicant.values import Key, Problem, boolean, choice, meant, name_list, number, setting_names
 
 #: Django's names of the engines whose servers count what they write.
 VENDORS_WITH_POSITIONS = frozenset({"mysql", "postgresql"})
@@ -67,6 +67,8 @@ class Cluster:
     topology: Mapping[str, Any] | None = field(default=None)
     #: Those of the replicas that the settings do not list.
     later: list[str] = field(default_factory=list)
+    #: The settings that sessions with replicas get from the primary's, of those that ``SESSION_STATE`` names.
+    session_state: frozenset[str] = field(default=frozenset())
 
 
 KEYS: dict[str, Key] = {
@@ -88,6 +90,7 @@ KEYS: dict[str, Key] = {
     "BUDGET_SECONDS": Key(5.0, number(0, above=True)),
     "TOPOLOGY": Key(None, topology_settings.wrong),
     "GUARD": Key(True, boolean),
+    "SESSION_STATE": Key([], setting_names),
 }
 
 
@@ -108,6 +111,22 @@ def vendor_of(settings: Mapping[str, Any]) -> str:
     except (KeyError, ImproperlyConfigured):
         return ""
     return vendor
+
+
+def engine_class(settings: Mapping[str, Any]) -> Any:
+    """The class of an alias's connections; None if there is no such engine."""
+    try:
+        return load_backend(settings["ENGINE"]).DatabaseWrapper
+    except (KeyError, ImproperlyConfigured):
+        return None
+
+
+def _carries(settings: Mapping[str, Any]) -> bool:
+    """Whether the sessions of an alias take the settings of the primary's: the engine is ours and sends none."""
+    from replicant.backends import ReplicantMixin
+
+    engine = engine_class(settings)
+    return engine is not None and issubclass(engine, ReplicantMixin) and not tenants.chooses_schema(engine)
 
 
 class _Reader:
@@ -226,6 +245,7 @@ class _Reader:
                 budget=float(values["BUDGET_SECONDS"]),
                 addresses=[address_of(self.aliases.get(alias, {})) for alias in (primary, *dict(replicas))],
                 topology=self.read_topology(where, primary, replicas, values),
+                session_state=self.read_session_state(where, primary, replicas, values["SESSION_STATE"]),
             )
         )
 
@@ -245,6 +265,32 @@ class _Reader:
         vendors = {alias: vendor_of(self.aliases.get(alias, {})) for alias in (primary, template)}
         self.problems += topology_settings.problems(where, values, vendors)
         return topology_settings.complete(values["TOPOLOGY"], template)
+
+    def read_session_state(
+        self, where: str, primary: str, replicas: list[tuple[str, float]], names: Iterable[str]
+    ) -> frozenset[str]:
+        """The settings that can be copied to the sessions with all of the replicas."""
+        wanted = frozenset(name.lower() for name in names)
+        if not wanted or not replicas:
+            return wanted
+        vendor = vendor_of(self.aliases.get(primary, {}))
+        reasons = []
+        if vendor not in VENDORS_WITH_POSITIONS:
+            reasons.append("this engine has no settings that can be copied")
+        elif vendor == "mysql" and "role" in wanted:
+            reasons.append("MySQL and MariaDB do not tell a session's role in a form that sets it again")
+        others = [alias for alias, _ in replicas if not _carries(self.aliases.get(alias, {}))]
+        if others:
+            reasons.append(f"the engine of {', '.join(map(repr, others))} is none of replicant.backends")
+        if reasons:
+            self.problem(
+                "W020",
+                f"{where}['SESSION_STATE'] has no effect: {'; '.join(reasons)}.",
+                "Reads stay on the primary after such a setting was changed. Let the ENGINE of each replica be "
+                "one of replicant.backends, without a tenant's engine around it.",
+            )
+            return frozenset()
+        return wanted
 
     def read_key(self, where: str, name: str, key: Key, cluster: Mapping[str, Any]) -> Any:
         if name not in cluster:
@@ -382,7 +428,7 @@ def load() -> None:
 def _load() -> bool:
     """Returns False if something else was put in force meanwhile."""
     global _guarded, _clusters, _cluster_of, _read_under
-    from replicant import hooks, topology, trials
+    from replicant import hooks, topology, tracking, trials
 
     generation = _core.generation()
     clusters, problems = read()
@@ -405,6 +451,10 @@ def _load() -> bool:
     _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}
     _clusters = tuple(clusters)
     _cluster_of = {alias: cluster for cluster in clusters for alias, _ in cluster.replicas}
+    for cluster in clusters:
+        if (engine := engine_class(connections.settings.get(cluster.primary, {}))) is not None:
+            tenants.watch(engine)
+    tracking.reconsider()
     # Whoever asks next, if settings have changed meanwhile, reads them anew.
     return _core.configure(clusters, generation)
 
@@ -412,6 +462,17 @@ def _load() -> bool:
 def cluster_of(replica: str) -> Cluster | None:
     """The cluster that ``replica`` is a replica of, as it was read last."""
     return _cluster_of.get(replica)
+
+
+def carried_from(primary: str) -> frozenset[str]:
+    """The settings that replicas' sessions get from those with ``primary``, as it was read last."""
+    return next((cluster.session_state for cluster in _clusters if cluster.primary == primary), frozenset())
+
+
+def carried_to(replica: str) -> tuple[str, frozenset[str]]:
+    """The primary of ``replica``, and the settings that its sessions get from those with that."""
+    cluster = _cluster_of.get(replica)
+    return ("", frozenset()) if cluster is None else (cluster.primary, cluster.session_state)
 
 
 def has_positions(primary: str) -> bool:
@@ -477,7 +538,8 @@ def _changed(*, setting: str, **kwargs: Any) -> None:
     if setting in {"REPLICANT", "DATABASES"}:
         lay_over({})
         topology.forget()
-    if setting in {"REPLICANT", "DATABASES", "INSTALLED_APPS"}:
+    # The tables of the database cache are exempt.
+    if setting in {"REPLICANT", "DATABASES", "INSTALLED_APPS", "CACHES"}:
         _core.invalidate()
 
 

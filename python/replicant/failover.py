@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from django.db import OperationalError, connections
 from django.db.backends.utils import CursorWrapper
 
-from replicant import _core, conf, health, lines, placement, session_changes
+from replicant import _core, changed_sessions, conf, health, lines, placement
 from replicant.engines import Failure, described, dialect_of, engine_of
 from replicant.errors import NoReplicaAvailable, UnfitSession
 from replicant.prober import drop_frames
@@ -75,7 +75,7 @@ def connecting(connection: BaseDatabaseWrapper) -> Iterator[None]:
         yield
     finally:
         del own[_CONNECTING]
-        session_changes.begins(connection)
+        changed_sessions.begins(connection)
 
 
 def is_connecting(connection: BaseDatabaseWrapper) -> bool:
@@ -128,7 +128,7 @@ def _is_out(alias: str) -> bool:
 def _may_move(connection: BaseDatabaseWrapper) -> bool:
     """Whether a read on this connection may be executed on another: it is in no transaction."""
     autocommit = connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.autocommit
-    if not autocommit or connection.in_atomic_block or session_changes.session_differs(connection):
+    if not autocommit or connection.in_atomic_block or changed_sessions.session_differs(connection):
         return False
     tracker = connection.__dict__.get("_replicant_tracker")
     return tracker is None or not tracker.in_text_transaction
@@ -264,13 +264,13 @@ class _SurvivingCursor(CursorWrapper):
         if line is not None:
             line.waiting_since = None
         if not _leaves_the_session_alone(self.db, sql):
-            session_changes.mark(self.db)
+            changed_sessions.mark(self.db)
         health.report(self.db.alias, "ok")
         return result
 
     def executemany(self, sql: Any, param_list: Any) -> Any:
         self._statement = None
-        session_changes.mark(self.db)
+        changed_sessions.mark(self.db)
         return super().executemany(sql, param_list)
 
     def fetchone(self) -> Any:

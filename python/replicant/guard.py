@@ -114,7 +114,7 @@ def guarded(
 
 def check(connection: BaseDatabaseWrapper, sql: Any) -> None:
     """Refuse a statement that may not be sent to a replica. Raises ``ReplicaWriteError``."""
-    text = sql if isinstance(sql, str) else _text_of(connection, sql)
+    text = sql if isinstance(sql, str) else text_of(connection, sql)
     if text is None:
         raise _refused(connection, f"a statement that is a {type(sql).__name__}")
     dialect = dialect_of(connection)
@@ -172,7 +172,7 @@ def _djangos_own(connection: BaseDatabaseWrapper) -> tuple[str, ...]:
     return (begin, isolation, f"SET SQL_AUTO_IS_NULL = 0; {isolation}")
 
 
-def _text_of(connection: BaseDatabaseWrapper, sql: Any) -> str | None:
+def text_of(connection: BaseDatabaseWrapper, sql: Any) -> str | None:
     """The text of what a driver takes besides strings; None if it has none."""
     if isinstance(sql, (bytes, bytearray)):
         try:

@@ -10,10 +10,10 @@ from django.core.management.base import BaseCommand
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 
 from replicant import _core, conf, trials
-from replicant.tracking import track
+from replicant.tracking import opening, track
 
 _UID = "replicant.hooks"
 
@@ -28,13 +28,32 @@ def install() -> None:
         # Not merely idempotent: connecting a signal takes a lock, which a fork in the middle would never release.
         return
     _installed = True
+    _mark_what_opens()
     connection_created.connect(_opened, dispatch_uid=_UID)
     for connection in connections.all(initialized_only=True):
         track(connection)
     _save_what_was_loaded()
+    _reveal_what_was_found()
     _scope_migrate()
     _scope_commands()
     trials.install()
+
+
+def _mark_what_opens() -> None:
+    """Mark a connection while it is being opened: what is sent then is sent to every new session.
+
+    No signal tells when that ends: a receiver of ``connection_created`` that comes after ours may send more.
+    """
+    connect = BaseDatabaseWrapper.connect
+    if hasattr(connect, _UID):
+        return
+
+    @functools.wraps(connect)
+    def marked(self: BaseDatabaseWrapper) -> None:
+        opening(self, connect)
+
+    setattr(marked, _UID, True)
+    BaseDatabaseWrapper.connect = marked  # type: ignore[method-assign]
 
 
 def _opened(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
@@ -84,6 +103,40 @@ def _loaded_from_a_replica(instance: Model, using: str) -> frozenset[str] | None
     if not conf.is_replica_of(alias, using) and (alias in connections.settings or _core.role(using) != "primary"):
         return None
     return frozenset(loaded.difference(field.attname for field in meta.pk_fields)) or None
+
+
+def _reveal_what_was_found() -> None:
+    """Have a row that ``get_or_create`` found on the primary be found by the reads that follow.
+
+    The query is a plain one: its text does not say why it was sent to the primary. So is that of ``select_for_update``
+    where a database locks no rows (SQLite).
+    """
+    get_or_create, select_for_update = QuerySet.get_or_create, QuerySet.select_for_update
+    if hasattr(get_or_create, _UID):
+        return
+
+    @functools.wraps(get_or_create)
+    def getting(self: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
+        result = get_or_create(self, *args, **kwargs)
+        if isinstance(result, tuple) and result[-1] is False:
+            _found(self)
+        return result
+
+    @functools.wraps(select_for_update)
+    def selecting(self: QuerySet[Any], *args: Any, **kwargs: Any) -> QuerySet[Any]:
+        result = select_for_update(self, *args, **kwargs)
+        if not connections[result.db].features.has_select_for_update:
+            _found(result)
+        return result
+
+    setattr(getting, _UID, True)
+    QuerySet.get_or_create = getting  # type: ignore[method-assign]
+    QuerySet.select_for_update = selecting  # type: ignore[method-assign, assignment]
+
+
+def _found(queryset: QuerySet[Any]) -> None:
+    connection = connections[queryset.db]
+    track(connection).found(connection, queryset.model._meta.db_table)
 
 
 def _scope_migrate() -> None:

@@ -21,7 +21,7 @@ from django.core.signals import setting_changed
 from django.db import OperationalError, connections
 from django.db.utils import load_backend
 
-from replicant import _core, conf, lines, session_changes, shared_placement
+from replicant import _core, changed_sessions, conf, lines, shared_placement
 from replicant.engines import engine_of
 from replicant.private_folder import CannotShare
 from replicant.prober import allocate_lock
@@ -437,7 +437,7 @@ def follow(connection: ReplicantMixin) -> None:
     tracker = connection.__dict__.get("_replicant_tracker")
     in_text = tracker is not None and tracker.in_text_transaction
     if not (connection.in_atomic_block or not connection.autocommit or in_text):
-        differs = session_changes.session_differs(connection)
+        differs = changed_sessions.session_differs(connection)
         connection.close()
         connection.replicant_placement = seen
         if differs:

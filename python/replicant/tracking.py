@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+import weakref
 from collections.abc import Callable, Set
 from typing import Any, Protocol
 
@@ -18,19 +19,35 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import _core, causality, conf, guard, mirrors, session_changes
+from replicant import (
+    _core,
+    carrying,
+    causality,
+    changed_sessions,
+    conf,
+    exempt_tables,
+    guard,
+    mirrors,
+    tenants,
+)
 from replicant.cursors import tell_of_bypasses
 from replicant.engines import NOTHING, UNKNOWN, Captured, dialect_of, engine_of
 from replicant.engines.asking import found_as_wanted
 from replicant.errors import UnfitSession
 from replicant.tracing import recorded, recording
 
-#: Where a connection keeps its tracker; the core looks there for transactions sent as text.
+#: Where a connection keeps its tracker; the core looks there for transactions sent as text, and for changed sessions.
 _ATTRIBUTE = "_replicant_tracker"
+#: Marks a connection that is being opened: what Django and its receivers send then is done to every session.
+_OPENING = "_replicant_opening"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
 #: Errors that end no transaction on a server whose driver cannot say whether one is open.
 _OF_THE_STATEMENT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
-_MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE
+_MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE | _core.LOCKS
+#: Verbs of statements that run code which no text shows.
+_PROCEDURES = frozenset({"CALL", "DO"})
+#: Verbs of statements that change rows, if they find any.
+_CHANGES_ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "WITH"})
 
 
 class Observer(Protocol):
@@ -44,6 +61,24 @@ class Observer(Protocol):
 
 
 observer: Observer | None = None
+
+#: Every tracker there is.
+_trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
+
+
+def opening(connection: BaseDatabaseWrapper, connect: Callable[[BaseDatabaseWrapper], None]) -> None:
+    """Open a connection by Django's ``connect``: no statement that is sent meanwhile changes the session."""
+    connection.__dict__[_OPENING] = True
+    try:
+        connect(connection)
+    finally:
+        connection.__dict__.pop(_OPENING, None)
+
+
+def reconsider() -> None:
+    """Another configuration may carry other settings over, and so keep other reads on the primary."""
+    for tracker in list(_trackers):
+        tracker.consider_session()
 
 
 def track(connection: BaseDatabaseWrapper) -> Tracker:
@@ -61,6 +96,16 @@ class Tracker:
     def __init__(self) -> None:
         #: A transaction was begun by a statement, behind Django's back.
         self.in_text_transaction = False
+        #: A read has another meaning in this session than in a new one: it must not go to a replica.
+        self.changes_reads = False
+        #: What was changed of the session; None if nothing was.
+        self.session: changed_sessions.SessionChanges | None = None
+        #: The connection chooses the schema of a tenant by itself.
+        self._chooses_schema = False
+        #: On a replica: the settings that its session gets from the primary's, and the alias of that.
+        self._carried: frozenset[str] = frozenset()
+        self._primary = ""
+        self._alias = ""
         self._autocommit_off = False
         #: The records of those who wrote in the open transaction.
         self._pending: set[_core.Record] = set()
@@ -78,6 +123,8 @@ class Tracker:
         self._read_only = False
         self._is_guarded = False
         self._is_recorded = False
+        #: The tables to which a write concerns no read of a replica.
+        self._exempt: frozenset[exempt_tables.Table] = frozenset()
         self._is_remembered = False
         #: What the present session with a replica said when it was opened; None where that does not matter.
         self._session: causality.Session | None = None
@@ -85,10 +132,14 @@ class Tracker:
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
+        self._alias = connection.alias
+        self._chooses_schema = tenants.chooses_schema(type(connection))
+        _trackers.add(self)
+        self.consider_session()
         # At the head: a connection may be opened inside of execute_wrapper(), which takes the last one away at its end.
         connection.execute_wrappers.insert(0, self)
         self._wrap_method(connection, "_commit", self._after_commit)
-        self._wrap_method(connection, "_rollback", self._after_end)
+        self._wrap_method(connection, "_rollback", self._after_rollback)
         self._wrap_method(connection, "_close", self._after_close)
         self._wrap_method(connection, "set_autocommit", self._after_set_autocommit)
         tell_of_bypasses(connection, self._before_bypass, self._after_bypass)
@@ -96,7 +147,7 @@ class Tracker:
     def follow(self, mirror: BaseDatabaseWrapper, primary: BaseDatabaseWrapper) -> None:
         """Hear of the transactions that end through ``mirror``, which uses the session of ``primary``."""
         self._wrap_method(mirror, "_commit", lambda _, failed: self._after_commit(primary, failed))
-        self._wrap_method(mirror, "_rollback", lambda _, failed: self._after_end(primary, failed))
+        self._wrap_method(mirror, "_rollback", lambda _, failed: self._after_rollback(primary, failed))
 
     @staticmethod
     def _wrap_method(
@@ -127,6 +178,9 @@ class Tracker:
         self._has_positions = False
         self._generation = None
         self._session = None
+        # A pool may have handed out the session of another thread.
+        self.session = changed_sessions.kept(connection.connection)
+        self.consider_session()
         self._prepare(connection, is_new=True)
         self._count_snapshot(connection)
         if self._generation is not None and conf.is_judged_by_position(connection.alias):
@@ -149,8 +203,10 @@ class Tracker:
         # A mirror's session is the primary's.
         self._is_replica = role == "replica" and not mirrors.is_shared(connection)
         self._is_recorded = self._is_primary and conf.is_consistent(connection.alias)
+        self._exempt = exempt_tables.of(connection.alias, conf.in_force()) if self._is_recorded else frozenset()
         self._is_remembered = conf.remembers_reads(connection.alias)
         self._is_guarded = guard.guards(connection)
+        self._primary, self._carried = conf.carried_to(connection.alias) if self._is_replica else ("", frozenset())
         if self._is_primary and conf.has_positions(connection.alias) and not self._has_positions:
             if self._transaction_is_open(connection) and not is_new:
                 return
@@ -205,9 +261,24 @@ class Tracker:
         if self._is_primary:
             execute = functools.partial(_watched, execute)
             effects = self._effects(connection, sql)
+            if effects & _core.SESSION:
+                execute = functools.partial(self._changing, execute)
+            if effects & _core.AT_ONCE and _runs_a_procedure(connection, sql):
+                changed_sessions.mark(connection)
+            if (
+                self._exempt
+                and effects & _core.WRITES
+                and exempt_tables.is_spared(sql, connection.vendor, self._exempt)
+            ):
+                effects &= ~_core.WRITES
         elif self._is_replica and not (isinstance(sql, str) and sql.startswith("SELECT ")):
             # A snapshot that is open there stays as old as it is. Nearly all that is sent there begins none: quickly.
-            effects = self._effects(connection, sql) & _CONTROLS
+            effects = self._effects(connection, sql)
+            if self._carried and effects & (_core.SESSION | _core.ROLLS_BACK) and connection.connection is not None:
+                carrying.forget(connection)
+            effects &= _CONTROLS
+        if self._carried and connection.connection is not None:
+            carrying.carry(connection, self._primary, self._carried)
         if not effects & _MATTERS:
             if not self._is_remembered or not _core.is_to_remember(connection.alias):
                 return execute(sql, params, many, context)
@@ -217,12 +288,46 @@ class Tracker:
             return result
         try:
             result = execute(sql, params, many, context)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, DatabaseError) and effects & (_core.WRITES | _core.LOCKS):
+                self.reveal(connection)
             # A statement that timed out may have been carried out.
             self._after_statement(connection, effects, UNKNOWN)
             raise
-        self._after_statement(connection, effects, self._captured(connection, sql, many, context["cursor"], effects))
+        captured = self._captured(connection, sql, many, context["cursor"], effects)
+        if self._reveals(connection, sql, context["cursor"], effects):
+            self.reveal(connection)
+        self._after_statement(connection, effects, captured)
         return result
+
+    @staticmethod
+    def _reveals(connection: BaseDatabaseWrapper, sql: Any, cursor: Any, effects: int) -> bool:
+        """Whether a statement, just executed, has shown rows of other clients: locked ones, or ones that it would have
+        changed had they been as its sender believed."""
+        if effects & _core.LOCKS:
+            return True
+        # sqlite3 counts the rows of a statement with RETURNING when the last one was read.
+        return bool(
+            effects & _core.WRITES
+            and cursor.rowcount == 0
+            and not (connection.vendor == "sqlite" and cursor.description is not None)
+            and isinstance(sql, str)
+            and _core.verb(sql, connection.vendor) in _CHANGES_ROWS
+        )
+
+    def reveal(self, connection: BaseDatabaseWrapper) -> None:
+        """The primary has shown to the scope in force what other clients have written.
+
+        Binds the scope as a write does, at once, and also if the open transaction is rolled back: what was shown was
+        published before. Where there are positions, the next read that would use a replica asks for the primary's.
+        """
+        if self._is_primary and self._is_recorded:
+            _core.record().wrote(connection.alias, None)
+
+    def found(self, connection: BaseDatabaseWrapper, table: str) -> None:
+        """A row of ``table`` was looked for on the primary, to be made unless it is there, and was there."""
+        if (table,) not in self._exempt:
+            self.reveal(connection)
 
     def _captured(self, connection: BaseDatabaseWrapper, sql: Any, many: bool, cursor: Any, effects: int) -> Captured:
         """What the statement just executed has published, or will when the transaction commits."""
@@ -251,7 +356,59 @@ class Tracker:
         if isinstance(sql, str):
             return _core.analyse(sql, dialect_of(connection))
         # psycopg's composed statements and whatever else a driver takes.
-        return _core.WRITES | _core.AT_ONCE
+        return _core.WRITES | _core.AT_ONCE | _core.SESSION
+
+    # What is changed of the session.
+
+    def _changing(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        """Execute a statement that may change the session."""
+        connection: BaseDatabaseWrapper = context["connection"]
+        changes = self._changes_of(connection, sql)
+        try:
+            result = execute(sql, params, many, context)
+        except BaseException as error:
+            if isinstance(error, IntegrityError):
+                # PostgreSQL's SET CONSTRAINTS ALL IMMEDIATE.
+                self.reveal(connection)
+            # One that timed out may have been carried out, and one of several at once surely was.
+            self._change_session(connection, [change for change in changes if change[0] in ("set", "hold")])
+            raise
+        self._change_session(connection, changes)
+        return result
+
+    @staticmethod
+    def _changes_of(connection: BaseDatabaseWrapper, sql: Any) -> list[changed_sessions.Change]:
+        text = sql if isinstance(sql, str) else guard.text_of(connection, sql)
+        # What has no text may be anything.
+        return [("set", "?", True)] if text is None else changed_sessions.changes_of(text, connection.vendor)
+
+    def _change_session(self, connection: BaseDatabaseWrapper, changes: list[changed_sessions.Change]) -> None:
+        if not changes or _OPENING in connection.__dict__ or connection.connection is None:
+            return
+        if self.session is None:
+            self.session = changed_sessions.begin(connection.connection, connection.vendor)
+        is_open = self.in_text_transaction or connection.in_atomic_block or not connection.autocommit
+        self.session.apply(changes, in_transaction=is_open)
+        self.consider_session()
+
+    def _end_session_transaction(self, *, committed: bool | None) -> None:
+        if self.session is not None:
+            self.session.end_transaction(committed=committed)
+            self.consider_session()
+
+    def consider_session(self) -> None:
+        """Find out whether reads of this thread have another meaning on a replica."""
+        carried = conf.carried_from(self._alias)
+        changes = self.session is not None and self.session.changes_reads(carried)
+        changes = changes or (self._chooses_schema and tenants.SETTING not in carried)
+        if changes != self.changes_reads:
+            self.changes_reads = changes
+            _core.session_changed(changes)
+
+    def send_what_was_put_off(self, connection: BaseDatabaseWrapper) -> None:
+        """Have a connection that chooses a schema by itself tell the server, as it does when a cursor is opened."""
+        if self._chooses_schema and (self.session is None or tenants.put_something_off(connection)):
+            connection.cursor().close()
 
     def _after_statement(self, connection: BaseDatabaseWrapper, effects: int, captured: Captured) -> None:
         if effects & (_CONTROLS | _core.AT_ONCE):
@@ -279,8 +436,12 @@ class Tracker:
             self._prepare(connection)
         if self._is_guarded:
             guard.check_call(connection, call, argument)
+        if self._is_primary and call not in ("callproc", "copy_from"):
+            self._change_session(connection, self._changes_of(connection, argument))
+        if self._carried and connection.connection is not None:
+            carrying.carry(connection, self._primary, self._carried)
         if call == "callproc":
-            session_changes.mark(connection)
+            changed_sessions.mark(connection)
 
     def _after_bypass(self, connection: BaseDatabaseWrapper) -> None:
         """Something was sent that no wrapper saw: it may have done anything."""
@@ -334,6 +495,7 @@ class Tracker:
             self._pending.clear()
         if not is_open:
             self._found_as_wanted = False
+            self._end_session_transaction(committed=not rolls_back)
         if effects & (_core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON):
             self._autocommit_off = bool(effects & _core.AUTOCOMMIT_OFF)
         self._is_uncertain = at_once
@@ -354,6 +516,8 @@ class Tracker:
 
     def __del__(self) -> None:
         self._set_text_transaction(False)
+        if self.changes_reads:
+            _core.session_changed(False)
 
     # What Django does with it.
 
@@ -365,6 +529,13 @@ class Tracker:
             if captured is NOTHING and self._found_as_wanted:
                 captured = UNKNOWN
         self._publish(connection, captured)
+        self._end_session_transaction(committed=None if failed else True)
+        self._after_end(connection)
+
+    def _after_rollback(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
+        self._end_session_transaction(committed=False)
+        if self._carried and connection.connection is not None:
+            carrying.forget(connection)
         self._after_end(connection)
 
     def _after_end(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
@@ -377,10 +548,13 @@ class Tracker:
         self._count_snapshot(connection)
 
     def _after_close(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
-        """A server rolls back what is open when its connection ends."""
+        """A server rolls back what is open when its connection ends, and forgets the session; but for one in a pool."""
         # What Django sends while it opens the next session concerns no scope.
         self._session = None
         self._after_end(connection)
+        self._end_session_transaction(committed=False)
+        self.session = None
+        self.consider_session()
         self._snapshot = None
 
     def _after_set_autocommit(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
@@ -418,7 +592,6 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     if check is not None:
         # A cursor may be older than what is known of the servers by now.
         check()
-        session_changes.note(connection, sql)
     try:
         return execute(sql, params, many, context)
     except DatabaseError as error:
@@ -427,6 +600,11 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
         if failed is not None:
             failed(error)
         raise
+
+
+def _runs_a_procedure(connection: BaseDatabaseWrapper, sql: Any) -> bool:
+    """Whether a statement runs code that its text does not show, and that may leave anything in the session."""
+    return not isinstance(sql, str) or _core.verb(sql.lstrip(), connection.vendor) in _PROCEDURES
 
 
 def _position(captured: Captured) -> _core.Position | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,19 @@ def name_list(value: Any) -> str | None:
     if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in value):
         return None
     return "a list of app labels and 'app_label.Model' names"
+
+
+_SETTING = re.compile(r"@?[A-Za-z_][\w$]*(\.[A-Za-z_][\w$]*)*")
+
+
+def setting_names(value: Any) -> str | None:
+    if isinstance(value, (list, tuple, set, frozenset)) and all(
+        isinstance(name, str) and _SETTING.fullmatch(name) for name in value
+    ):
+        return None
+    return (
+        "a list of names of session settings, such as 'search_path', 'app.tenant', 'sql_mode', 'database' or '@tenant'"
+    )
 
 
 def meant(word: Any, words: Iterable[str]) -> str:

@@ -39,10 +39,10 @@ pub(super) struct Around<'a> {
 
 impl<'a> Around<'a> {
     #[inline]
-    pub(super) fn new<I, L, N>(
+    pub(super) fn new<I, C, L, N>(
         cluster: &Cluster,
         view: &View,
-        read: &Read<'a, I, L, N>,
+        read: &Read<'a, I, C, L, N>,
         effect: Option<Effect>,
     ) -> Self {
         let settings = cluster.settings();
@@ -231,10 +231,10 @@ impl Before {
 /// Who may serve a scope that must see something; `None` if nobody but the primary.
 #[cold]
 #[inline(never)]
-pub(super) fn row_5<I, L, N, E>(
+pub(super) fn row_5<I, C, L, N, E>(
     cluster: &Cluster,
     view: &View,
-    read: &mut Read<'_, I, L, N>,
+    read: &mut Read<'_, I, C, L, N>,
     around: &mut Around<'_>,
     cells: [Option<&Arc<Cell>>; 2],
 ) -> Result<Option<Gate>, Undecided<E>>

@@ -44,11 +44,13 @@ enum Not {
 }
 
 /// A question with nothing special about it, and a way to change one thing.
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
 struct Ask {
     exempt: bool,
     scope: Option<Arc<Scope>>,
     instance: Option<Loaded>,
     in_transaction: bool,
+    is_changed: bool,
     /// A member to which the connection is in a transaction.
     blocked: Option<Member>,
     record: Option<Arc<Cell>>,
@@ -66,6 +68,7 @@ impl Default for Ask {
             scope: None,
             instance: None,
             in_transaction: false,
+            is_changed: false,
             blocked: None,
             record: None,
             before: None,
@@ -84,6 +87,7 @@ impl Ask {
             scope: self.scope.as_deref(),
             instance: self.instance,
             in_transaction: |member| Ok((self.in_transaction && member == PRIMARY) || self.blocked == Some(member)),
+            is_changed: || Ok(self.is_changed),
             record: || Ok(self.record.clone()),
             before: self.before,
             may_wait: self.may_wait,
@@ -126,6 +130,18 @@ fn with(change: impl FnOnce(&mut Settings)) -> Cluster {
 fn row_2_an_exempt_model_is_read_from_the_primary() {
     let ask = Ask { exempt: true, ..within(&scope(None, named(1))) };
     assert_eq!(ask.of(&two_replicas()), Ok((PRIMARY, Reason::Exempt)));
+}
+
+#[test]
+fn row_4b_a_changed_session_is_read_from_the_primary() {
+    let ask = |scope| Ask { is_changed: true, ..within(&scope) };
+    assert_eq!(ask(scope(None, named(1))).of(&two_replicas()), Ok((PRIMARY, Reason::SessionState)));
+    let stale = scope(None, Effect::Replica { member: None, stale_ok: true });
+    assert_eq!(ask(stale).of(&two_replicas()), Ok((PRIMARY, Reason::SessionState)));
+    let both = Ask { in_transaction: true, ..ask(request()) };
+    assert_eq!(both.of(&two_replicas()), Ok((PRIMARY, Reason::Transaction)));
+    let ask = Ask { is_changed: true, ..Ask::default() };
+    assert_eq!(ask.of(&with(|settings| settings.are_mirrors = true)).map(|answer| answer.1), Ok(Reason::Balanced));
 }
 
 #[test]

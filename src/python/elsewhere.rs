@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::cluster::PRIMARY;
 use crate::decision::{self, Read, Undecided};
 use crate::memory::Last;
 use crate::pool::Member;
@@ -40,6 +41,7 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
             scope: scope.as_ref().map(|node| &*node.get().scope),
             instance: None,
             in_transaction: |member: Member| table.lookup.in_transaction(entry.strings[member as usize].bind(py)),
+            is_changed: || table.lookup.is_changed(entry.strings[PRIMARY as usize].bind(py)),
             record: || scopes::record_cell(py),
             before,
             may_wait,

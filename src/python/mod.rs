@@ -52,9 +52,13 @@ mod _core {
         session_generation, session_serves, unasked,
     };
     #[pymodule_export]
-    use super::statements::{analyse, keeps_ascii_apart, refusal, verb};
+    use super::statements::{
+        analyse, keeps_ascii_apart, names_one_table, refusal, session_changes, target_table, verb,
+    };
     #[pymodule_export]
-    use super::transactions::{in_transaction, opened_beside_a_loop, public_lookup, text_transaction};
+    use super::transactions::{
+        changed_session, in_transaction, opened_beside_a_loop, public_lookup, session_changed, text_transaction,
+    };
 
     use pyo3::prelude::*;
 

@@ -196,7 +196,7 @@ struct Asked<'table> {
 }
 
 impl Asked<'_> {
-    #[expect(clippy::type_complexity, reason = "three closures, each with one line of type")]
+    #[expect(clippy::type_complexity, reason = "four closures, each with one line of type")]
     #[inline]
     fn question<'a>(
         &'a self,
@@ -208,6 +208,7 @@ impl Asked<'_> {
         Read<
             'a,
             impl FnMut(Member) -> PyResult<bool> + 'a,
+            impl Fn() -> PyResult<bool> + 'a,
             impl Fn() -> PyResult<Option<Arc<Cell>>> + 'a,
             impl Fn() -> Duration + 'a,
         >,
@@ -218,6 +219,7 @@ impl Asked<'_> {
             scope: scope.map(|node| &*node.get().scope),
             instance: self.loaded,
             in_transaction: move |member| table.lookup.in_transaction(self.entry.strings[member as usize].bind(py)),
+            is_changed: move || table.lookup.is_changed(self.entry.strings[PRIMARY as usize].bind(py)),
             record: move || scopes::record_cell(py),
             before,
             may_wait,

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use crate::statement::{self, Dialect};
+use crate::statement::{self, Dialect, session, tables};
 
 const WRITES: u8 = 1;
 const LOCKS: u8 = 2;
@@ -12,6 +12,7 @@ const COMMITS: u8 = 16;
 const ROLLS_BACK: u8 = 32;
 const AUTOCOMMIT_OFF: u8 = 64;
 const AUTOCOMMIT_ON: u8 = 128;
+const SESSION: u16 = 256;
 
 /// Django's `connection.vendor` as a dialect. Django calls `MariaDB` "mysql", too; the caller that knows it says "mariadb".
 fn dialect(vendor: &str) -> Dialect {
@@ -32,9 +33,10 @@ pub fn verb(sql: &str, vendor: &str) -> String {
 
 /// What a statement does, as a sum of flags.
 #[pyfunction]
-pub fn analyse(sql: &str, vendor: &str) -> u8 {
-    let effects = statement::analyse(sql, dialect(vendor));
-    [
+pub fn analyse(sql: &str, vendor: &str) -> u16 {
+    let dialect = dialect(vendor);
+    let effects = statement::analyse(sql, dialect);
+    let flags = [
         (effects.writes, WRITES),
         (effects.locks, LOCKS),
         (effects.at_once, AT_ONCE),
@@ -46,7 +48,28 @@ pub fn analyse(sql: &str, vendor: &str) -> u8 {
     ]
     .iter()
     .filter(|(set, _)| *set)
-    .fold(0, |flags, (_, flag)| flags | flag)
+    .fold(0, |flags, (_, flag)| flags | flag);
+    u16::from(flags) | if session::may_change(sql, dialect) { SESSION } else { 0 }
+}
+
+/// What a statement does to its session: what happens, to which setting or kind of thing, and whether reads that follow may
+/// have another meaning.
+#[pyfunction]
+pub fn session_changes(sql: &str, vendor: &str) -> Vec<(&'static str, String, bool)> {
+    let changes = session::changes(sql, dialect(vendor));
+    changes.into_iter().map(|change| (change.action.name(), change.name, change.reads)).collect()
+}
+
+/// The one table that a statement surely writes to, by the parts of its name; None where there may be another.
+#[pyfunction]
+pub fn target_table(sql: &str, vendor: &str) -> Option<Vec<String>> {
+    tables::target(sql, dialect(vendor))
+}
+
+/// Whether a statement that has a target table names no other table, and calls nothing that might use one.
+#[pyfunction]
+pub fn names_one_table(sql: &str, vendor: &str) -> bool {
+    tables::names_one(sql, dialect(vendor))
 }
 
 /// Why a statement may not be sent to a replica: the verb or construct, and the unknown function if that is all.
@@ -76,5 +99,5 @@ pub fn add_flags(module: &Bound<'_, PyModule>) -> PyResult<()> {
     ] {
         module.add(name, flag)?;
     }
-    Ok(())
+    module.add("SESSION", SESSION)
 }

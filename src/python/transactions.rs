@@ -15,6 +15,8 @@ use super::state;
 
 /// Connections in this process on which somebody sent BEGIN as text and has not ended it.
 static TEXT_TRANSACTIONS: AtomicUsize = AtomicUsize::new(0);
+/// Connections in this process whose session was changed so that a read has another meaning there.
+static CHANGED_SESSIONS: AtomicUsize = AtomicUsize::new(0);
 /// Whether a connection was ever opened in a thread that runs an event loop. Only an open one can be in a transaction.
 static BESIDE_A_LOOP: AtomicBool = AtomicBool::new(false);
 /// The attribute of a connection that holds what we know of it.
@@ -50,6 +52,23 @@ impl Lookup {
     pub fn in_transaction(&self, alias: &Bound<'_, PyString>) -> PyResult<bool> {
         match self.connection(alias)? {
             Some(connection) => is_in_transaction(&connection),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether a statement changed the session of this thread's connection to `alias` so that a read has another meaning
+    /// there. One load while there is no such session in the process.
+    #[inline]
+    pub fn is_changed(&self, alias: &Bound<'_, PyString>) -> PyResult<bool> {
+        if CHANGED_SESSIONS.load(Ordering::Relaxed) == 0 { Ok(false) } else { self.is_changed_here(alias) }
+    }
+
+    #[cold]
+    fn is_changed_here(&self, alias: &Bound<'_, PyString>) -> PyResult<bool> {
+        let py = alias.py();
+        let Some(connection) = self.connection(alias)? else { return Ok(false) };
+        match connection.getattr_opt(TRACKER)? {
+            Some(tracker) => tracker.getattr(intern!(py, "changes_reads"))?.is_truthy(),
             None => Ok(false),
         }
     }
@@ -182,5 +201,23 @@ pub fn text_transaction(open: Option<bool>) -> usize {
         Some(true) => TEXT_TRANSACTIONS.fetch_add(1, Ordering::Relaxed) + 1,
         Some(false) => TEXT_TRANSACTIONS.fetch_sub(1, Ordering::Relaxed) - 1,
         None => TEXT_TRANSACTIONS.load(Ordering::Relaxed),
+    }
+}
+
+/// Whether a statement changed the session of this thread's connection to `alias` so that a read has another meaning there.
+#[pyfunction]
+pub fn changed_session(alias: &Bound<'_, PyString>) -> PyResult<bool> {
+    state::table(alias.py())?.lookup.is_changed(alias)
+}
+
+/// Counts one connection more (or fewer) whose session was changed so that a read has another meaning there; returns how
+/// many there are.
+#[pyfunction]
+#[pyo3(signature = (changed=None))]
+pub fn session_changed(changed: Option<bool>) -> usize {
+    match changed {
+        Some(true) => CHANGED_SESSIONS.fetch_add(1, Ordering::Relaxed) + 1,
+        Some(false) => CHANGED_SESSIONS.fetch_sub(1, Ordering::Relaxed) - 1,
+        None => CHANGED_SESSIONS.load(Ordering::Relaxed),
     }
 }

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error
 
-from replicant import _core, failover, lines, monitor, placement, session_changes
+from replicant import _core, changed_sessions, failover, lines, monitor, placement
 from replicant.engines import engine_of
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class ReplicantMixin(_Base):
 
     def close_if_unusable_or_obsolete(self) -> None:
         if self.replicant_placement != placement.number and not self.in_atomic_block:
-            if session_changes.session_differs(self):
+            if changed_sessions.session_differs(self):
                 # Its end is for the next statement to tell, unless Django would end it here anyway.
                 if self.close_at is not None and monotonic() >= self.close_at:
                     self.close()

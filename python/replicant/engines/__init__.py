@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -123,6 +123,16 @@ class Engine(Protocol):
         Never asked on a connection that reads or probes go over: the answer may take long. Raises
         ``django.db.DatabaseError`` if the connection is lost.
         """
+
+    def session_values(self, connection: BaseDatabaseWrapper, names: Sequence[str]) -> dict[str, Any]:
+        """The values that these settings have in this session, in one round trip.
+
+        Raises ``django.db.DatabaseError``. Never called where sessions have no settings that can be copied.
+        """
+
+    def set_session_values(self, connection: BaseDatabaseWrapper, values: Mapping[str, Any]) -> None:
+        """Give settings of this session values that :meth:`session_values` had returned. Raises
+        ``django.db.DatabaseError``."""
 
     def socket_of(self, connection: BaseDatabaseWrapper) -> int | None:
         """The file descriptor of an open connection's socket; None where there is none, or the driver hides it."""

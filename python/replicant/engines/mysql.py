@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from django.db import DatabaseError
@@ -376,6 +376,35 @@ _GROUP = """
     WHERE MEMBER_ID = @@GLOBAL.server_uuid
 """
 _SELECT_DENIED = 1142
+
+
+# Settings of sessions
+
+#: The name of the database that USE chooses, among the names of variables.
+_DATABASE = "database"
+
+
+def session_values(connection: BaseDatabaseWrapper, names: Sequence[str]) -> dict[str, Any]:
+    columns = ["DATABASE()" if name == _DATABASE else _variable(name) for name in names]
+    return dict(zip(names, ask(connection, f"SELECT {', '.join(columns)}"), strict=True))
+
+
+def set_session_values(connection: BaseDatabaseWrapper, values: Mapping[str, Any]) -> None:
+    variables = {name: value for name, value in values.items() if name != _DATABASE}
+    with connection.wrap_database_errors:
+        if values.get(_DATABASE) is not None:
+            connection.connection.select_db(values[_DATABASE])
+        if variables:
+            cursor = connection.connection.cursor()
+            try:
+                assignments = [f"{_variable(name)} = %s" for name in variables]
+                cursor.execute(f"SET {', '.join(assignments)}", list(variables.values()))
+            finally:
+                cursor.close()
+
+
+def _variable(name: str) -> str:
+    return name if name.startswith("@") else f"@@SESSION.{name}"
 
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:

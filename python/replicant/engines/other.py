@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import OperationalError
@@ -87,6 +87,14 @@ def replicates(connection: BaseDatabaseWrapper) -> bool | None:
 
 def reported(connection: BaseDatabaseWrapper) -> None:
     return None
+
+
+def session_values(connection: BaseDatabaseWrapper, names: Sequence[str]) -> dict[str, Any]:
+    return {}
+
+
+def set_session_values(connection: BaseDatabaseWrapper, values: Mapping[str, Any]) -> None:
+    pass
 
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:

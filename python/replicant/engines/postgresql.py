@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from django.core import mail
@@ -395,6 +395,26 @@ SELECT pg_is_in_recovery(),
         ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END,
     (SELECT setting::float8 / 1000 FROM pg_settings WHERE name = 'recovery_min_apply_delay')
 """
+
+
+# Settings of sessions
+
+
+def session_values(connection: BaseDatabaseWrapper, names: Sequence[str]) -> dict[str, Any]:
+    # A setting of the user's own that the session has never had is NULL.
+    columns = [f"current_setting('{name}', true)" for name in names]
+    return dict(zip(names, _ask(connection, f"SELECT {', '.join(columns)}"), strict=True))
+
+
+def set_session_values(connection: BaseDatabaseWrapper, values: Mapping[str, Any]) -> None:
+    columns = [f"set_config('{name}', %s, false)" for name in values]
+    with connection.wrap_database_errors:
+        cursor = connection.connection.cursor()
+        try:
+            # NULL resets a setting.
+            cursor.execute(f"SELECT {', '.join(columns)}", list(values.values()))
+        finally:
+            cursor.close()
 
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:

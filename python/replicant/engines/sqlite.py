@@ -24,6 +24,8 @@ from replicant.engines.other import position as position
 from replicant.engines.other import prepare_capture as prepare_capture
 from replicant.engines.other import replicates as replicates
 from replicant.engines.other import reported as reported
+from replicant.engines.other import session_values as session_values
+from replicant.engines.other import set_session_values as set_session_values
 from replicant.engines.other import socket_of as socket_of
 from replicant.engines.other import wait as wait
 from replicant.engines.sample import Sample, ask_first_known
