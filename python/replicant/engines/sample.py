@@ -45,6 +45,11 @@ class Sample(NamedTuple):
     configured_delay: float | None = None
     """:attr:`Reported.delay`, as it was asked for last."""
 
+    @property
+    def identity(self) -> str:
+        """Which server answered, whenever it was started: what other servers call it."""
+        return self.server.partition(SINCE)[0]
+
 
 class Reported(NamedTuple):
     """What a replica says of its own lag, in seconds; None where it does not say, or the user may not ask."""
@@ -53,11 +58,6 @@ class Reported(NamedTuple):
     """How far it is behind, as the server counts."""
     delay: float | None = None
     """The delay that it is configured to have."""
-
-    @property
-    def identity(self) -> str:
-        """Which server answered, whenever it was started: what other servers call it."""
-        return self.server.partition(SINCE)[0]
 
 
 class Answer(NamedTuple):
