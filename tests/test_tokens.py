@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import replicant
-from replicant import after, explain, request_scope, token, tokens
-from replicant._core import Position
+from replicant import after, explain, request_scope, token, token_seal, tokens
+from replicant._core import Cipher, Position
 from replicant.causality import Causality
 from tests.app.models import Item
 
@@ -159,7 +159,7 @@ def test_short_positions_leave_their_room_to_the_long_one(told):
     short = Position("postgresql", "3:A/16B3748")
     default, other = told(item("default", gaps(100)), item("other", short))
     assert other.position == short
-    assert len(str(default.position)) > tokens._ROOM / 2
+    assert len(str(default.position)) > token_seal.ROOM / 2
 
 
 def test_a_position_of_too_many_servers_becomes_a_write_now(told):
@@ -186,7 +186,7 @@ def test_a_token_shows_no_server_no_host_and_no_alias():
     servers = [item("default", Position(kind, text), 1, False, "replica1", 2) for kind, text in POSITIONS.items()]
     for servers_item in servers:
         text = tokens.encode([servers_item])
-        seen = text + base64.urlsafe_b64decode(text.partition(":")[0] + "==").decode("latin-1")
+        seen = text + base64.urlsafe_b64decode(text + "==").decode("latin-1")
         for secret in (UUID, UUID[:8], "4711", "16B3748", "replica1", "default", "mysql", tokens._host()):
             assert secret not in seen
             assert secret.encode().hex() not in seen
@@ -194,11 +194,41 @@ def test_a_token_shows_no_server_no_host_and_no_alias():
 
 
 def test_what_is_said_twice_looks_different_each_time(clock):
-    first, second = (tokens.encode([item("default", gaps(9))]).partition(":")[0] for _ in range(2))
+    first, second = (tokens.encode([item("default", gaps(9))]) for _ in range(2))
     raw = [base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) for text in (first, second)]
     assert raw[0][:9] == raw[1][:9]  # version and time
-    alike = sum(one == other for one, other in zip(raw[0][17:], raw[1][17:], strict=True))
+    alike = sum(one == other for one, other in zip(raw[0][9:], raw[1][9:], strict=True))
     assert alike < 10  # of a hundred bytes, one in 256 by chance
+
+
+def test_the_cipher_seals_as_libsodium_does():
+    # Computed with libsodium (crypto_aead_xchacha20poly1305_ietf_encrypt), the key with Python's hmac by RFC 5869.
+    sealed = bytes.fromhex("6eaae05fda321e9fdcf092b6239b3a825952bbc4abd2039a527e5cb1c58a79d90424e9d47a858e")
+    cipher = Cipher(b"a secret key of a site", b"replicant.token")
+    assert cipher.seal(bytes(range(24)), b"header", b"what the scope requires") == sealed
+    assert cipher.open(bytes(range(24)), b"header", sealed) == b"what the scope requires"
+    assert cipher.open(bytes(range(24)), b"another header", sealed) is None
+    with pytest.raises(ValueError, match="24"):
+        cipher.seal(b"too short", b"header", b"text")
+
+
+def test_a_token_is_sealed_with_the_sites_secret_and_its_header(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.urandom", lambda length: bytes(range(length)))
+    payload = base64.urlsafe_b64decode(token_seal.seal("a secret", 3, b"text") + "==")
+    assert (payload[0], payload[9:33]) == (3, bytes(range(24)))
+    assert Cipher(b"a secret", b"replicant.token").open(payload[9:33], payload[:33], payload[33:]) == b"text"
+
+
+def test_a_token_has_one_text_only(counted):
+    text = tokens.encode([item(written=1)])
+    for other in (text + "=", text[:9] + "!" + text[9:], f" {text}", text + "\n"):
+        assert tokens.decode(other) is None
+    assert counted() == {"forged": 4}
+
+
+def test_a_token_of_the_former_cipher_is_rejected(counted):
+    assert tokens.decode(signing.Signer(key="for tests alone", salt="replicant.token").sign("AgAAAZ")) is None
+    assert counted() == {"forged": 1}
 
 
 def test_aliases_stand_as_hashes_even_inside():
@@ -253,7 +283,7 @@ def test_what_is_too_long_is_not_even_looked_at(counted):
     class Long(str):
         __slots__ = ()
 
-        def isascii(self) -> bool:
+        def encode(self, *args) -> bytes:
             raise AssertionError("looked at")
 
     assert tokens.decode(Long("x" * (tokens.MAX_BYTES + 1))) is None

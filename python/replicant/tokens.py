@@ -1,20 +1,9 @@
 """Tokens: what a scope must see, as text that travels to the next request, to a task or to another service.
 
-A token is ``payload:signature``, at most 1 KiB. It is signed by :class:`django.core.signing.Signer` with ``SECRET_KEY``
-and read with ``SECRET_KEY_FALLBACKS`` too. The payload is URL-safe base64 of
-
-- one byte for the version and eight for the time of issue (milliseconds of wall clock, big endian), in every version,
-- eight random bytes,
-- the host that made it, its monotonic clock, and the scope's causality, as JSON, encrypted.
-
-On the host that made it a token ages by the monotonic clock, so that a change of the wall clock makes it neither
-younger nor older; on others it ages by the wall clock.
-
-Why encrypted: MySQL's positions name servers by UUID and MariaDB's by number, and a client must learn neither. Hashes
-in their place would do only for a receiver that knows every server already, which a process that has just started
-does not. The key stream is SHAKE-256 over a key derived from the secret, the time and the random bytes; the payload is
-signed as it is sent (encrypt, then authenticate), so nothing is decrypted, or even parsed, that was not made here.
-Aliases and servers stand as keyed hashes, so that each takes the same few bytes.
+A token has at most 1 KiB. :mod:`replicant.token_seal` encrypts and authenticates it. Inside are the host that made it,
+its monotonic clock, and the scope's causality, as JSON. On the host that made it a token ages by the monotonic clock,
+so that a change of the wall clock makes it neither younger nor older; on others it ages by the wall clock. Aliases and
+servers stand as keyed hashes, so that each takes the same few bytes.
 
 How a token that would be too long is cut. What it asks for may grow, never shrink:
 
@@ -36,11 +25,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
-import os
 import platform
-import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -48,16 +34,13 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from django.conf import settings
-from django.core.signing import BadSignature, Signer, b64_decode, b64_encode
-from django.utils.crypto import salted_hmac
 
-from replicant import _core, causality, conf
+from replicant import _core, causality, conf, token_seal
 from replicant._core import Position
 from replicant.causality import Causality
 from replicant.scopes import request_scope
+from replicant.token_seal import MAX_BYTES, ROOM, keyed_hash
 
-#: The longest token, in bytes: servers take 8 KiB for all headers of a request, and this must leave the others room.
-MAX_BYTES = 1024
 #: How far two hosts' clocks may be apart, in seconds. NTP keeps them within a tenth of it.
 CLOCK_SKEW = 1.0
 
@@ -65,17 +48,13 @@ CLOCK_SKEW = 1.0
 #: be lost when two arrive in the same instant.
 rejected = {"too_long": 0, "forged": 0, "expired": 0}
 
-_VERSION = 2
-_SALT = "replicant.token"
-_HEADER = struct.Struct(">BQ8s")
-#: Bytes left for the JSON: base64 turns 3 into 4, and the signature takes 43 and the colon.
-_ROOM = (MAX_BYTES - 44) // 4 * 3 - _HEADER.size
+_VERSION = 3
 #: Stands where the hash of an alias would: no cluster has it.
 _NO_CLUSTER = ""
 #: The flags of an entry.
 _UNPUBLISHED, _LEFT, _MISSED = 1, 2, 4
 
-#: When this process received a token for the first time, by its signature.
+#: When this process received a token for the first time, by the end of its text.
 _receipts: dict[str, float] = {}
 #: The receipts that are kept: the later half of these stays when there are more.
 _MOST_RECEIPTS = 4096
@@ -93,7 +72,7 @@ class Opened(NamedTuple):
 
 
 def token() -> str:
-    """What this scope has written and read, as opaque, signed text of at most 1 KiB; ``""`` if neither.
+    """What this scope has written and read, as opaque text of at most 1 KiB; ``""`` if neither.
 
     Inside an open transaction it stands for a write that is not yet published: whoever presents it reads from the
     primary for ``PIN_SECONDS``, then by time.
@@ -107,7 +86,7 @@ def after(token: str) -> After:
     A context manager, ``with`` or ``async with``. Inside an open request scope the token's requirements are added to it
     and stay until it ends, since what was read here must not disappear again; otherwise a request scope is opened
     around the block. In a request that the middleware opened they also belong to the token that its client gets. A
-    token does not grow too old here: tasks wait in queues for hours. One that is empty, forged, damaged or signed
+    token does not grow too old here: tasks wait in queues for hours. One that is empty, forged, damaged or made
     with another ``SECRET_KEY`` requires nothing.
     """
     return After(token)
@@ -149,10 +128,9 @@ def encode(items: Sequence[Causality]) -> str:
         return ""
     secret = settings.SECRET_KEY
     plain = _plain(secret, items)
-    if len(plain) > _ROOM:
+    if len(plain) > ROOM:
         plain = _cut(secret, items)
-    header = _HEADER.pack(_VERSION, int(time.time() * 1000), os.urandom(8))
-    return _signer(secret).sign(b64_encode(header + _xor(secret, header, plain)).decode())
+    return token_seal.seal(secret, _VERSION, plain)
 
 
 def decode(token: str, max_age: float | None = None) -> tuple[Causality, ...] | None:
@@ -174,18 +152,17 @@ def opened(token: str, max_age: float | None = None) -> Opened | None:
     if len(token) > MAX_BYTES:
         rejected["too_long"] += 1
         return None
-    opened = _unsigned(token)
-    if opened is None:
+    unsealed = token_seal.unseal(token)
+    if unsealed is None:
         rejected["forged"] += 1
         return None
-    secret, payload = opened
-    version, issued, _ = _HEADER.unpack_from(payload)
+    secret = unsealed.secret
     # Another host's clock may be ahead of ours.
-    age = max(0.0, time.time() - issued / 1000)
+    age = max(0.0, time.time() - unsealed.issued)
     entries: list[Any] | None = None
-    if version == _VERSION:
-        origin, ticks, *entries = json.loads(_xor(secret, payload[: _HEADER.size], payload[_HEADER.size :]))
-        if origin != _hash(secret, _host()):
+    if unsealed.version == _VERSION:
+        origin, ticks, *entries = json.loads(unsealed.text)
+        if origin != keyed_hash(secret, _host()):
             # Its clock may have been behind ours: too old is the unsafe side.
             age = max(0.0, age - CLOCK_SKEW)
         elif ticks is not None:
@@ -245,7 +222,7 @@ def _required(
             number = None
         elif number is None:
             doubt = "unknown"
-        elif server != _hash(secret, _server(number)):
+        elif server != keyed_hash(secret, _server(number)):
             doubt, number = "other", None
     item = Causality(
         cluster=primary,
@@ -267,8 +244,7 @@ def _required(
 def _since_receipt(token: str) -> float:
     """Seconds since this process received a token for the first time."""
     now = time.monotonic()
-    # The signature: it tells tokens apart, and is short.
-    first = _receipts.setdefault(token[-43:], now)
+    first = _receipts.setdefault(token_seal.tail(token), now)
     if len(_receipts) > _MOST_RECEIPTS:
         for key in list(_receipts)[: _MOST_RECEIPTS // 2]:
             _receipts.pop(key, None)
@@ -289,20 +265,20 @@ def _write(cluster: str, age: float) -> Causality:
 
 def _plain(secret: str | bytes, items: Iterable[Causality], *, and_more: bool = False) -> bytes:
     """The JSON: who made it, its monotonic clock, and an entry for each cluster. Times and ages are in milliseconds."""
-    entries: list[object] = [_hash(secret, _host()), _ticks()]
+    entries: list[object] = [keyed_hash(secret, _host()), _ticks()]
     for item in items:
         position = item.position
         # Only the age of what was left may be negative.
         read = None if item.read is None else int((item.read if item.left else max(0.0, item.read)) * 1000)
         entries.append(
             (
-                _hash(secret, item.cluster),
+                keyed_hash(secret, item.cluster),
                 None if position is None else position.kind,
                 None if position is None else str(position),
                 None if item.written is None else max(0, int(item.written * 1000)),
                 _UNPUBLISHED * item.unpublished | _LEFT * item.left | _MISSED * item.missed,
-                None if item.member is None else _hash(secret, item.member),
-                None if item.server is None else _hash(secret, _server(item.server)),
+                None if item.member is None else keyed_hash(secret, item.member),
+                None if item.server is None else keyed_hash(secret, _server(item.server)),
                 read,
             )
         )
@@ -316,11 +292,11 @@ def _server(number: int) -> str:
 
 
 def _cut(secret: str | bytes, items: Sequence[Causality]) -> bytes:
-    """The JSON in at most ``_ROOM`` bytes, asking for as much or more."""
+    """The JSON in at most :data:`~replicant.token_seal.ROOM` bytes, asking for as much or more."""
     kept = list(items)
     with_position = [place for place, item in enumerate(kept) if item.position is not None]
     with_position.sort(key=lambda place: len(str(kept[place].position)))
-    room = _ROOM - len(_plain(secret, kept)) + sum(len(str(kept[place].position)) for place in with_position)
+    room = ROOM - len(_plain(secret, kept)) + sum(len(str(kept[place].position)) for place in with_position)
     for done, place in enumerate(with_position):
         item = kept[place]
         assert item.position is not None
@@ -331,54 +307,20 @@ def _cut(secret: str | bytes, items: Sequence[Causality]) -> bytes:
             kept[place] = item._replace(position=shorter)
             room -= len(str(shorter))
     plain = _plain(secret, kept)
-    while len(plain) > _ROOM:
+    while len(plain) > ROOM:
         kept.pop()
         plain = _plain(secret, kept, and_more=True)
     return plain
-
-
-# What keeps it shut.
-
-
-def _signer(secret: str | bytes) -> Signer:
-    # One key at a time, since the one that signed also encrypted.
-    return Signer(key=secret, fallback_keys=[], salt=_SALT)
-
-
-def _unsigned(token: str) -> tuple[str | bytes, bytes] | None:
-    """The secret that signed a token, and its payload; None if none of ours did."""
-    if token.isascii():
-        for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
-            try:
-                payload = _signer(secret).unsign(token)
-            except BadSignature:
-                continue
-            return secret, b64_decode(payload.encode())
-    return None
-
-
-@functools.lru_cache(maxsize=16)
-def _key(secret: str | bytes, purpose: str) -> bytes:
-    return salted_hmac(f"{_SALT}.{purpose}", "", secret, algorithm="sha256").digest()
-
-
-def _xor(secret: str | bytes, header: bytes, text: bytes) -> bytes:
-    """Encrypt or decrypt: the header, which is never the same twice, makes the key stream."""
-    stream = hashlib.shake_256(_key(secret, "cipher") + header).digest(len(text))
-    return (int.from_bytes(stream, "big") ^ int.from_bytes(text, "big")).to_bytes(len(text), "big")
-
-
-@functools.lru_cache(maxsize=1024)
-def _hash(secret: str | bytes, name: str) -> str:
-    """Stands for an alias or a host: 8 bytes, so that two of a thousand names are alike once in 10^13 sites."""
-    return b64_encode(salted_hmac(f"{_SALT}.name", name, secret, algorithm="sha256").digest()[:8]).decode()
 
 
 @functools.lru_cache(maxsize=8)
 def _clusters(secret: str | bytes, generation: int) -> dict[str, tuple[str, dict[str, str]]]:
     """By the hash of its primary's alias, each cluster's primary, and its members by hash, in that configuration."""
     return {
-        _hash(secret, primary): (primary, {_hash(secret, member["alias"]): member["alias"] for member in members})
+        keyed_hash(secret, primary): (
+            primary,
+            {keyed_hash(secret, member["alias"]): member["alias"] for member in members},
+        )
         for primary, members in _core.snapshot().items()
     }
 
