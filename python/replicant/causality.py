@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from django.db import connections
 
 from replicant import _core
-from replicant.engines import engine_of
+from replicant.engines import described, engine_of
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -106,7 +106,9 @@ def connected(connection: BaseDatabaseWrapper) -> None:
     try:
         sample = engine_of(connection).probe(connection)
     except Exception as error:
-        logger.debug("%r could not be asked who it is: %s", connection.alias, error)
+        logger.debug(
+            "%r could not be asked who it is: %s", connection.alias, described(error, connection.settings_dict)
+        )
         return
     for alias in _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.server)]):
         _core.distrust(alias)
@@ -122,7 +124,7 @@ def ask(primary: str) -> Position | None:
         connection.ensure_connection()
         return engine_of(connection).ask_position(connection)
     except Exception as error:  # an InterfaceError is no DatabaseError, and drivers raise errors of their own
-        logger.debug("%r could not be asked for its position: %s", primary, error)
+        logger.debug("%r could not be asked for its position: %s", primary, described(error, connection.settings_dict))
         return None
 
 
@@ -133,7 +135,7 @@ def position(replica: str) -> Position | None:
         connection.ensure_connection()
         return engine_of(connection).position(connection)
     except Exception as error:
-        logger.debug("%r could not be asked for its position: %s", replica, error)
+        logger.debug("%r could not be asked for its position: %s", replica, described(error, connection.settings_dict))
         return None
 
 
@@ -144,5 +146,5 @@ def wait(replica: str, position: Position, seconds: float) -> Position | None:
         connection.ensure_connection()
         return engine_of(connection).wait(connection, position, seconds)
     except Exception as error:
-        logger.debug("%r could not be waited for: %s", replica, error)
+        logger.debug("%r could not be waited for: %s", replica, described(error, connection.settings_dict))
         return None
