@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from django.db import connections
 
 from replicant import _core, reports
-from replicant.engines import engine_of
+from replicant.engines import described, engine_of
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -160,7 +160,9 @@ def connected(connection: BaseDatabaseWrapper) -> Session:
     try:
         sample = engine_of(connection).probe(connection)
     except Exception as error:
-        logger.debug("%r could not be asked which server it is: %s", connection.alias, error)
+        logger.debug(
+            "%r could not be asked which server it is: %s", connection.alias, described(error, connection.settings_dict)
+        )
         return Session("", None, is_other=False)
     changed = _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.server)])
     return Session(sample.server, sample.position, is_other=bool(changed))
@@ -176,7 +178,9 @@ def serves(connection: BaseDatabaseWrapper, session: Session) -> bool:
     try:
         position = engine_of(connection).position(connection)
     except Exception as error:
-        logger.debug("%r could not be asked for its position: %s", connection.alias, error)
+        logger.debug(
+            "%r could not be asked for its position: %s", connection.alias, described(error, connection.settings_dict)
+        )
         return False
     return position is not None and _core.session_serves(connection.alias, *session._replace(position=position))
 
@@ -191,7 +195,7 @@ def ask(primary: str) -> Position | None:
         connection.ensure_connection()
         return engine_of(connection).ask_position(connection)
     except Exception as error:  # an InterfaceError is no DatabaseError, and drivers raise errors of their own
-        logger.debug("%r could not be asked for its position: %s", primary, error)
+        logger.debug("%r could not be asked for its position: %s", primary, described(error, connection.settings_dict))
         return None
 
 
@@ -202,7 +206,7 @@ def position(replica: str) -> Position | None:
         connection.ensure_connection()
         return engine_of(connection).position(connection)
     except Exception as error:
-        logger.debug("%r could not be asked for its position: %s", replica, error)
+        logger.debug("%r could not be asked for its position: %s", replica, described(error, connection.settings_dict))
         return None
 
 
@@ -213,5 +217,5 @@ def wait(replica: str, position: Position, seconds: float) -> Position | None:
         connection.ensure_connection()
         return engine_of(connection).wait(connection, position, seconds)
     except Exception as error:
-        logger.debug("%r could not be waited for: %s", replica, error)
+        logger.debug("%r could not be waited for: %s", replica, described(error, connection.settings_dict))
         return None

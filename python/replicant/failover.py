@@ -433,7 +433,8 @@ class _Survival:
                 try:
                     return self._open(connection)
                 except Exception as refusal:
-                    logger.debug("%r could not stand in for %r: %s", alias, self._alias, refusal)
+                    why = described(refusal, connection.settings_dict)
+                    logger.debug("%r could not stand in for %r: %s", alias, self._alias, why)
             self._failed.append(alias)
         raise error
 

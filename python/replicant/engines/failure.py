@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from replicant.engines.redaction import redacted
 
 _LONGEST = 300
 
@@ -28,16 +30,5 @@ class Failure(enum.Enum):
 
 def described(error: BaseException, settings: Mapping[str, Any]) -> str:
     """An error in one line, without what is secret in the ``settings`` of the database that it came from."""
-    text = " ".join(str(error).split())
-    for secret in _secrets(settings):
-        text = text.replace(secret, "***")
+    text = " ".join(redacted(str(error), settings).split())
     return f"{type(error).__name__}: {text}"[:_LONGEST]
-
-
-def _secrets(settings: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _secrets(value)
-        # PASSWORD, passwd, sslpassword.
-        elif "passw" in str(key).lower() and value:
-            yield str(value)
