@@ -16,6 +16,7 @@ __all__ = [
     "ROLLS_BACK",
     "SESSION",
     "WRITES",
+    "Cipher",
     "OpenSnapshot",
     "Position",
     "Record",

@@ -230,19 +230,19 @@ pub fn session_serves(
     }
     let (view, cells, now) = (cluster.view(), cells(py)?, state::now());
     let is_known = view.progress().server(member).is_none_or(|known| known == number(server));
-    let mut serves = true;
+    let mut is_fit = true;
     for memory in cells.iter().filter_map(|cell| cell.get(cluster.name())) {
         if is_known {
             compare_server(memory, cluster, view.progress().changes(member), member, reason, now);
             memory.restore_need(&view, now);
         } else if memory.has_ended() {
             // The servers that are behind the aliases now had it, and this is another one.
-            serves = false;
+            is_fit = false;
         }
         let position = position.map(|position| &position.0);
-        serves &= memory.need(|need| need.admits_session(cluster, &view, member, position, now));
+        is_fit &= memory.need(|need| need.admits_session(cluster, &view, member, position, now));
     }
-    Ok(serves)
+    Ok(is_fit)
 }
 
 /// Where the scope read from `member` before its server changed for the last time: what it may have seen there, it must see.
