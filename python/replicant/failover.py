@@ -57,9 +57,10 @@ _NO_READ = (
     | _core.AUTOCOMMIT_ON
 )
 
-#: How often each replica was taken out of service. A connection from before is not used again: it would go on serving
-#: from a member that is lagging or ejected, or leads to a server that has been restarted since.
-_outages: dict[str, int] = {}
+#: The last time that each replica was taken out of service, as an object of its own: two threads that count a number up
+#: at once may count once. A connection from before is not used again: it would go on serving from a member that is
+#: lagging or ejected, or leads to a server that has been restarted since.
+_outages: dict[str, object] = {}
 
 
 # Connections.
@@ -70,7 +71,7 @@ def connecting(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Around the opening of a connection, whose own statements concern that server and no other."""
     own = connection.__dict__
     own[_CONNECTING] = True
-    own[_OUTAGE] = _outages.get(connection.alias, 0)
+    own[_OUTAGE] = _outages.get(connection.alias)
     try:
         yield
     finally:
@@ -100,7 +101,7 @@ def is_outdated(connection: BaseDatabaseWrapper) -> bool:
 
     Not while rows come over it one by one: most likely they still do, and they could not be had from anybody else.
     """
-    is_older = connection.__dict__.get(_OUTAGE, 0) != _outages.get(connection.alias, 0)
+    is_older = connection.__dict__.get(_OUTAGE) is not _outages.get(connection.alias)
     return is_older and not placement.has_rows_to_come(connection)
 
 
@@ -110,7 +111,7 @@ def _ejected(*, alias: str, **kwargs: Any) -> None:
 
 def retire(alias: str) -> None:
     """Have no connection to ``alias`` used again that is open now."""
-    _outages[alias] = _outages.get(alias, 0) + 1
+    _outages[alias] = object()
     placement.drop_pools(alias)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
+import threading
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -19,15 +21,22 @@ _UID = "replicant.hooks"
 
 
 _installed = False
+#: Held while the hooks are installed, by threads that read the settings at the same time.
+_installing = threading.Lock()
 
 
 def install() -> None:
     """Watch every connection from now on, those of this thread that are open included. May be called again."""
-    global _installed
+    # Connecting a signal again would take its lock, which a fork in the middle would never release.
     if _installed:
-        # Not merely idempotent: connecting a signal takes a lock, which a fork in the middle would never release.
         return
-    _installed = True
+    with _installing:
+        if not _installed:
+            _install()
+
+
+def _install() -> None:
+    global _installed
     _mark_what_opens()
     connection_created.connect(_opened, dispatch_uid=_UID)
     for connection in connections.all(initialized_only=True):
@@ -37,6 +46,17 @@ def install() -> None:
     _scope_migrate()
     _scope_commands()
     trials.install()
+    # At the end: a thread that sees it does not wait, and its connections must be watched.
+    _installed = True
+
+
+def _after_fork_in_child() -> None:
+    global _installing
+    _installing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _mark_what_opens() -> None:

@@ -7,7 +7,6 @@ can tell the two apart, and shuts down the sockets under the drivers' hands: wha
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import socket
 import weakref
@@ -65,9 +64,9 @@ class _Line:
 is_in_use = False
 """Whether a connection was ever opened here whose wait can be ended."""
 
-#: By number: a dictionary's values can be listed while other threads open and close connections, a set's items cannot.
-_lines: dict[int, weakref.ref[_Line]] = {}
-_numbers = itertools.count()
+#: Each by an object of its own. A dictionary can be copied while other threads open and close connections, with or
+#: without the GIL; its values can be listed only with it.
+_lines: dict[object, weakref.ref[_Line]] = {}
 
 
 def opened(connection: ReplicantMixin) -> None:
@@ -79,9 +78,9 @@ def opened(connection: ReplicantMixin) -> None:
         descriptor = engine_of(connection).socket_of(connection)
         if descriptor is not None:
             is_in_use = True
-            number = next(_numbers)
+            key = object()
             line = _Line(connection.alias, connection.replicant_server, descriptor)
-            _lines[number] = weakref.ref(line, lambda _: _lines.pop(number, None))
+            _lines[key] = weakref.ref(line, lambda _: _lines.pop(key, None))
             connection.__dict__[_ATTRIBUTE] = line
 
 
@@ -94,7 +93,7 @@ def closed(connection: ReplicantMixin) -> None:
 
 def of(alias: str) -> list[_Line]:
     """Those of ``alias`` that are open in this process."""
-    lines = [reference() for reference in list(_lines.values())]
+    lines = [reference() for reference in _lines.copy().values()]
     return [line for line in lines if line is not None and line.alias == alias]
 
 

@@ -130,7 +130,8 @@ def _forget(primary: str) -> None:
     if before is not None and any(alias != server for alias, server in before.servers.items()):
         for alias in before.servers:
             _servers.pop(alias, None)
-        number += 1
+        with _changing:
+            number += 1
         for alias in before.servers:
             drop_pools(alias)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import struct
@@ -50,6 +51,24 @@ _SAME_BOOT_NS = 10 * 10**9
 _NAME = re.compile(r"[0-9a-f]{32}-[0-9]+")
 #: Nobody has written to a file for so long: one that is in use is written to with every probe.
 _ABANDONED_SECONDS = 24 * 3600.0
+
+
+_NONE = type(None)
+#: What each field of a sample may be, but for its position.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "alias": (str,),
+    "server": (str,),
+    "is_writable": (bool,),
+    "asked_at": (int,),
+    "latency": (int, float),
+    "error": (str, _NONE),
+    "is_gone": (bool,),
+    "replicates": (bool, _NONE),
+    "reported_lag": (int, float, _NONE),
+    "configured_delay": (int, float, _NONE),
+}
+
+logger = logging.getLogger("replicant")
 
 
 class Published(NamedTuple):
@@ -98,6 +117,7 @@ class Samples:
     def __init__(self, name: str) -> None:
         """Open the file, or make it. Raises :class:`CannotShare`."""
         self.is_prober = False
+        self._has_complained = False
         self._name = f"{name}-{FORMAT}"
         with sharing():
             self._folder, self._file = _open(self._name)
@@ -142,9 +162,21 @@ class Samples:
             content = self._content()
             if content is None:
                 return None
-            with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
-                return _unpacked(content)
+            body = _body(content)
+            if body is not None:
+                try:
+                    return _unpacked(body)
+                except Exception as error:
+                    # It is whole, so whatever is wrong with it was written like that, and stays until the next probe.
+                    self._complain(error)
+                    return None
         return None
+
+    def _complain(self, error: Exception) -> None:
+        if not self._has_complained:
+            self._has_complained = True
+            why = f"{type(error).__name__}: {error}"
+            logger.warning("Ignored malformed probe results in the shared file %s (%s).", self._name, why)
 
     def close(self, *, leaves: bool = False) -> None:
         """Let go. A prober takes the file along: nothing is left behind, and the others make a new one.
@@ -196,24 +228,34 @@ def _packed(sample: Sample) -> list[Any]:
     return [*sample._replace(position=None), position and [position.kind, str(position)]]
 
 
-def _unpacked(content: bytes) -> Published:
-    """Raises ``ValueError`` or ``TypeError`` unless it is whole and of this version and boot."""
+def _body(content: bytes) -> bytes | None:
+    """The body if it is whole and of this version; None if it is torn, damaged or of another one."""
     magic, version, length = _HEADER.unpack_from(content)
     head, digest, body = content[: _HEADER.size], content[_HEADER.size :][:_DIGEST], content[_HEADER.size + _DIGEST :]
     if (magic, version, length) != (_MAGIC, FORMAT, len(body)) or hashlib.sha256(head + body).digest() != digest:
-        raise ValueError("torn, damaged or of another version")
+        return None
+    return body
+
+
+def _unpacked(body: bytes) -> Published | None:
+    """What a body holds; None if it is from before the machine was started. Raises anything if it is malformed."""
     published_at, boot, is_decided, found, packed = json.loads(body)
     now = time.monotonic_ns()
     if published_at > now or abs(time.time_ns() - now - boot) > _SAME_BOOT_NS:
-        raise ValueError("from before the machine was started")
+        return None
     samples = []
     for *fields, position in packed:
         sample = Sample(*fields)
+        for name, kinds in _KINDS.items():
+            if type(getattr(sample, name)) not in kinds:
+                raise TypeError(f"{name} cannot be {getattr(sample, name)!r}")
         samples.append(sample._replace(position=position and Position(*position)))
     return Published(published_at, samples, bool(is_decided), found and _view(*found))
 
 
 def _view(found: dict[str, Any], present: list[str] | None, judged: list[str]) -> View:
+    if not all(isinstance(name, str) for name in (*(present or ()), *judged)):
+        raise TypeError("a member that is no alias")
     places = {alias: (str(host), str(port)) for alias, (host, port) in found.items()}
     return View(places, None if present is None else frozenset(present), frozenset(judged))
 

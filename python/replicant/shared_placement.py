@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
+import logging
 import os
 import re
 import stat
@@ -72,7 +72,12 @@ class Record(NamedTuple):
     def unpacked(cls, packed: list[Any]) -> Record:
         generation, primary, origin, seats, *sets = packed
         servers, outsiders, read_only = (frozenset(map(str, each)) for each in sets)
-        return cls(servers, int(generation), primary, origin, dict(seats), outsiders, read_only)
+        seats = dict(seats)
+        if type(generation) is not int or not all(
+            isinstance(each, str) for each in (primary or "", origin or "", *seats, *seats.values())
+        ):
+            raise TypeError("a server that is no address, or a generation that is no number")
+        return cls(servers, generation, primary, origin, seats, outsiders, read_only)
 
 
 #: What a change makes of the record that is there, None if there is none; None to leave it as it is.
@@ -80,7 +85,10 @@ Change = Callable[["Record | None"], "Record | None"]
 
 #: The last file that was read: which file it was, and its records.
 _read: tuple[tuple[int, ...], list[Record]] | None = None
-_names = itertools.count()
+logger = logging.getLogger("replicant")
+
+#: The files with malformed content that the log has named.
+_malformed: set[str] = set()
 
 
 def record(servers: Iterable[str], primary: str) -> Record | None:
@@ -176,8 +184,14 @@ def _content(folder: int, number: int) -> list[Record] | None:
     digest, body = text[:_DIGEST_LETTERS], text[_DIGEST_LETTERS:]
     if hashlib.sha256(body.encode()).hexdigest() != digest:
         return None
-    with contextlib.suppress(ValueError, TypeError, RecursionError):
+    try:
         return [Record.unpacked(packed) for packed in json.loads(body)]
+    except Exception as error:
+        # It is whole, so whatever is wrong with it was written like that; read again by every later cycle.
+        if name not in _malformed:
+            _malformed.add(name)
+            why = f"{type(error).__name__}: {error}"
+            logger.warning("Ignored the malformed record of placements in the shared file %s (%s).", name, why)
     return None
 
 
@@ -185,7 +199,7 @@ def _write(folder: int, number: int, records: list[Record]) -> bool:
     """Make the file with this number; False if another process has made it."""
     body = json.dumps([each.packed() for each in records])
     content = (hashlib.sha256(body.encode()).hexdigest() + body).encode()
-    unfinished = f"{_UNFINISHED}{os.getpid()}-{next(_names)}-{os.urandom(4).hex()}"
+    unfinished = f"{_UNFINISHED}{os.getpid()}-{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(unfinished, flags, 0o600, dir_fd=folder)
     try:

@@ -101,7 +101,7 @@ class After:
 
     def __enter__(self) -> None:
         # A header may have brought several.
-        required = [item for each in self._token.split(",") for item in decode(each.strip()) or ()]
+        required = [item for each in _texts(self._token) for item in decode(each.strip()) or ()]
         node = _core.scope_variable.get(None)
         if node is None or not node.in_request:
             self._scope.enter()
@@ -122,6 +122,15 @@ class After:
         self._scope.leave()
 
 
+def _texts(token: object) -> list[str]:
+    """The tokens in a header's text. Whatever is no text holds none, and counts as forged."""
+    if isinstance(token, str):
+        return token.split(",")
+    if token is not None:
+        rejected["forged"] += 1
+    return []
+
+
 def encode(items: Sequence[Causality]) -> str:
     """A token for ``items``; ``""`` for none. At most :data:`MAX_BYTES` long; the module says how it is cut."""
     if not items:
@@ -133,7 +142,7 @@ def encode(items: Sequence[Causality]) -> str:
     return token_seal.seal(secret, _VERSION, plain)
 
 
-def decode(token: str, max_age: float | None = None) -> tuple[Causality, ...] | None:
+def decode(token: object, max_age: float | None = None) -> tuple[Causality, ...] | None:
     """What a token requires, aged until now; None, and counted in :data:`rejected`, if it is not to be trusted.
 
     ``max_age`` is in seconds; None lets a token be of any age. Anything may be passed: the cost is bounded, and nothing
@@ -141,14 +150,17 @@ def decode(token: str, max_age: float | None = None) -> tuple[Causality, ...] | 
 
     What was made here and cannot be compared becomes a write at the time of its first receipt, to be judged by time.
     """
-    if not token:
+    if token is None or token == "":
         return ()
     found = opened(token, max_age)
     return None if found is None else found.items
 
 
-def opened(token: str, max_age: float | None = None) -> Opened | None:
+def opened(token: object, max_age: float | None = None) -> Opened | None:
     """A token and what it requires, as :func:`decode` says; None if it is not to be trusted."""
+    if not isinstance(token, str):
+        rejected["forged"] += 1
+        return None
     if len(token) > MAX_BYTES:
         rejected["too_long"] += 1
         return None

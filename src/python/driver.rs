@@ -37,10 +37,20 @@ struct Library {
 
 static LIBRARY: OnceCell<Library> = OnceCell::new();
 
-/// Find the client library's functions through the extension at `path`, which must be loaded; whether all are there.
+/// Find the client library's functions through the extension at `path`, which must be loaded; whether all are there, and
+/// may be called: never while the GIL is off, since the library takes no lock of its own.
 #[pyfunction]
-pub fn load_mysql_client(path: &str) -> bool {
-    LIBRARY.get_or_try_init(|| find(path).ok_or(())).is_ok()
+pub fn load_mysql_client(py: Python<'_>, path: &str) -> PyResult<bool> {
+    Ok(has_gil(py)? && LIBRARY.get_or_try_init(|| find(path).ok_or(())).is_ok())
+}
+
+/// Whether this interpreter runs with its GIL. A build without one turns it on when it imports an extension that does not
+/// say that it can do without (mysqlclient 2.3 does not), and never off again.
+fn has_gil(py: Python<'_>) -> PyResult<bool> {
+    match py.import("sys")?.getattr_opt("_is_gil_enabled")? {
+        Some(is_enabled) => is_enabled.call0()?.is_truthy(),
+        None => Ok(true),
+    }
 }
 
 #[cfg(unix)]
@@ -98,7 +108,9 @@ pub fn mysql_session_state<'py>(
         return Err(PyErr::fetch(py));
     }
     // SAFETY: the driver has just handed it out for an open connection that `connection` keeps alive. No other thread is
-    // in the library with it: drivers' connections belong to one thread at a time, and we stay attached.
+    // in the library with it or closes it: that takes the GIL, which is on (`load_mysql_client`) and which this thread
+    // holds until it returns; a statement that runs meanwhile without the GIL would be one of another thread on the same
+    // connection, which the library and the driver forbid.
     unsafe {
         // An error, a result set and the first of several answers do not end in an OK packet that has been read: what
         // the library holds may be of an earlier one.

@@ -28,6 +28,13 @@ _LOOKS_EVERY = 0.002
 
 #: Positions for databases that have none. Never the same twice, so that a later block contains all of an earlier one.
 _numbers = itertools.count(1)
+#: A count is not atomic without the GIL.
+_counting = threading.Lock()
+
+
+def _next_position() -> Position:
+    with _counting:
+        return Position("postgresql", f"1:0/{next(_numbers):X}")
 
 
 class Version(NamedTuple):
@@ -76,7 +83,7 @@ class History:
         with self._lock:
             now = time.monotonic_ns()
             snapshot = Snapshot(connection)
-            position = snapshot.position or Position("postgresql", f"1:0/{next(_numbers):X}")
+            position = snapshot.position or _next_position()
             if self._latest_is_spare():
                 self._retired.append(self._versions.pop().snapshot)
             self._versions.append(Version(now, position, snapshot))
