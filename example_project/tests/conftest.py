@@ -214,6 +214,14 @@ def wait_until() -> Callable[..., None]:
     return wait
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the processes of these tests share: no placement that servers of other runs on the same ports have left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPLICANT_FOLDER", str(tmp_path_factory.mktemp("shared")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def settings_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs that a test starts use the site's settings, whatever this process's own Django uses."""

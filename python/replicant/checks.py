@@ -181,8 +181,8 @@ def _middleware_warnings(token: TokenSettings) -> list[Problem]:
     return [
         Problem(
             "W003",
-            "MIDDLEWARE has no ReplicaMiddleware: requests have no scope, so that two reads of one request may come "
-            "from two replicas.",
+            "MIDDLEWARE has no ReplicaMiddleware: requests have no scope, so that what a request has read or written "
+            "is forgotten when it ends, and the client's next request may miss it.",
             hint,
         )
     ]

@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
 from replicant.engines import Sample, described, engine_of
+from replicant.engines.failure import mark_connecting
 from replicant.reports import Reporter
 from replicant.timelines import Timelines
 
@@ -279,7 +280,11 @@ class Prober:
         engine = engine_of(connection)
         engine.prepare_probe(connection, self._timeout)
         with connection.wrap_database_errors:
-            connection.connection = connection.get_new_connection(connection.get_connection_params())
+            try:
+                connection.connection = connection.get_new_connection(connection.get_connection_params())
+            except Exception as error:
+                mark_connecting(error)
+                raise
             self._connection = connection
             self._connected_at = time.monotonic()
             descriptor = engine.socket_of(connection)

@@ -18,6 +18,7 @@ from django.db import DatabaseError, Error
 
 from replicant import _core, changed_sessions, failover, lines, monitor, placement
 from replicant.engines import engine_of
+from replicant.engines.failure import mark_connecting
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper as _Base
@@ -54,7 +55,14 @@ class ReplicantMixin(_Base):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         connect, seconds = super().get_new_connection, failover.connect_seconds(self)
-        made = connect(conn_params) if seconds is None else engine_of(self).connect(self, connect, conn_params, seconds)
+        try:
+            if seconds is None:
+                made = connect(conn_params)
+            else:
+                made = engine_of(self).connect(self, connect, conn_params, seconds)
+        except Exception as error:
+            mark_connecting(error)
+            raise
         if failover.is_connecting(self):
             # Before anything is asked: the answer may never come.
             self.connection = made

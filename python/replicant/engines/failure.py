@@ -9,6 +9,8 @@ from typing import Any
 from replicant.engines.redaction import redacted
 
 _LONGEST = 300
+#: Where an error keeps that it ended an attempt to connect.
+_CONNECTING = "_replicant_connecting"
 
 
 class Failure(enum.Enum):
@@ -22,10 +24,25 @@ class Failure(enum.Enum):
     """This connection has ended, perhaps only this one."""
     FULL = "full"
     """The server takes no more connections."""
+    REFUSED = "refused"
+    """The server answered and refused the connection, and the driver does not say why: perhaps the server starts,
+    perhaps the password is wrong."""
     DEMOTED = "demoted"
     """The server takes no writes; perhaps it is not the primary any more."""
     CONFLICT = "conflict"
     """A standby had to apply what the statement still wanted to see; elsewhere, or later, it works."""
+
+
+def mark_connecting(error: BaseException) -> None:
+    """Note on an error, and on the driver's error that it comes from, that it ended an attempt to connect."""
+    for each in (error, error.__cause__):
+        if each is not None:
+            each.__dict__[_CONNECTING] = True
+
+
+def ended_connecting(error: BaseException) -> bool:
+    """Whether an error ended an attempt to connect."""
+    return _CONNECTING in error.__dict__
 
 
 def described(error: BaseException, settings: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from django.db import DatabaseError
 
 from replicant._core import Position
-from replicant.engines import session_state
+from replicant.engines import punctual, session_state
 from replicant.engines.asking import ask, ask_rows, matched_nothing
 from replicant.engines.capture import NOTHING, UNKNOWN, Captured
 from replicant.engines.failure import Failure
@@ -34,6 +34,8 @@ _FAILURES = {
     # A read_only server, a read-only transaction, read-only mode.
     **dict.fromkeys((1290, 1792, 1836), Failure.DEMOTED),
 }
+
+_CANNOT_CONNECT = 2003
 
 #: 0 would be "for ever" to MySQL.
 _SHORTEST_WAIT_SECONDS = 0.001
@@ -423,9 +425,12 @@ def connect(
     parameters: dict[str, Any],
     seconds: float,
 ) -> Any:
-    # The drivers take whole seconds, which for both include the handshake: each of its answers.
+    # The drivers take whole seconds, for each answer of the handshake anew: they end an attempt that is late already.
     limit = max(1, math.ceil(seconds))
-    return connect({**parameters, "connect_timeout": min(limit, parameters.get("connect_timeout") or limit)})
+    parameters = {**parameters, "connect_timeout": min(limit, parameters.get("connect_timeout") or limit)}
+    database: Any = connection.Database  # type: ignore[attr-defined]
+    late = database.OperationalError(_CANNOT_CONNECT, f"Not connected within {seconds:g} s")
+    return punctual.connect(lambda: connect(parameters), seconds, late)
 
 
 def connection_parameters(parameters: dict[str, Any], database: Any) -> None:

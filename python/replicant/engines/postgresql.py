@@ -15,7 +15,7 @@ from django.db import DatabaseError
 from replicant._core import Position
 from replicant.engines import punctual
 from replicant.engines.asking import ask, matched_nothing
-from replicant.engines.failure import Failure
+from replicant.engines.failure import Failure, ended_connecting
 
 # This server reports no positions in passing, and our backends have nothing to add to Django's.
 from replicant.engines.other import adopt as adopt
@@ -71,10 +71,14 @@ _BY_NAME = {
     "PoolClosed": Failure.ENDED,
     "TooManyRequests": Failure.FULL,
 }
-#: What a server says at the handshake, where libpq hands out no code. In English; in other languages a server with a
-#: wrong password is taken for one that is gone.
+#: What a server says at the handshake, where libpq hands out no code. In English; what a server says in another
+#: language is not judged, see below.
 _REFUSES_A_USER = ("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied")
 _IS_FULL = ("too many", "connection slots are reserved")
+_STARTS_OR_STOPS = ("starting up", "shutting down", "recovery mode", "not yet accepting", "not accepting connections")
+#: libpq puts two spaces between the severity and the text of a server's message, whatever the language, and writes none
+#: of its own messages in that way.
+_SAID_BY_A_SERVER = re.compile(r"\S:  (?=\S)")
 
 
 def failure(error: BaseException) -> Failure:
@@ -89,7 +93,13 @@ def failure(error: BaseException) -> Failure:
         return Failure.NOTHING
     if name == "InterfaceError" and "cursor" in text:
         return Failure.NOTHING
-    return Failure.FULL if any(words in text for words in _IS_FULL) else Failure.ENDED
+    if any(words in text for words in _IS_FULL):
+        return Failure.FULL
+    if any(words in text for words in _STARTS_OR_STOPS):
+        return Failure.GONE
+    # The read goes elsewhere, in case the server starts; the server is not ejected, in case the password is wrong.
+    is_refusal = ended_connecting(cause) and _SAID_BY_A_SERVER.search(text)
+    return Failure.REFUSED if is_refusal else Failure.ENDED
 
 
 def is_gone(error: BaseException) -> bool:
@@ -444,7 +454,8 @@ def connect(
         with _having(connection, "_connection_pools", pools):
             return connect(parameters)
     if not punctual.can_be(database):
-        return connect(parameters)
+        late = database.OperationalError("connection timeout expired")
+        return punctual.connect(lambda: connect(parameters), seconds, late)
     # Django connects by `self.Database.connect`.
     with _having(connection, "Database", punctual.Database(database, seconds)):
         return connect(parameters)

@@ -1,15 +1,22 @@
-"""psycopg 3, connecting within parts of a second: by itself it takes whole ones, and never less than two.
+"""Drivers that connect within parts of a second: by themselves they take whole ones, and libpq never less than two.
 
-Its pool tries for half a minute unless it is told otherwise, and Django does not tell it.
+psycopg 3 connects step by step, and is stopped between two steps. Its pool tries for half a minute unless it is told
+otherwise, and Django does not tell it.
+
+The other drivers connect in one call of a library. They do so in a thread, which is left alone when it is late: the
+driver's own limit ends it later. That holds for each part of the attempt (several hosts, TLS, a server that accepts and
+says nothing), and with gevent, which makes a greenlet of the thread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 _until: ContextVar[float | None] = ContextVar("replicant_connect_until", default=None)
@@ -18,6 +25,60 @@ _until: ContextVar[float | None] = ContextVar("replicant_connect_until", default
 def can_be(database: Any) -> bool:
     """Whether this driver connects step by step, so that it can be stopped between two of them."""
     return hasattr(getattr(database, "Connection", None), "_connect_gen") and hasattr(database, "errors")
+
+
+def connect(make: Callable[[], Any], seconds: float, late: Exception) -> Any:
+    """The connection that ``make`` returns; raises ``late`` if that takes longer than so many seconds.
+
+    A connection that is made too late is closed.
+    """
+    attempt = _Attempt(make)
+    context = copy_context()
+    threading.Thread(target=context.run, args=(attempt.run,), name="replicant-connect", daemon=True).start()
+    return attempt.result(seconds, late)
+
+
+class _Attempt:
+    """One call of ``make``, in another thread than the one that waits for its result."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._made: Any = None
+        self._error: BaseException | None = None
+        self._is_abandoned = False
+
+    def run(self) -> None:
+        made: Any = None
+        try:
+            made = self._make()
+        except BaseException as error:
+            self._error = error
+        with self._lock:
+            is_abandoned, self._made = self._is_abandoned, made
+            self._ended.set()
+        if is_abandoned and made is not None:
+            with contextlib.suppress(Exception):
+                made.close()
+
+    def result(self, seconds: float, late: Exception) -> Any:
+        try:
+            self._ended.wait(seconds)
+        finally:
+            # The wait can be interrupted, too.
+            with self._lock:
+                self._is_abandoned = not self._ended.is_set()
+        if self._is_abandoned:
+            raise late
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # The error's traceback refers to this frame.
+                del error
+        return self._made
 
 
 class Database:
