@@ -68,7 +68,7 @@ def seen(connection: BaseDatabaseWrapper, method: str, hosts: Mapping[str, str] 
 def identity(alias: str) -> str:
     """Which server is behind an alias, by the monitor's account."""
     with session(alias) as connection:
-        return engine_of(connection).probe(connection).server
+        return engine_of(connection).probe(connection).identity
 
 
 # MySQL and MariaDB

@@ -152,12 +152,8 @@ def test_a_write_is_refused_by_a_replicas_session_even_where_the_server_would_ta
         Item.objects.using("replica1").create(name="x")
     with pytest.raises(ReplicaWriteError, match="'replica1' is a replica"), transaction.atomic(using="replica1"):
         Item.objects.using("replica1").update(name="x")
-    with (
-        use_replica("replica1"),
-        pytest.raises(ReplicaWriteError, match="'replica1' is a replica"),
-        transaction.atomic("replica1"),
-    ):
-        list(Item.objects.raw("SELECT * FROM app_item FOR UPDATE"))
+    with pytest.raises(ReplicaWriteError, match="'replica1' is a replica"), transaction.atomic("replica1"):
+        list(Item.objects.db_manager("replica1").raw("SELECT * FROM app_item FOR UPDATE"))
     assert Item.objects.using("default").count() == before
     with override_settings(REPLICANT={}):
         Item.objects.using("replica1").create(name="x")

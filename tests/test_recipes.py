@@ -6,7 +6,9 @@ import contextvars
 import queue
 import re
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -90,15 +92,25 @@ def test_who_asks_another_service_to_write_sees_what_it_wrote(service):
     assert elsewhere(ask, "/read/") == "balanced"
 
 
-def test_another_service_sees_what_its_caller_wrote(service):
-    code = recipe("http")
+def test_another_service_sees_what_its_caller_wrote(service, monkeypatch: pytest.MonkeyPatch):
+    code, bodies, urlopen = recipe("http"), [], urllib.request.urlopen
+
+    @contextmanager
+    def kept(request: urllib.request.Request) -> Iterator[Any]:
+        with urlopen(request) as response:
+            bodies.append(response.read().decode())
+            yield response
+
+    # The recipe returns the token of the answer; the answer itself says where the service reads.
+    monkeypatch.setattr("urllib.request.urlopen", kept)
 
     def ask() -> str:
         Item.objects.create(name="written")
         return code["rename_there"](f"{service}/read/")
 
-    # The service moves on what it had to require itself.
-    assert elsewhere(ask)
+    # The caller holds a token that says as much, and the service does not repeat it.
+    assert elsewhere(ask) == ""
+    assert bodies == ["default pinned\ndefault pinned\n"]
 
 
 @pytest.fixture

@@ -265,7 +265,8 @@ def test_the_plugin_works_with_pytest_django(tmp_path: Path, transaction: bool) 
 def test_a_project_without_django_does_not_notice_the_plugin(tmp_path: Path) -> None:
     said = run_pytest(
         tmp_path,
-        *("-p", "no:django"),
+        # Plugins of other packages, which import Django.
+        *("-p", "no:django", "-p", "no:pytest-django-constance"),
         test_it="""
             import sys
 

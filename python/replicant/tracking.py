@@ -45,7 +45,7 @@ _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_O
 _OF_THE_STATEMENT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
 _MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE | _core.LOCKS
 #: Verbs of statements that run code which no text shows.
-_PROCEDURES = frozenset({"CALL", "DO"})
+_PROCEDURES = frozenset({("CALL", "mysql"), ("CALL", "postgresql"), ("DO", "postgresql")})
 #: Verbs of statements that change rows, if they find any.
 _CHANGES_ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "WITH"})
 
@@ -604,7 +604,7 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
 
 def _runs_a_procedure(connection: BaseDatabaseWrapper, sql: Any) -> bool:
     """Whether a statement runs code that its text does not show, and that may leave anything in the session."""
-    return not isinstance(sql, str) or _core.verb(sql.lstrip(), connection.vendor) in _PROCEDURES
+    return not isinstance(sql, str) or (_core.verb(sql.lstrip(), connection.vendor), connection.vendor) in _PROCEDURES
 
 
 def _position(captured: Captured) -> _core.Position | None:
