@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.test import override_settings
 
-from replicant import _core, explain, monitor, request_scope, use_replica
+from replicant import NoReplicaAvailable, _core, explain, monitor, request_scope, use_replica
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.monitoring import watching
@@ -112,10 +113,22 @@ def test_a_requirement_ends_without_a_replica_that_is_out_which_returns_with_wha
         until(lambda: state("replica1") == "lagging", "it is seen again")
         probed_again()
         assert (state("replica1"), eligible()) == ("lagging", ("replica2",))
-        assert use_replica("replica1")(read)(pk) == ("replica2", True)
+        # A restarted server is another one: the primary may be asked for it first.
+        alias, is_found = use_replica("replica1")(read)(pk)
+        assert alias != "replica1"
+        assert is_found
         catch_up(away, how)
         until(lambda: state("replica1") == "up", "it has what the primary had")
-        until(lambda: use_replica("replica1")(read)(pk) == ("replica1", True), "it serves the scope")
+        until(lambda: serves(pk), "it serves the scope")
+
+
+def serves(pk: int) -> bool:
+    """Whether replica1 serves the scope. With Django's engines a read on a session that may not serve it fails."""
+    try:
+        return use_replica("replica1")(read)(pk) == ("replica1", True)
+    except NoReplicaAvailable:
+        assert "replicant" not in connections["default"].settings_dict["ENGINE"]
+        return False
 
 
 def test_a_replica_that_comes_and_goes_is_required_to_have_what_was_written_meanwhile(shop: Cluster):
