@@ -14,7 +14,7 @@ from unittest import mock
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import causality, monitor
+from replicant import causality, health, monitor
 from replicant._core import Position
 from replicant.engines import UNKNOWN, Sample
 from replicant.tracking import Tracker
@@ -85,7 +85,8 @@ def probe_taken_for_what_was_read() -> Iterator[None]:
         return None if sample is None else sample.position
 
     def consumer(samples: Sequence[Sample]) -> None:
-        causality.observe(
+        # All of it, or a replica that was restarted would wait for ever to be admitted.
+        health.observe(
             [
                 sample._replace(asked_at=sample.asked_at + _TOO_LATE) if sample.alias == PRIMARY else sample
                 for sample in samples
