@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from django.db import connections
 from django.test import override_settings
 
 from replicant import NoReplicaAvailable, _core, explain, monitor, request_scope, use_replica
+from replicant.backends import ReplicantMixin
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.monitoring import watching
@@ -113,22 +115,24 @@ def test_a_requirement_ends_without_a_replica_that_is_out_which_returns_with_wha
         until(lambda: state("replica1") == "lagging", "it is seen again")
         probed_again()
         assert (state("replica1"), eligible()) == ("lagging", ("replica2",))
-        # A restarted server is another one: the primary may be asked for it first.
-        alias, is_found = use_replica("replica1")(read)(pk)
-        assert alias != "replica1"
-        assert is_found
+        # A restarted server is another one, and what had ended is required again, in the primary's next position: until
+        # that is known to be at the replica that stayed, the primary serves.
+        until(lambda: served_instead(pk) == "replica2", "the replica that stayed serves again")
         catch_up(away, how)
         until(lambda: state("replica1") == "up", "it has what the primary had")
-        until(lambda: serves(pk), "it serves the scope")
+        if how == "killed" and not isinstance(connections["replica1"], ReplicantMixin):
+            # The first read finds the session with the server that was killed, at most once.
+            with suppress(NoReplicaAvailable):
+                use_replica("replica1")(read)(pk)
+        until(lambda: use_replica("replica1")(read)(pk) == ("replica1", True), "it serves the scope")
 
 
-def serves(pk: int) -> bool:
-    """Whether replica1 serves the scope. With Django's engines a read on a session that may not serve it fails."""
-    try:
-        return use_replica("replica1")(read)(pk) == ("replica1", True)
-    except NoReplicaAvailable:
-        assert "replicant" not in connections["default"].settings_dict["ENGINE"]
-        return False
+def served_instead(pk: int) -> str:
+    """Where a read goes that asks for replica1, which may not serve it. The row is found wherever that is."""
+    alias, is_found = use_replica("replica1")(read)(pk)
+    assert alias != "replica1"
+    assert is_found
+    return str(alias)
 
 
 def test_a_replica_that_comes_and_goes_is_required_to_have_what_was_written_meanwhile(shop: Cluster):
