@@ -118,5 +118,6 @@ $(VENV)/%.done: $(SOURCES) tests/bootstrap.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --group django-$(DJANGO) --group $* $(if $(filter demo,$*),,--group $(DRIVERS))
+	$(if $(filter pymysql,$(DRIVER)),$(BIN)/python tests/pymysql_alone.py)
 	$(BIN)/maturin develop --release --locked --quiet
 	@touch $@

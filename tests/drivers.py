@@ -11,7 +11,8 @@ import pytest
 from django.db.backends.mysql import base
 from pymysql.constants import FIELD_TYPE
 
-DRIVERS = ("mysqlclient", "PyMySQL")
+#: Without mysqlclient, PyMySQL stands in for it in the whole process, as `make DRIVER=pymysql` has it.
+DRIVERS = ("PyMySQL",) if base.Database is pymysql else ("mysqlclient", "PyMySQL")
 
 
 @contextmanager

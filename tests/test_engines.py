@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import psycopg
 import pytest
 from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.db.backends.mysql import base
@@ -411,6 +410,7 @@ def test_djangos_own_engine_asks_for_reports_once_per_session(cluster: Cluster, 
 
 
 def test_what_is_not_mysqlclient_is_refused_and_not_followed():
+    pytest.importorskip("MySQLdb._mysql")
     code = """
 from replicant import _core
 import MySQLdb._mysql, sys
@@ -894,6 +894,7 @@ def test_positions_go_on_after_a_promotion(own_cluster: Cluster):
 
 
 def test_psycopgs_own_errors_are_known_by_their_state():
+    psycopg = pytest.importorskip("psycopg")
     judge = engine_of(type("Connection", (), {"vendor": "postgresql"})())  # type: ignore[arg-type]
     gone = [psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown, psycopg.errors.CannotConnectNow]
     gone += [psycopg.errors.ConnectionFailure, psycopg.OperationalError]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 
-import MySQLdb
-import psycopg
 import pymysql
 import pytest
 from django.db import DatabaseError, OperationalError
-from psycopg import errors
-from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from replicant.engines import Failure, described, mysql, postgresql, punctual, sqlite
 from tests.test_failover import black_hole
+
+MySQLdb = pytest.importorskip("MySQLdb")
+psycopg = pytest.importorskip("psycopg")
+errors = pytest.importorskip("psycopg.errors")
+psycopg_pool = pytest.importorskip("psycopg_pool")
 
 MYSQL = {
     Failure.GONE: (1053, 2002, 2003),
@@ -50,7 +51,7 @@ def test_mysqls_numbers(driver, failure: Failure, number: int):
 @pytest.mark.parametrize(
     ("failure", "kind"), [(failure, kind) for failure in POSTGRESQL for kind in POSTGRESQL[failure]]
 )
-def test_postgresqls_states(failure: Failure, kind: type[psycopg.Error]):
+def test_postgresqls_states(failure: Failure, kind: type[Exception]):
     error = kind("text")
     assert postgresql.failure(raised(error)) is postgresql.failure(error) is failure
 
@@ -62,15 +63,15 @@ def test_postgresqls_states(failure: Failure, kind: type[psycopg.Error]):
         (Failure.ENDED, psycopg.InterfaceError("the connection is closed")),
         (Failure.FULL, psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already")),
         (Failure.FULL, psycopg.OperationalError("connection failed: FATAL:  remaining connection slots are reserved")),
-        (Failure.GONE, PoolTimeout("couldn't get a connection after 1.00 sec")),
-        (Failure.ENDED, PoolClosed("the pool 'pool-1' is closed")),
-        (Failure.FULL, TooManyRequests("the pool 'pool-1' has already 5 requests waiting")),
+        (Failure.GONE, psycopg_pool.PoolTimeout("couldn't get a connection after 1.00 sec")),
+        (Failure.ENDED, psycopg_pool.PoolClosed("the pool 'pool-1' is closed")),
+        (Failure.FULL, psycopg_pool.TooManyRequests("the pool 'pool-1' has already 5 requests waiting")),
         (Failure.NOTHING, psycopg.OperationalError("connection failed: FATAL:  password authentication failed")),
         (Failure.NOTHING, psycopg.InterfaceError("the cursor is closed")),
         (Failure.NOTHING, psycopg.ProgrammingError("the last operation didn't produce records")),
     ],
 )
-def test_what_libpq_and_psycopg_say_without_a_state(failure: Failure, error: psycopg.Error):
+def test_what_libpq_and_psycopg_say_without_a_state(failure: Failure, error: Exception):
     assert postgresql.failure(raised(error)) is failure
 
 

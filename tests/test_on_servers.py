@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import importlib
+import io
 import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-import psycopg
+import pymysql
 import pytest
 from django.db import DatabaseError, connection, connections, transaction
+from django.db.backends.postgresql.base import Database
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
+from pymysql.constants import CLIENT
 
 from replicant import ReplicaWriteError, explain, request_scope, use_primary, use_replica
 from replicant.checks import check_servers
@@ -190,11 +195,20 @@ def procedure() -> None:
 
 
 def copy() -> None:
-    with connection.cursor() as cursor, cursor.copy("COPY app_tag (name) FROM STDIN") as copying:
-        copying.write_row(["x"])
+    command = "COPY app_tag (name) FROM STDIN"
+    with connection.cursor() as cursor:
+        if Database.__name__ == "psycopg2":
+            cursor.copy_expert(command, io.StringIO("x\n"))
+            return
+        with cursor.copy(command) as copying:
+            copying.write_row(["x"])
 
 
 def several_statements() -> None:
+    if getattr(connection, "Database", None) is pymysql:
+        # It refuses them unless it is told otherwise.
+        connection.close()
+        connection.settings_dict["OPTIONS"]["client_flag"] = CLIENT.MULTI_STATEMENTS | CLIENT.FOUND_ROWS
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1; INSERT INTO app_tag (name) VALUES ('x')")
 
@@ -263,9 +277,14 @@ def routines(servers: Cluster, database: str):
     servers.primary.query(f"DROP {kind} add_tag", database)
 
 
+def composed(text: str) -> Any:
+    """A statement as the driver of PostgreSQL composes it."""
+    return importlib.import_module(f"{Database.__name__}.sql").SQL(text)
+
+
 def composed_insert() -> None:
     with connection.cursor() as cursor:
-        cursor.execute(psycopg.sql.SQL("INSERT INTO app_tag (name) VALUES ('x')"))
+        cursor.execute(composed("INSERT INTO app_tag (name) VALUES ('x')"))
 
 
 def stream() -> None:
@@ -381,7 +400,7 @@ def test_transactions_sent_as_text(servers: Cluster):
 
 
 def test_transactions_sent_as_something_else_than_text(servers: Cluster):
-    begin = psycopg.sql.SQL("BEGIN") if servers.engine == "postgresql" else b"BEGIN"
+    begin = composed("BEGIN") if servers.engine == "postgresql" else b"BEGIN"
     with use_replica(stale_ok=True), connection.cursor() as cursor:
         cursor.execute(begin)
         assert reason() == "transaction"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connections, router, transaction
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.test import override_settings
-from psycopg import IsolationLevel
 
 from replicant import _core, after, health, monitor, request_scope, token, use_replica
 from replicant.engines import Sample

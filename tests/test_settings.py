@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import re
 import subprocess
 import sys
@@ -366,6 +367,9 @@ def test_w016_a_cache_that_lags():
 
 def test_w017_packages_whose_readers_are_not_their_writers():
     for label in ("knox", "django_celery_beat"):
+        if importlib.util.find_spec(label) is None:
+            # Of the second there is none for Django 6.1.
+            continue
         installed = [*settings.INSTALLED_APPS, label]
         told = found(INSTALLED_APPS=installed)["W017"]
         assert f"{label!r} may be read from a replica that lags: " in told

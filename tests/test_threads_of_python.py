@@ -90,7 +90,7 @@ def test_the_lines_are_listed_from_a_copy(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_client_library_is_left_alone_while_the_gil_is_off():
-    pytest.importorskip("MySQLdb")
+    pytest.importorskip("MySQLdb._mysql")
     code = (
         "import sys, MySQLdb._mysql as driver\n"
         "from replicant import _core\n"

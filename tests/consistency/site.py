@@ -26,7 +26,7 @@ def databases(cluster: Cluster, name: str = DATABASE) -> dict[str, Any]:
     settings = cluster.databases(name)
     level: Any = "repeatable read"
     if cluster.engine == "postgresql":
-        from psycopg import IsolationLevel
+        from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
         level = IsolationLevel.REPEATABLE_READ
     for alias, database in settings.items():

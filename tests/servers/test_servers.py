@@ -54,16 +54,16 @@ def application(cluster: Cluster, node: Node) -> Iterator[Callable[[str], None]]
     settings = next(one for one in cluster.databases(DATABASE).values() if one["PORT"] == node.port)
     connection: Any
     if cluster.engine == "postgresql":
-        psycopg = importlib.import_module("psycopg")
+        psycopg = importlib.import_module("psycopg" if importlib.util.find_spec("psycopg") else "psycopg2")
         connection = psycopg.connect(
             host=settings["HOST"],
             port=settings["PORT"],
             user=settings["USER"],
             password=settings["PASSWORD"],
             dbname=DATABASE,
-            autocommit=True,
-            cursor_factory=psycopg.ClientCursor,
+            cursor_factory=getattr(psycopg, "ClientCursor", None),
         )
+        connection.autocommit = True
     else:
         connection = importlib.import_module("MySQLdb").connect(
             host=settings["HOST"],
