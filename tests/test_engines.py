@@ -384,6 +384,7 @@ def test_a_procedure_is_judged_by_what_it_wrote(binlog: Cluster):
 
 
 @on_both
+@pytest.mark.skipif("mysqlclient" not in DRIVERS, reason="the reports are mysqlclient's")
 def test_djangos_own_engine_asks_for_reports_once_per_session(cluster: Cluster, database: str):
     # No cluster: the tracker would have asked for them already.
     with use_databases(cluster.databases(database), REPLICANT={}):
@@ -527,6 +528,7 @@ def test_rows_still_to_be_read_are_not_lost_to_a_question(cluster: Cluster, data
 
 @pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
 def test_a_question_does_not_wait_for_rows_that_its_own_thread_is_to_read(servers: Cluster):
+    pytest.importorskip("psycopg", reason="psycopg 2 cannot stream")
     known = write()
     with connection.connection.cursor() as cursor:
         rows = cursor.stream("SELECT generate_series(1, 1000)")

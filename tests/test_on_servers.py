@@ -358,7 +358,9 @@ MYSQL += [
     autocommit_by_a_value_that_cannot_be_read,
 ]
 WAYS["mariadb"] = [*MYSQL, set_statement, not_atomic]
-WAYS["postgresql"] += [composed_insert, stream, bytes_insert, hidden_behind_a_carriage_return]
+WAYS["postgresql"] += [composed_insert, bytes_insert, hidden_behind_a_carriage_return]
+if Database.__name__ == "psycopg":
+    WAYS["postgresql"].append(stream)
 
 
 @pytest.mark.usefixtures("routines")

@@ -69,8 +69,8 @@ def application(cluster: Cluster, node: Node) -> Iterator[Callable[[str], None]]
             host=settings["HOST"],
             port=settings["PORT"],
             user=settings["USER"],
-            passwd=settings["PASSWORD"],
-            db=DATABASE,
+            password=settings["PASSWORD"],
+            database=DATABASE,
             autocommit=True,
         )
 
