@@ -25,6 +25,9 @@ def told(**overridden: object) -> dict[str, Warning]:
 @pytest.mark.parametrize("module", PACKAGES)
 def test_each_label_exists_in_its_package(module: str) -> None:
     """The packages are in the dependency group ``test``, at the versions that are known to have them."""
+    if module == "django_celery_beat":
+        # There is none for Django 6.1 yet.
+        pytest.importorskip(module)
     assert AppConfig.create(module).label == PACKAGES[module].label
 
 

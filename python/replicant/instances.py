@@ -24,7 +24,7 @@ Other packages, where they are installed:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from importlib import import_module
 from typing import Any
 
@@ -97,6 +97,16 @@ def follows_the_router(alias: str | None) -> bool:
     return alias is not None and (alias not in connections.settings or _core.role(alias) == "replica")
 
 
+@functools.cache
+def _twins(state: Hashable) -> type[Any]:
+    """A class of states whose end leaves alone what was found of related objects.
+
+    Since Django 6.1 a state clears it when it is freed, and the twin's state shares it with that of the instance.
+    """
+    assert isinstance(state, type)
+    return type(state.__name__, (state,), {"__del__": lambda self: None})
+
+
 def read_as(instance: Any, model: type[models.Model]) -> Any:
     """``instance``, or if it is a replica's a twin that says to be from where a read of ``model`` beside it goes.
 
@@ -106,7 +116,7 @@ def read_as(instance: Any, model: type[models.Model]) -> Any:
     state = instance._state
     if not follows_the_router(state.db):
         return instance
-    twin, twins_state = object.__new__(type(instance)), object.__new__(type(state))
+    twin, twins_state = object.__new__(type(instance)), object.__new__(_twins(type(state)))
     # Django makes the dictionary when it is first asked for, and then each would have its own.
     _ = state.fields_cache
     vars(twins_state).update(vars(state), db=router.db_for_read(model, instance=instance))
