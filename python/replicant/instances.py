@@ -24,7 +24,7 @@ Other packages, where they are installed:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -97,14 +97,17 @@ def follows_the_router(alias: str | None) -> bool:
     return alias is not None and (alias not in connections.settings or _core.role(alias) == "replica")
 
 
-@functools.cache
-def _twins(state: Hashable) -> type[Any]:
+_twin_classes: dict[type[Any], type[Any]] = {}
+
+
+def _twins(state: type[Any]) -> type[Any]:
     """A class of states whose end leaves alone what was found of related objects.
 
     Since Django 6.1 a state clears it when it is freed, and the twin's state shares it with that of the instance.
     """
-    assert isinstance(state, type)
-    return type(state.__name__, (state,), {"__del__": lambda self: None})
+    if state not in _twin_classes:
+        _twin_classes[state] = type(state.__name__, (state,), {"__del__": lambda self: None})
+    return _twin_classes[state]
 
 
 def read_as(instance: Any, model: type[models.Model]) -> Any:
