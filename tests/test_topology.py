@@ -93,9 +93,6 @@ def following(**keys: Any) -> dict[str, Any]:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[conf.Cluster]:
     """A cluster that follows its servers, of which there is none: nobody is to look for them."""
     monkeypatch.setattr(monitor, "start", lambda: None)
-    # A monitor that an earlier test left behind may have kept its placement to the last.
-    monitor.stop(20.0)
-    placement.keep(set())
     with use_databases(DATABASES, REPLICANT=following()):
         conf.load()
         (cluster,) = conf.in_force()
