@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, View};
+use crate::cluster::{Cluster, PRIMARY, View};
 use crate::memory::{Cell, Memory};
 use crate::need::{Need, Obstacle};
 use crate::pool::Member;
@@ -218,7 +218,8 @@ impl<'a> Approach<'a> {
             let (obstacle, position) =
                 memory.need(|need| (need.obstacle(self.cluster, self.view), need.position().cloned()));
             match (obstacle, position) {
-                (Obstacle::Unasked, _) => return Ok(Shut::Ask { cell: cell.clone() }),
+                // One that is known not to answer is not asked: that could take as long as a connection may.
+                (Obstacle::Unasked, _) if self.view.answers(PRIMARY) => return Ok(Shut::Ask { cell: cell.clone() }),
                 (Obstacle::Position(longest), Some(position)) if !self.view.eligible().is_empty() => {
                     if let Some(member) = self.closest(&position, longest, preferred, &mut is_usable)? {
                         return Ok(Shut::Wait { cell: cell.clone(), member, position, longest });
