@@ -278,6 +278,40 @@ fn row_5_a_primary_that_is_down_is_not_asked_for_its_position() {
     assert_eq!(within(&request).of(&cluster), Err(Not::Asked));
 }
 
+/// Two replicas, of which the first was known to be late by 5 seconds, second by second from `since` to 90.
+fn with_a_late_replica(lag_of_the_second: u64, since: u64) -> Cluster {
+    let cluster = with(|settings| {
+        settings.has_positions = true;
+        settings.wait = SECOND / 20;
+    });
+    for second in since..=90 {
+        let places = [(PRIMARY, second * 10), (1, second * 10 - 50), (2, (second - lag_of_the_second) * 10)];
+        look(&cluster, Duration::from_secs(second), &places);
+    }
+    cluster
+}
+
+#[test]
+fn row_5_no_read_waits_for_replicas_that_cannot_arrive_in_time() {
+    let now = SECOND * 90 + SECOND / 2;
+    let written = |cluster: &Cluster, place| {
+        let request = request();
+        request.cell().of(CLUSTER).need(|need| need.publish(Some(&lsn(place)), now));
+        let asked = [Mode::Explain, Mode::Decide].map(|mode| Ask { now, mode, ..within(&request) }.of(cluster));
+        (asked, request.cell().of(CLUSTER).need(|need| need.missed()))
+    };
+    let pinned = Ok((PRIMARY, Reason::Pinned));
+    // The client's next request does not wait either.
+    assert_eq!(written(&with_a_late_replica(5, 70), 905), ([pinned; 2], true));
+    // One that has been able to follow is waited for.
+    assert_eq!(written(&with_a_late_replica(0, 70), 905), ([pinned, Err(Not::Reached(2))], false));
+    // So are both for what they are about to apply.
+    let (asked, missed) = written(&with_a_late_replica(5, 70), 855);
+    assert!(matches!(asked[1], Err(Not::Reached(_))) && !missed);
+    // As long as nothing is known of their rate.
+    assert!(matches!(written(&with_a_late_replica(5, 89), 905).0[1], Err(Not::Reached(_))));
+}
+
 #[test]
 fn row_5_what_the_scope_must_see_does_not_end_what_its_thread_must_see() {
     for replicas in 1..=3 {
