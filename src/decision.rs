@@ -12,7 +12,7 @@ use crate::position::Position;
 use crate::random::unit;
 use crate::scope::{Effect, Scope};
 
-use around::{Around, Before, row_5};
+use around::{Around, Before, late, row_5};
 
 mod around;
 
@@ -120,6 +120,23 @@ pub enum Undecided<E> {
         /// The longest time to wait.
         longest: Duration,
     },
+    /// The primary is down, no replica is known to have what must be seen, and the policy has this member serve all the same.
+    /// People are to be told; then it is a decision: [`Undecided::decided`].
+    #[error("the primary is down, and a replica serves late data")]
+    Late(Member),
+}
+
+impl<E> Undecided<E> {
+    /// The decision that this is once people were told.
+    ///
+    /// # Errors
+    /// Itself, if it is none.
+    pub fn decided(self) -> Result<Decision, Self> {
+        match self {
+            Self::Late(member) => Ok((member, Reason::Unavailable)),
+            why => Err(why),
+        }
+    }
 }
 
 /// An instance the read is asked for, loaded from a member of the cluster.
@@ -183,7 +200,8 @@ enum Mode {
 /// # Errors
 /// [`Undecided::NoReplicaAvailable`] if no replica may serve and `ON_UNAVAILABLE` or `PRIMARY_SPILL` forbid the primary;
 /// [`Undecided::Failed`] with the error of what the question asks; [`Undecided::Ask`], [`Undecided::Learn`] and
-/// [`Undecided::Wait`] with what to do before it is put again, unless it `may_wait` no more.
+/// [`Undecided::Wait`] with what to do before it is put again, unless it `may_wait` no more; [`Undecided::Late`] with what to
+/// do before its decision counts.
 #[inline]
 pub fn decide<I, C, L, N, E>(
     cluster: &Cluster,
@@ -224,7 +242,7 @@ where
         Read { exempt, scope: scope.as_ref(), instance, in_transaction, is_changed, record, before, may_wait, now };
     match answer(cluster, view, read, draw, Mode::Explain) {
         Err(Undecided::Ask(_) | Undecided::Learn { .. } | Undecided::Wait { .. }) => Ok((PRIMARY, Reason::Pinned)),
-        answer => answer,
+        answer => answer.or_else(Undecided::decided),
     }
 }
 
@@ -294,10 +312,13 @@ where
         && !(read.in_transaction)(member)?
     {
         Gate::Only(member)
-    } else if let Some(gate) = row_5(cluster, view, &mut read, &mut around, cells)? {
-        gate
     } else {
-        return Ok((PRIMARY, Reason::Pinned));
+        let before = around.sticky;
+        match row_5(cluster, view, &mut read, &mut around, cells)? {
+            Some(gate) => gate,
+            None if view.answers(PRIMARY) => return Ok((PRIMARY, Reason::Pinned)),
+            None => return late(cluster, view, &around, cells, effect, before, (draw, mode)),
+        }
     };
     if let Some(member) = around.named.filter(|&member| gate.admits(member)) {
         around.reads_from(cluster, view, Some(member));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, View};
+use crate::cluster::{Cluster, PRIMARY, View};
 use crate::memory::{Cell, Memory};
 use crate::need::{Need, Obstacle};
 use crate::pool::Member;
@@ -217,14 +217,27 @@ impl<'a> Approach<'a> {
         for (cell, memory) in self.memories() {
             let (obstacle, position) =
                 memory.need(|need| (need.obstacle(self.cluster, self.view), need.position().cloned()));
+            let mut comes_too_late = false;
             match (obstacle, position) {
-                (Obstacle::Unasked, _) => return Ok(Shut::Ask { cell: cell.clone() }),
+                // One that is known not to answer is not asked: that could take as long as a connection may.
+                (Obstacle::Unasked, _) if self.view.answers(PRIMARY) => return Ok(Shut::Ask { cell: cell.clone() }),
                 (Obstacle::Position(longest), Some(position)) if !self.view.eligible().is_empty() => {
-                    if let Some(member) = self.closest(&position, longest, preferred, &mut is_usable)? {
+                    // Where there is only time to ask, nobody looks, and no rate is known.
+                    let by = self.now.saturating_add(longest);
+                    let mut may_arrive = |member: Member| {
+                        let arrives = longest.is_zero() || self.view.progress().may_have_by(member, &position, by);
+                        comes_too_late |= !arrives;
+                        Ok(arrives && is_usable(member)?)
+                    };
+                    if let Some(member) = self.closest(&position, longest, preferred, &mut may_arrive)? {
                         return Ok(Shut::Wait { cell: cell.clone(), member, position, longest });
                     }
                 }
                 _ => {}
+            }
+            if comes_too_late {
+                // As if it had been waited for in vain.
+                memory.need(|need| need.waited(Duration::ZERO, false));
             }
         }
         Ok(Shut::Pinned)

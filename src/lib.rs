@@ -5,7 +5,7 @@
 //!
 //! A read passes through them in this order: [`scope`] says what the code around it asked for and [`memory`] what it
 //! must see ([`need`]); [`decision`] goes through the contract's table, with row 5 in [`gate`]; [`cluster`] knows who may
-//! serve and [`progress`] how far each member is known to be; [`pool`] chooses, and [`counters`] remember. Who may serve
+//! serve, [`progress`] how far each member is known to be, and [`pace`] how fast; [`pool`] chooses, and [`counters`] remember. Who may serve
 //! follows from what becomes of reads and probes ([`health`], over a [`window`]), from how far behind a replica is ([`lag`]), from what it must have when it returns ([`admission`])
 //! and from the others ([`ward`]); [`latency`] says how long they take to answer. [`statement`]
 //! tells reads from writes, so that a write is known when it happens, and a [`position`] says how far a server must have
@@ -28,6 +28,7 @@ pub mod memory;
 pub mod models;
 pub mod names;
 pub mod need;
+pub mod pace;
 pub mod pool;
 pub mod position;
 pub mod progress;

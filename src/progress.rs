@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::PRIMARY;
+use crate::pace::Pace;
 use crate::pool::Member;
 use crate::position::Position;
 
@@ -47,6 +48,7 @@ struct Known {
     lag: Option<Duration>,
     /// It lacks the oldest position that is kept: it may be later than `lag` by any time.
     is_beyond_history: bool,
+    pace: Pace,
     latency: Option<Duration>,
     server: Server,
 }
@@ -159,8 +161,8 @@ impl Progress {
                 let lacks = |(own, before): (&Position, &Position)| own.comparable(before) && !own.contains(before);
                 seen.at > known.heard && seen.position.as_ref().zip(known.position.as_ref()).is_some_and(lacks)
             });
-            let before = known.take().map(|known| (known.server, known.latency, known.has_told));
-            let (server, before, has_told) = before.unwrap_or_default();
+            let before = known.take().map(|known| (known.server, known.latency, known.has_told, known.pace));
+            let (server, before, has_told, pace) = before.unwrap_or_default();
             let changes = server.changes;
             let server = server.seeing(seen.server, seen.at, is_rewound);
             next.all_changes += u32::from(seen.member != PRIMARY && server.changes != changes);
@@ -171,9 +173,11 @@ impl Progress {
             let lag = if seen.member == PRIMARY { Some(Duration::ZERO) } else { lag };
             let lacks = |(_, oldest): &(Duration, Position)| position.is_some_and(|own| !own.contains(oldest));
             let is_beyond_history = next.history.front().is_some_and(lacks) && lag.is_some() && seen.member != PRIMARY;
+            // Another server has a pace of its own.
+            let pace = if server.changes == changes { pace } else { Pace::default() }.answering(seen.at, lag);
             let has_told = has_told || seen.position.is_some();
             let (position, at, heard) = (position.cloned(), seen.at, heard.max(seen.at));
-            *known = Some(Known { position, has_told, at, heard, lag, is_beyond_history, latency, server });
+            *known = Some(Known { position, has_told, at, heard, lag, is_beyond_history, pace, latency, server });
         }
         next
     }
@@ -201,6 +205,7 @@ impl Progress {
                 heard: now,
                 lag: (member == PRIMARY).then_some(Duration::ZERO),
                 is_beyond_history: false,
+                pace: Pace::default(),
                 has_told: known.has_told,
                 latency: known.latency,
                 // That it was elsewhere before does not make several of it.
@@ -251,6 +256,21 @@ impl Progress {
         let known = self.members[member as usize].as_ref()?;
         let lag = known.lag?;
         Some(if known.is_beyond_history { Duration::MAX } else { lag + now.saturating_sub(known.at) })
+    }
+
+    /// Whether `member` may have `position` by `moment`, as far as its lag and the rate at which it has followed of late tell;
+    /// also where they tell nothing.
+    #[must_use]
+    pub fn may_have_by(&self, member: Member, position: &Position, moment: Duration) -> bool {
+        let limit = self.members[member as usize].as_ref().and_then(|known| known.pace.limit_at(moment));
+        let lacking = self.history.partition_point(|(_, primary)| !primary.contains(position));
+        // It was published after the primary was asked for the last time of those that lack it.
+        let Some((limit, (lacked_at, _))) = limit.zip(lacking.checked_sub(1).and_then(|last| self.history.get(last)))
+        else {
+            return true;
+        };
+        // What a replica lacks of an answer, the primary had when it answered, and not yet when it was asked.
+        limit.saturating_add(self.latency(PRIMARY).unwrap_or_default()) >= *lacked_at
     }
 
     /// Whether it can be told how late replicas are: the primary says how far it is, and so has at least one of the replicas
@@ -535,5 +555,41 @@ pub(crate) mod tests {
         let progress =
             Progress::unknown(3).observing(&[seen(2, 9, 5)]).rearranged([Some(0), Some(2), None].into_iter());
         assert_eq!((progress.position(1), progress.position(2)), (Some(&lsn(9)), None));
+    }
+
+    #[test]
+    fn a_replica_that_is_steadily_late_does_not_have_a_new_position_soon() {
+        let mut progress = Progress::unknown(3);
+        for second in 1..=10 {
+            // The first is two seconds late, and the second has all.
+            let late = seen(1, 10 * second.max(3) - 20, second);
+            progress = progress.observing(&[seen(PRIMARY, 10 * second, second), late, seen(2, 10 * second, second)]);
+        }
+        let (soon, later) = (Duration::from_millis(10_950), seconds(12));
+        assert_eq!(progress.lag(1), Some(seconds(1)));
+        // What was published after the last look, by half a second or more.
+        let may = |member, place, moment| progress.may_have_by(member, &lsn(place), moment);
+        assert!(!may(1, 105, soon) && may(1, 105, later));
+        // What was published before it: the look at 8 lacks it, and the one at 9 has it.
+        assert!(may(1, 85, soon));
+        assert!(may(2, 105, soon));
+        // A replica of which little is known.
+        let unknown = Progress::unknown(3);
+        assert!(unknown.may_have_by(1, &lsn(105), soon));
+    }
+
+    #[test]
+    fn another_server_has_a_pace_of_its_own() {
+        let mut progress = Progress::unknown(2);
+        for second in 1..=10 {
+            progress =
+                progress.observing(&[seen(PRIMARY, 10 * second, second), seen(1, 10 * second.max(3) - 20, second)]);
+        }
+        let soon = Duration::from_millis(10_950);
+        assert!(!progress.may_have_by(1, &lsn(105), soon));
+        let moved = progress.moved(&[PRIMARY, 1], seconds(10));
+        assert!(!moved.may_have_by(1, &lsn(105), soon));
+        let rewound = progress.observing(&[seen(1, 1, 11)]);
+        assert!(rewound.may_have_by(1, &lsn(105), seconds(11)));
     }
 }

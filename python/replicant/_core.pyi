@@ -38,6 +38,7 @@ __all__ = [
     "in_transaction",
     "invalidate",
     "is_behind",
+    "is_pinned",
     "is_to_remember",
     "keeps_ascii_apart",
     "load_mysql_client",
@@ -68,6 +69,7 @@ __all__ = [
     "session_serves",
     "set_state",
     "snapshot",
+    "spend_decision",
     "take_decision",
     "target_table",
     "text_transaction",
@@ -384,6 +386,12 @@ def elsewhere(alias: str, failed: list[str]) -> str | None:
 
     Raises ``NoReplicaAvailable`` as :meth:`ReplicaRouter.db_for_read` does.
     """
+
+def is_pinned(alias: str) -> bool:
+    """Whether the read that follows goes to the primary ``alias`` for what no replica is known to have."""
+
+def spend_decision() -> None:
+    """The read of this thread's last decision was sent: what follows without a decision is another one."""
 
 def member_state(alias: str) -> Literal["up", "lagging", "ejected", "probing", "down"] | None:
     """What is known of the member behind ``alias``; None for an alias of no cluster."""

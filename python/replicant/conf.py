@@ -409,7 +409,9 @@ _guarded: dict[str, str] = {}
 _clusters: tuple[Cluster, ...] = ()
 #: The cluster of each replica.
 _cluster_of: dict[str, Cluster] = {}
-#: The number of the configuration that the two were read for.
+#: By primary, those whose replicas serve late data where the primary is down.
+_serving_late: dict[str, Cluster] = {}
+#: The number of the configuration that they were read for.
 _read_under = -1
 
 
@@ -427,7 +429,7 @@ def load() -> None:
 
 def _load() -> bool:
     """Returns False if something else was put in force meanwhile."""
-    global _guarded, _clusters, _cluster_of, _read_under
+    global _guarded, _clusters, _cluster_of, _serving_late, _read_under
     from replicant import hooks, topology, tracking, trials
 
     generation = _core.generation()
@@ -451,6 +453,7 @@ def _load() -> bool:
     _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}
     _clusters = tuple(clusters)
     _cluster_of = {alias: cluster for cluster in clusters for alias, _ in cluster.replicas}
+    _serving_late = {cluster.primary: cluster for cluster in clusters if cluster.on_unavailable == "replica"}
     for cluster in clusters:
         if (engine := engine_class(connections.settings.get(cluster.primary, {}))) is not None:
             tenants.watch(engine)
@@ -462,6 +465,11 @@ def _load() -> bool:
 def cluster_of(replica: str) -> Cluster | None:
     """The cluster that ``replica`` is a replica of, as it was read last."""
     return _cluster_of.get(replica)
+
+
+def serving_late(primary: str) -> Cluster | None:
+    """The cluster of ``primary``, as it was read last, if replicas serve late data where the primary is down."""
+    return _serving_late.get(primary)
 
 
 def carried_from(primary: str) -> frozenset[str]:

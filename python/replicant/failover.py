@@ -45,6 +45,8 @@ _TELLS = frozenset({"SHOW", "EXPLAIN", "DESCRIBE", "DESC"})
 #: To MySQL these are reads: a variable that later statements find, and what the one before has found.
 _SETS_A_VARIABLE = ":="
 _OF_THE_ONE_BEFORE = re.compile(r"\b(?:FOUND_ROWS|ROW_COUNT)\s*\(", re.IGNORECASE)
+#: What became of a server that a read may go elsewhere from.
+_LOST = (Failure.GONE, Failure.ENDED)
 #: Whatever a statement may be but a read that leaves nothing behind.
 _NO_READ = (
     _core.WRITES
@@ -141,7 +143,9 @@ def _may_move(connection: BaseDatabaseWrapper) -> bool:
 def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], name: str | None) -> CursorWrapper:
     """What ``make``, Django's ``_cursor``, returns; but one whose reads survive, on a replica."""
     if conf.cluster_of(connection.alias) is None or is_connecting(connection):
-        return make(name)
+        if conf.serving_late(connection.alias) is None or is_connecting(connection):
+            return make(name)
+        return _pinned(connection, make, name) if _core.is_pinned(connection.alias) else make(name)
     begun, may_move = time.monotonic(), _may_move(connection)
     if may_move and connection.connection is not None and is_outdated(connection):
         _close(connection)
@@ -156,11 +160,43 @@ def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], 
         # Who asks for it by name, or has it from before.
         silent = OperationalError(f"The replica {connection.alias!r} does not answer.")
         made = _unreached(connection, silent, begun)
-    made.__class__ = _surviving_class(type(made))
+    made.__class__ = _derived(_SurvivingCursor, type(made))
     made.__dict__.update(_name=name, _is_new=is_new, _statement=None, _survival=None, _is_exhausted=False)
     if name is not None:
         _server_side(connection).add(made)
     return made
+
+
+def _pinned(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], name: str | None) -> CursorWrapper:
+    """The primary's cursor for a read that only the primary may serve, unless it turns out to be down."""
+    begun, was_open = time.monotonic(), connection.connection is not None
+    try:
+        made = make(name)
+    except Exception as error:
+        # Of a connection that was open it says that this one is lost (psycopg knows), and nothing of the server.
+        if not _may_move(connection) or not _is_lost(connection, error, was_open=was_open):
+            raise
+        made = _unreached(connection, error, begun)
+    made.__dict__.update(_own=type(made), _name=name)
+    made.__class__ = _derived(_PinnedCursor, type(made))
+    return made
+
+
+def _is_lost(connection: BaseDatabaseWrapper, error: Exception, *, was_open: bool) -> bool:
+    """Whether ``error`` means that no connection to the server can be opened; if one ``was_open``, by trying to."""
+    if _kind(connection, error) not in _LOST:
+        return False
+    _close(connection)
+    if was_open:
+        try:
+            connection.ensure_connection()
+        except Exception as refusal:
+            if _kind(connection, refusal) not in _LOST:
+                return False
+            _close(connection)
+        else:
+            return False
+    return True
 
 
 def _server_side(connection: BaseDatabaseWrapper) -> weakref.WeakSet[CursorWrapper]:
@@ -226,13 +262,49 @@ def _unreached(connection: BaseDatabaseWrapper, error: Exception, begun: float) 
     return made
 
 
-_surviving_classes: dict[type[CursorWrapper], type[CursorWrapper]] = {}
+_classes: dict[tuple[type[CursorWrapper], type[CursorWrapper]], type[CursorWrapper]] = {}
 
 
-def _surviving_class(cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
-    if cursor_class not in _surviving_classes:
-        _surviving_classes[cursor_class] = type(cursor_class.__name__, (_SurvivingCursor, cursor_class), {})
-    return _surviving_classes[cursor_class]
+def _derived(ours: type[CursorWrapper], cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
+    """The class of a cursor of ``cursor_class`` that is one of ``ours``, too."""
+    if (ours, cursor_class) not in _classes:
+        _classes[ours, cursor_class] = type(cursor_class.__name__, (ours, cursor_class), {})
+    return _classes[ours, cursor_class]
+
+
+class _PinnedCursor(CursorWrapper):
+    """Django's cursor on the primary, for one read that only the primary may serve.
+
+    Where the primary turns out to be down, the read goes where ``ON_UNAVAILABLE`` says, as it would once the monitor
+    knows. While the primary can be connected to, the error is the caller's, as in Django.
+    """
+
+    _name: str | None
+    #: The class without this one.
+    _own: type[CursorWrapper]
+
+    def execute(self, sql: Any, params: Any = None) -> Any:
+        begun = time.monotonic()
+        cursor: Any = self
+        # What is executed on it after that was not decided.
+        cursor.__class__ = self._own
+        try:
+            result = cursor.execute(sql, params)
+        except Exception as error:
+            if not isinstance(cursor.cursor, _Unreached):
+                if not _may_move(cursor.db) or not _is_read(cursor.db, sql) or _kind(cursor.db, error) not in _LOST:
+                    raise
+                # Before its connection: MySQLdb cannot do so afterwards.
+                with contextlib.suppress(Exception):
+                    cursor.close()
+                if not _is_lost(cursor.db, error, was_open=True):
+                    raise
+                cursor.cursor = _Unreached(error, begun)
+            cursor.__class__ = _derived(_SurvivingCursor, self._own)
+            cursor.__dict__.update(_is_new=True, _statement=(sql, params), _survival=None, _is_exhausted=False)
+            return cursor._survive(error, begun)
+        _core.spend_decision()
+        return result
 
 
 class _SurvivingCursor(CursorWrapper):
@@ -361,7 +433,7 @@ class _Survival:
     def __init__(self, cursor: _SurvivingCursor, begun: float) -> None:
         self._alias = cursor.db.alias
         self._name = cursor._name
-        cluster = conf.cluster_of(self._alias)
+        cluster = conf.cluster_of(self._alias) or conf.serving_late(self._alias)
         assert cluster is not None
         self._connect_seconds = cluster.connect
         self._until = (cursor.cursor.begun if isinstance(cursor.cursor, _Unreached) else begun) + cluster.budget
@@ -415,20 +487,29 @@ class _Survival:
         return self._elsewhere(error)
 
     def _elsewhere(self, error: Exception) -> CursorWrapper:
+        failed_with = error
         while time.monotonic() < self._until:
             try:
                 alias = _core.elsewhere(self._alias, self._failed)
             except NoReplicaAvailable as none:
                 raise none from error
             if alias is None or alias in self._failed:
-                raise error
+                raise failed_with
             connection: BaseDatabaseWrapper = connections[alias]
             may_move = _may_move(connection)
             if may_move and connection.connection is not None and not connection.is_usable():
                 _close(connection)
             if conf.cluster_of(alias) is None:
                 # The primary: its transaction, if there is one, shows what this thread has written.
-                return self._open(connection)
+                try:
+                    return self._open(connection)
+                except Exception as refusal:
+                    if not may_move or _kind(connection, refusal) not in _LOST:
+                        raise
+                    # It is down, too: the policy says who serves then.
+                    self._failed.append(alias)
+                    failed_with = refusal
+                    continue
             # Not in an open snapshot, nor in a session that is not as others are.
             if may_move:
                 try:
@@ -437,7 +518,7 @@ class _Survival:
                     why = described(refusal, connection.settings_dict)
                     logger.debug("%r could not stand in for %r: %s", alias, self._alias, why)
             self._failed.append(alias)
-        raise error
+        raise failed_with
 
     def _open(self, connection: BaseDatabaseWrapper) -> CursorWrapper:
         connection.__dict__[_PATIENCE] = min(self._connect_seconds, max(0.001, self._until - time.monotonic()))

@@ -54,6 +54,8 @@ class Limit:
 
 
 _limits: dict[str, Limit] = {}
+#: For lines on reads that are served late data, by the primary's alias.
+_late_limits: dict[str, Limit] = {}
 
 
 def report(alias: str, outcome: Outcome, seconds: float | None = None, error: str | None = None) -> None:
@@ -81,6 +83,24 @@ def observe(samples: Sequence[Sample]) -> None:
         if sample.is_gone and sample.latency >= lines.HANG_UP_SECONDS and _core.role(sample.alias) == "replica":
             lines.hang_up(sample.alias)
     _announce(changes, {sample.alias: sample.error for sample in samples})
+
+
+def served_late(primary: str, replica: str) -> None:
+    """Log that a read that only the primary may serve goes to a replica, since the primary is down.
+
+    Called by the core.
+    """
+    limit = _late_limits.setdefault(primary, Limit())
+    if not limit.admits():
+        return
+    kept_back = limit.take_kept_back()
+    logger.warning(
+        "The primary %r is down, and no replica is known to have what a client wrote or saw: %r serves late data, as "
+        "ON_UNAVAILABLE says.%s",
+        primary,
+        replica,
+        f" ({kept_back} such reads before were not logged.)" if kept_back else "",
+    )
 
 
 def _outcome(sample: Sample) -> Outcome:

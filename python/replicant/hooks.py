@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models import Model, QuerySet
 
-from replicant import _core, conf, trials
+from replicant import _core, conf, raw_queries, trials
 from replicant.tracking import opening, track
 
 _UID = "replicant.hooks"
@@ -43,6 +43,7 @@ def _install() -> None:
         track(connection)
     _save_what_was_loaded()
     _reveal_what_was_found()
+    raw_queries.install()
     _scope_migrate()
     _scope_commands()
     trials.install()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Home, PRIMARY, View};
+use crate::cluster::{Cluster, Home, OnUnavailable, PRIMARY, View};
 use crate::gate::{Approach, Gate, Shut};
 use crate::memory::{Cell, Last, Memory};
 use crate::names::Alias;
@@ -11,7 +11,7 @@ use crate::need::Need;
 use crate::pool::Member;
 use crate::scope::{Effect, Scope};
 
-use super::{Read, Shown, Undecided, is_eligible};
+use super::{Decision, Mode, Read, Reader, Reason, Shown, Undecided, is_eligible};
 
 /// What the code around a read, and the instance at hand, say about it.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
@@ -308,4 +308,46 @@ where
         Err(Shut::Ask { cell }) => Err(Undecided::Ask(cell)),
         Err(Shut::Wait { cell, member, position, longest }) => Err(Undecided::Wait { cell, member, position, longest }),
     }
+}
+
+/// Where a read goes that only the primary may serve, while that one is down: where `ON_UNAVAILABLE` says. `before` is the
+/// member that the scope read from: a scope that is served late data stays where it is, so that it does not go back in time.
+#[cold]
+#[inline(never)]
+pub(super) fn late<E>(
+    cluster: &Cluster,
+    view: &View,
+    around: &Around<'_>,
+    cells: [Option<&Arc<Cell>>; 2],
+    effect: Option<Effect>,
+    before: Option<Alias>,
+    (draw, mode): (u64, Mode),
+) -> Result<Decision, Undecided<E>> {
+    match cluster.settings().on_unavailable {
+        // Where reads do not go to replicas, no replica stands in.
+        _ if around.stays_home => return Ok((PRIMARY, Reason::Pinned)),
+        OnUnavailable::Primary => return Ok((PRIMARY, Reason::Pinned)),
+        OnUnavailable::Error => return Err(Undecided::NoReplicaAvailable),
+        OnUnavailable::Replica => {}
+    }
+    let answers = |&member: &Member| member != PRIMARY && view.answers(member);
+    let serves = |member: &Member| answers(member) && cluster.weight(*member) > 0.0;
+    if let Some(Effect::Replica { member: Some(alias), .. }) = effect
+        && let Some(named) = cluster.member(alias).filter(answers)
+    {
+        return Err(Undecided::Late(named));
+    }
+    let told = |tell: fn(&Need) -> Option<Alias>| {
+        cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| tell(need)))
+    };
+    let before = before.filter(|&alias| alias != cluster.name());
+    let before = before.or_else(|| told(|need| need.read()?.0)).or_else(|| told(Need::preferred));
+    let Around { cell, sticky, .. } = *around;
+    let reader = Reader { cluster, view, cell, sticky, gate: Gate::Open, draw, mode };
+    let chosen = match before.and_then(|alias| cluster.member(alias)).filter(serves) {
+        Some(member) => Some(reader.keep(member, serves)),
+        None => reader.choose(view.late(), |member| serves(&member)),
+    };
+    // Without any, the primary's own error says what is wrong.
+    chosen.map_or(Ok((PRIMARY, Reason::Pinned)), |(member, _)| Err(Undecided::Late(member)))
 }

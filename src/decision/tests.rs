@@ -98,7 +98,8 @@ impl Ask {
             Mode::Decide => decide(cluster, &cluster.view(), read, draw),
             Mode::Explain => explain(cluster, &cluster.view(), read, draw),
         };
-        answer.map_err(|why| match why {
+        answer.or_else(Undecided::decided).map_err(|why| match why {
+            Undecided::Late(_) => unreachable!("it is a decision by now"),
             Undecided::NoReplicaAvailable => Not::Available,
             Undecided::Ask(_) => Not::Asked,
             Undecided::Learn { last, .. } => Not::Learned(last),
@@ -201,6 +202,114 @@ fn row_5_outranks_row_11_and_its_policy() {
     assert_eq!(within(&request).of(&cluster), Err(Not::Available));
     wrote(&request);
     assert_eq!(within(&request).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+}
+
+#[test]
+fn row_5_leaves_it_to_the_policy_who_serves_while_the_primary_is_down() {
+    let ask = |policy, states: [State; 3]| {
+        let cluster = with(|settings| settings.on_unavailable = policy);
+        for (member, state) in (0..).zip(states) {
+            cluster.set_state(member, state);
+        }
+        let request = request();
+        wrote(&request);
+        [Mode::Explain, Mode::Decide].map(|mode| Ask { mode, ..within(&request) }.of(&cluster))
+    };
+    let late = [State::Down, State::Lagging, State::Down];
+    assert_eq!(ask(OnUnavailable::Replica, late), [Ok((1, Reason::Unavailable)); 2]);
+    assert_eq!(ask(OnUnavailable::Primary, late), [Ok((PRIMARY, Reason::Pinned)); 2]);
+    assert_eq!(ask(OnUnavailable::Error, late), [Err(Not::Available); 2]);
+    assert_eq!(ask(OnUnavailable::Replica, [State::Down; 3]), [Ok((PRIMARY, Reason::Pinned)); 2]);
+    // While the primary answers, and fails as often as it may, its answer is worth a try.
+    for policy in [OnUnavailable::Replica, OnUnavailable::Error] {
+        let up = [State::Up, State::Up, State::Down];
+        assert_eq!(ask(policy, up), [Ok((PRIMARY, Reason::Pinned)); 2]);
+    }
+}
+
+#[test]
+fn row_5_a_scope_that_is_served_late_data_stays_where_it_read() {
+    for seed in 0..20 {
+        let cluster = with(|settings| settings.on_unavailable = OnUnavailable::Replica);
+        let request = request();
+        let ask = |seed| Ask { seed, ..within(&request) }.of(&cluster);
+        let (sticky, _) = ask(seed).unwrap();
+        wrote(&request);
+        cluster.set_state(PRIMARY, State::Down);
+        for again in 0..5 {
+            assert_eq!(ask(seed * 10 + again), Ok((sticky, Reason::Unavailable)));
+        }
+        // It goes elsewhere only where that one answers no more.
+        cluster.set_state(sticky, State::Down);
+        assert_eq!(ask(seed), Ok((3 - sticky, Reason::Unavailable)));
+        // It still must see what it wrote.
+        cluster.set_state(PRIMARY, State::Up);
+        assert_eq!(ask(seed), Ok((PRIMARY, Reason::Pinned)));
+    }
+}
+
+#[test]
+fn row_5_while_the_primary_is_down_a_named_replica_serves_late_data_and_others_stay_home() {
+    let cluster = with(|settings| {
+        settings.on_unavailable = OnUnavailable::Replica;
+        settings.outside_requests = Home::Primary;
+    });
+    cluster.set_state(PRIMARY, State::Down);
+    let request = request();
+    wrote(&request);
+    for name in 1..=2 {
+        let named = scope(Some(&request), named(name));
+        assert_eq!(within(&named).of(&cluster), Ok((name, Reason::Unavailable)));
+    }
+    let record = Arc::new(Cell::default());
+    record.of(CLUSTER).need(|need| need.publish_by_time(SECOND * 100));
+    assert_eq!(Ask { record: Some(record), ..Ask::default() }.of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+    let primary = scope(Some(&request), Effect::Primary);
+    assert_eq!(within(&primary).of(&cluster), Ok((PRIMARY, Reason::UsePrimary)));
+}
+
+#[test]
+fn row_5_a_primary_that_is_down_is_not_asked_for_its_position() {
+    let (cluster, request) = (with_positions(), request());
+    request.cell().of(CLUSTER).need(|need| need.publish(None, SECOND * 100));
+    cluster.set_state(PRIMARY, State::Down);
+    assert_eq!(within(&request).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
+    cluster.set_state(PRIMARY, State::Up);
+    assert_eq!(within(&request).of(&cluster), Err(Not::Asked));
+}
+
+/// Two replicas, of which the first was known to be late by 5 seconds, second by second from `since` to 90.
+fn with_a_late_replica(lag_of_the_second: u64, since: u64) -> Cluster {
+    let cluster = with(|settings| {
+        settings.has_positions = true;
+        settings.wait = SECOND / 20;
+    });
+    for second in since..=90 {
+        let places = [(PRIMARY, second * 10), (1, second * 10 - 50), (2, (second - lag_of_the_second) * 10)];
+        look(&cluster, Duration::from_secs(second), &places);
+    }
+    cluster
+}
+
+#[test]
+fn row_5_no_read_waits_for_replicas_that_cannot_arrive_in_time() {
+    let now = SECOND * 90 + SECOND / 2;
+    let written = |cluster: &Cluster, place| {
+        let request = request();
+        request.cell().of(CLUSTER).need(|need| need.publish(Some(&lsn(place)), now));
+        let asked = [Mode::Explain, Mode::Decide].map(|mode| Ask { now, mode, ..within(&request) }.of(cluster));
+        (asked, request.cell().of(CLUSTER).need(|need| need.missed()))
+    };
+    let pinned = Ok((PRIMARY, Reason::Pinned));
+    // The client's next request does not wait either.
+    assert_eq!(written(&with_a_late_replica(5, 70), 905), ([pinned; 2], true));
+    // One that has been able to follow is waited for.
+    assert_eq!(written(&with_a_late_replica(0, 70), 905), ([pinned, Err(Not::Reached(2))], false));
+    // So are both for what they are about to apply.
+    let (asked, missed) = written(&with_a_late_replica(5, 70), 855);
+    assert!(matches!(asked[1], Err(Not::Reached(_))) && !missed);
+    // As long as nothing is known of their rate.
+    assert!(matches!(written(&with_a_late_replica(5, 89), 905).0[1], Err(Not::Reached(_))));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::cluster::PRIMARY;
-use crate::decision::{self, Read, Undecided};
+use crate::decision::{self, Read, Reason, Undecided};
 use crate::memory::Last;
 use crate::pool::Member;
 
@@ -49,7 +49,11 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
         };
         let view = cluster.view_without(&failed);
         let draw = state::with_thread(state::Thread::draw);
-        match decision::decide(cluster, &view, question, draw) {
+        let answer = match decision::decide(cluster, &view, question, draw) {
+            Err(Undecided::Late(member)) => Ok(session::late(py, entry, member)?),
+            answer => answer,
+        };
+        match answer {
             Ok((member, reason)) => {
                 state::with_thread(|thread| {
                     cluster.counters().count(&thread.shard, member, reason);
@@ -75,8 +79,24 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
             Err(Undecided::Wait { cell, member, position, longest }) => {
                 may_wait = session::wait(py, entry, &cell, member, position, longest)?;
             }
+            Err(Undecided::Late(_)) => unreachable!("it is a decision by now"),
         }
     }
+}
+
+/// Whether the read that follows was sent to the primary `alias` because no other member is known to have what must be seen.
+#[pyfunction]
+pub fn is_pinned(alias: &str) -> bool {
+    let Some(Decided::Read(cluster, PRIMARY, Reason::Pinned)) = state::with_thread(|thread| thread.last.get()) else {
+        return false;
+    };
+    state::present_table().is_some_and(|table| table.name(cluster) == alias)
+}
+
+/// The read of this thread's last decision was sent: what follows without a decision is another one.
+#[pyfunction]
+pub fn spend_decision() {
+    state::with_thread(state::Thread::take_decision);
 }
 
 /// What is known of the member behind `alias`: `"up"`, `"lagging"`, `"ejected"`, `"probing"` or `"down"`; `None` for an alias

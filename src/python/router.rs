@@ -302,6 +302,13 @@ fn read<'table>(
             Err(Undecided::Wait { cell, member, position, longest }) => {
                 may_wait = session::wait(py, entry, &cell, member, position, longest)?;
             }
+            Err(Undecided::Late(member)) => {
+                let decision = session::late(py, entry, member)?;
+                if scope.is_none() {
+                    reads::decided(py, &entry.cluster, decision)?;
+                }
+                return Ok(Some((entry, decision)));
+            }
             Err(why) => return Err(no_decision(py, table, entry, why)),
         }
     }

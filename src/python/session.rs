@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use crate::clock;
 use crate::cluster::{Cluster, PRIMARY};
-use crate::decision::Reason;
+use crate::decision::{Decision, Reason};
 use crate::gate::Approach;
 use crate::memory::{Cell, Last, Memory};
 use crate::names::Alias;
@@ -121,6 +121,13 @@ pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Op
     }
     memory.reads_from(Last::Learned);
     Ok(true)
+}
+
+/// Tells people that `member` serves late data, since the primary is down; returns that as a decision.
+pub fn late(py: Python<'_>, entry: &Entry, member: Member) -> PyResult<Decision> {
+    let aliases = (&entry.strings[PRIMARY as usize], &entry.strings[member as usize]);
+    py.import("replicant.health")?.call_method1("served_late", aliases)?;
+    Ok((member, Reason::Unavailable))
 }
 
 /// Whether this thread runs an event loop, which must not be kept waiting.
