@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tests.benchmarks import gate, instructions
+from tests.benchmarks.contenders import BUSY, REPLICANT, by_name
 from tests.benchmarks.empty_extension import CannotBuild
 from tests.benchmarks.gate import Cost
 
@@ -19,6 +20,14 @@ def test_a_decision_takes_no_more_instructions_than_is_committed():
     complaint = gate.complaint(cost, gate.committed())
     if complaint:
         pytest.fail(complaint, pytrace=False)
+
+
+def test_what_other_threads_do_is_not_counted():
+    counted = instructions.count([by_name(REPLICANT), BUSY])
+    quiet, beside = counted[REPLICANT], counted[BUSY.name]
+    # The main thread hands the GIL over and takes it back, which costs it some instructions.
+    assert beside["direct"] == pytest.approx(quiet["direct"], rel=gate.TOLERANCE)
+    assert beside["empty direct"] == pytest.approx(quiet["empty direct"], rel=gate.TOLERANCE)
 
 
 def test_a_rise_above_five_per_cent_is_refused_with_both_figures():

@@ -60,9 +60,15 @@ fn replace(py: Python<'_>, reads: Reads) -> PyResult<()> {
     variable(py)?.set(Bound::new(py, reads)?.as_any())
 }
 
-/// The member of `cluster` that this thread or task read from last with no scope open, and when.
+/// The member of `cluster` that this thread or task read from last with no scope open, and when. One load while no thread or
+/// task of the process has.
 #[inline]
 pub fn last(py: Python<'_>, cluster: Alias) -> PyResult<Option<Shown>> {
+    if ANY.load(Ordering::Relaxed) { last_of_any(py, cluster) } else { Ok(None) }
+}
+
+#[inline(never)]
+fn last_of_any(py: Python<'_>, cluster: Alias) -> PyResult<Option<Shown>> {
     let Some(reads) = present(py)? else { return Ok(None) };
     let Reads { places, in_command } = reads.get();
     let place = places.iter().find(|place| place.cluster == cluster);

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::cluster::{PRIMARY, View};
-use crate::decision::{self, Decision, Loaded, Read, Undecided};
+use crate::decision::{self, Decision, Loaded, Read, Shown, Undecided};
 use crate::memory::Cell;
 use crate::models::{ClusterIndex, Label};
 use crate::pool::Member;
@@ -203,18 +203,16 @@ impl Asked<'_> {
         py: Python<'a>,
         table: &'a Table,
         scope: Option<&'a Bound<'_, ScopeNode>>,
+        before: Option<Shown>,
         may_wait: bool,
-    ) -> PyResult<
-        Read<
-            'a,
-            impl FnMut(Member) -> PyResult<bool> + 'a,
-            impl Fn() -> PyResult<bool> + 'a,
-            impl Fn() -> PyResult<Option<Arc<Cell>>> + 'a,
-            impl Fn() -> Duration + 'a,
-        >,
+    ) -> Read<
+        'a,
+        impl FnMut(Member) -> PyResult<bool> + 'a,
+        impl Fn() -> PyResult<bool> + 'a,
+        impl Fn() -> PyResult<Option<Arc<Cell>>> + 'a,
+        impl Fn() -> Duration + 'a,
     > {
-        let before = if scope.is_none() { reads::last(py, self.entry.cluster.name())? } else { None };
-        Ok(Read {
+        Read {
             exempt: self.exempt,
             scope: scope.map(|node| &*node.get().scope),
             instance: self.loaded,
@@ -224,7 +222,13 @@ impl Asked<'_> {
             before,
             may_wait,
             now: state::now,
-        })
+        }
+    }
+
+    /// What this thread or task has read last, if `scope`, the innermost, says that none is open.
+    #[inline]
+    fn before(&self, py: Python<'_>, scope: Option<&Bound<'_, ScopeNode>>) -> PyResult<Option<Shown>> {
+        if scope.is_none() { reads::last(py, self.entry.cluster.name()) } else { Ok(None) }
     }
 }
 
@@ -281,7 +285,8 @@ fn read<'table>(
     let scope = scopes::current(py)?;
     let (mut may_wait, mut questions) = (true, 0);
     loop {
-        let question = asked.question(py, table, scope.as_ref(), may_wait)?;
+        let before = asked.before(py, scope.as_ref())?;
+        let question = asked.question(py, table, scope.as_ref(), before, may_wait);
         let shared = entry.cluster.shared_view();
         if views[index].refreshed(shared).is_waiting() {
             entry.cluster.settle(state::now(), draw);
@@ -326,7 +331,8 @@ pub fn explain<'table>(
     let Some(asked) = locate(table, model, instance)? else { return Ok(None) };
     let Asked { index, entry, .. } = asked;
     let scope = scopes::current(py)?;
-    let question = asked.question(py, table, scope.as_ref(), !session::runs_a_loop(py)?)?;
+    let before = asked.before(py, scope.as_ref())?;
+    let question = asked.question(py, table, scope.as_ref(), before, !session::runs_a_loop(py)?);
     let view = views[index].refreshed(entry.cluster.shared_view());
     let decision = decision::explain(&entry.cluster, view, question, draw);
     Ok(Some((entry, decision.map_err(|why| no_decision(py, table, entry, why))?)))

@@ -74,7 +74,8 @@ impl Lookup {
     }
 
     /// This thread's connection object for `alias`, if it has one yet.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "each decision asks; the other callers are rare")]
+    #[inline(always)]
     fn connection<'py>(&self, alias: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = alias.py();
         let (Some(storage), true) = (&self.storage, self.trust.load(Ordering::Relaxed) != PUBLIC) else {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
@@ -50,6 +51,25 @@ class _Written:
         self._scope.__exit__(*error)
 
 
+class _Busy:
+    """Beside a thread that computes all the time."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._compute)
+
+    def _compute(self) -> None:
+        while not self._ended.is_set():
+            sum(range(1000))
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: Any) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
 class _Required:
     """In a request that must see a position, which the replica it reads from has and another one lacks."""
 
@@ -78,6 +98,7 @@ class _Required:
 
 STATES: dict[str, Callable[[], Any]] = {
     "nothing": lambda: None,
+    "busy": _Busy,
     "replicated": _replicated,
     "request": lambda: _scope("request_scope"),
     "use_replica": lambda: _scope("use_replica"),

@@ -141,7 +141,9 @@ OURS = [
     _replicant("exempt", "nothing", "exempt", model="Account", cluster={"PRIMARY_ONLY": ["sessions", "app.Account"]}),
 ]
 ALL = [*PLAIN, *PEERS, *OURS]
+#: Shows whether a count is of the decisions alone; no benchmark.
+BUSY = _replicant("nothing set, 2 replicas, beside a busy thread", "busy", "balanced")
 
 
 def by_name(name: str) -> Contender:
-    return next(contender for contender in ALL if contender.name == name)
+    return next(contender for contender in [*ALL, BUSY] if contender.name == name)
