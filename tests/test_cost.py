@@ -25,9 +25,10 @@ def test_a_decision_takes_no_more_instructions_than_is_committed():
 def test_what_other_threads_do_is_not_counted():
     counted = instructions.count([by_name(REPLICANT), BUSY])
     quiet, beside = counted[REPLICANT], counted[BUSY.name]
-    # The main thread hands the GIL over and takes it back, which costs it some instructions.
-    assert beside["direct"] == pytest.approx(quiet["direct"], rel=gate.TOLERANCE)
-    assert beside["empty direct"] == pytest.approx(quiet["empty direct"], rel=gate.TOLERANCE)
+    # The main thread hands the GIL over and takes it back, which cost it up to 7 %. When the
+    # instructions of the other thread were counted too, they added 73 %.
+    assert beside["direct"] == pytest.approx(quiet["direct"], rel=0.25)
+    assert beside["empty direct"] == pytest.approx(quiet["empty direct"], rel=0.25)
 
 
 def test_a_rise_above_five_per_cent_is_refused_with_both_figures():
