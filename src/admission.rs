@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use crate::pool::Member;
+use crate::member::Member;
 use crate::position::Position;
 use crate::progress::Progress;
 
@@ -121,7 +121,7 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::PRIMARY;
+    use crate::member::PRIMARY;
     use crate::progress::Observation;
     use crate::progress::tests::lsn;
 

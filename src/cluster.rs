@@ -9,182 +9,45 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::admission::{self, Absence};
+use crate::alias::Alias;
 use crate::counters::Counters;
-use crate::health::{self, FULL, Outcome};
+use crate::health::{self, FULL};
 use crate::latency::Costs;
-use crate::names::Alias;
-use crate::pool::{Member, Order, Pool};
+use crate::member::{Change, Member, PRIMARY, State};
+use crate::pool::Pool;
 use crate::progress::{Observation, Progress};
+use crate::reason::Outcome;
+use crate::settings::{Settings, SettingsError};
 use crate::shared::Shared;
 use crate::sync::{AtomicBool, Mutex};
 use crate::ward::{Probe, Rules, Standing, Ward};
 
-/// The primary's place among the members of its cluster.
-pub const PRIMARY: Member = 0;
-
-/// Which server a class of reads belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Home {
-    /// The primary.
-    Primary,
-    /// The replicas.
-    Replica,
-}
-
-/// `ON_UNAVAILABLE`: what to do when no replica may serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnUnavailable {
-    /// Read from the primary, up to `PRIMARY_SPILL` of the scopes.
-    Primary,
-    /// Read from any replica that answers, however late it is.
-    Replica,
-    /// Refuse.
-    Error,
-}
-
-/// The settings of a cluster, as the contract names them.
-#[expect(clippy::struct_excessive_bools, reason = "as many as the contract has")]
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The alias of the primary, which names the cluster.
-    pub primary: Alias,
-    /// `REPLICAS`, in the order given, with their weights.
-    pub replicas: Vec<(Alias, f64)>,
-    /// `READS`.
-    pub reads: Home,
-    /// `PRIMARY_WEIGHT`.
-    pub primary_weight: f64,
-    /// `BALANCE`.
-    pub balance: Order,
-    /// `OUTSIDE_REQUESTS`.
-    pub outside_requests: Home,
-    /// `STICKY`.
-    pub sticky: bool,
-    /// `CONSISTENCY` is not `"eventual"`: a scope sees what it wrote and never goes back.
-    pub consistent: bool,
-    /// `CONSISTENCY` is `"session"` and the engine has positions.
-    pub has_positions: bool,
-    /// `PROBE_SECONDS` is not None: somebody looks at the servers from time to time.
-    pub watched: bool,
-    /// How long one probe says that a member is out of service.
-    pub lease: Duration,
-    /// `PIN_SECONDS`.
-    pub pin: Duration,
-    /// `WAIT_SECONDS`.
-    pub wait: Duration,
-    /// `ON_UNAVAILABLE`.
-    pub on_unavailable: OnUnavailable,
-    /// `PRIMARY_SPILL`, from 0 to 1.
-    pub primary_spill: f64,
-    /// The members that must not be used at all, whatever is known of them: a test does not list them, or they are no part
-    /// of the cluster any more.
-    pub forbidden: Vec<Alias>,
-    /// In a test: the replicas share the primary's connection, so whatever is known of the servers is of no account.
-    pub are_mirrors: bool,
-    /// `MAX_LAG`.
-    pub max_lag: Option<Duration>,
-    /// Where each member is, in their order: another number, another server. Empty if that is all the same.
-    pub addresses: Vec<u64>,
-}
-
-impl Settings {
-    /// Whether reads outside of every scope do not go to replicas.
-    #[inline]
-    #[must_use]
-    pub fn stays_home(&self) -> bool {
-        self.replicas.is_empty() || self.reads == Home::Primary || self.outside_requests == Home::Primary
+/// How the members stand as the settings have it, if that is not as is known.
+fn decreed(settings: &Settings, known: &Standing) -> Option<Standing> {
+    if !settings.are_mirrors && settings.forbidden.is_empty() {
+        return None;
     }
-
-    fn weight(&self, member: Member) -> f64 {
-        if member == PRIMARY { self.primary_weight } else { self.replicas[member as usize - 1].1 }
-    }
-
-    /// How the members stand as the settings have it, if that is not as is known.
-    fn decreed(&self, known: &Standing) -> Option<Standing> {
-        if !self.are_mirrors && self.forbidden.is_empty() {
-            return None;
-        }
-        let members = 1 + self.replicas.len();
-        let mut standing = if self.are_mirrors { Standing::all_up(members) } else { known.clone() };
-        let aliases = [self.primary].into_iter().chain(self.replicas.iter().map(|&(alias, _)| alias));
-        // Members that came and went may be thousands.
-        let forbidden: HashSet<_> = self.forbidden.iter().copied().collect();
-        let both = standing.states.iter_mut().zip(&mut standing.absences);
-        for ((state, absence), alias) in both.zip(aliases) {
-            if forbidden.contains(&alias) {
-                *state = State::Down;
-                *absence = Some(Absence { from: Duration::ZERO, until: Duration::MAX });
-            }
-        }
-        standing.trials = Box::default();
-        Some(standing)
-    }
-
-    fn rules(&self) -> Rules {
-        // What nobody looks after only grows older: whoever was once late would rest for ever.
-        // Where nobody probes, a requirement ends when all replicas have it, those that are out of service included.
-        let has_floors = self.watched && self.consistent && !self.are_mirrors;
-        let admission = has_floors.then_some(admission::Rules { lease: self.lease });
-        Rules { is_watched: self.watched, max_lag: self.max_lag.filter(|_| self.watched), admission }
-    }
-}
-
-/// Why a cluster's settings cannot be used.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum SettingsError {
-    /// A weight is negative, infinite or not a number, or the weights add up to infinity.
-    #[error("a weight must be a finite number of 0 or more, and so must their sum")]
-    Weight,
-    /// A member stands twice.
-    #[error("a member stands twice, or the primary stands among its own replicas")]
-    Twice,
-    /// `PRIMARY_SPILL` is not a share.
-    #[error("PRIMARY_SPILL must be a number from 0 to 1")]
-    Spill,
-}
-
-/// Whether a member may serve reads, and if not, why.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum State {
-    /// It serves.
-    #[default]
-    Up,
-    /// It is further behind than `MAX_LAG`.
-    Lagging,
-    /// It failed too often.
-    Ejected,
-    /// It was ejected and is being tried again.
-    Probing,
-    /// It does not answer.
-    Down,
-}
-
-impl State {
-    /// Every state.
-    pub const ALL: [Self; 5] = [Self::Up, Self::Lagging, Self::Ejected, Self::Probing, Self::Down];
-
-    /// The name that users see.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Lagging => "lagging",
-            Self::Ejected => "ejected",
-            Self::Probing => "probing",
-            Self::Down => "down",
+    let members = 1 + settings.replicas.len();
+    let mut standing = if settings.are_mirrors { Standing::all_up(members) } else { known.clone() };
+    // Members that came and went may be thousands.
+    let forbidden: HashSet<_> = settings.forbidden.iter().copied().collect();
+    let both = standing.states.iter_mut().zip(&mut standing.absences);
+    for ((state, absence), alias) in both.zip(settings.members()) {
+        if forbidden.contains(&alias) {
+            *state = State::Down;
+            *absence = Some(Absence { from: Duration::ZERO, until: Duration::MAX });
         }
     }
+    standing.trials = Box::default();
+    Some(standing)
 }
 
-/// A member's state has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Who.
-    pub member: Member,
-    /// The state before.
-    pub before: State,
-    /// The state now.
-    pub after: State,
+fn rules(settings: &Settings) -> Rules {
+    // What nobody looks after only grows older: whoever was once late would rest for ever.
+    // Where nobody probes, a requirement ends when all replicas have it, those that are out of service included.
+    let has_floors = settings.watched && settings.consistent && !settings.are_mirrors;
+    let admission = has_floors.then_some(admission::Rules { lease: settings.lease });
+    Rules { is_watched: settings.watched, max_lag: settings.max_lag.filter(|_| settings.watched), admission }
 }
 
 /// The members' states at one moment, the pools that follow from them, and how far each is known to have come.
@@ -237,7 +100,7 @@ fn weight(settings: &Settings, standing: &Standing, member: Member) -> f64 {
 impl View {
     fn new(settings: &Settings, known: Standing, costs: &Arc<Costs>, progress: Progress) -> Self {
         let known = Arc::new(known);
-        let standing = settings.decreed(&known).map_or_else(|| known.clone(), Arc::new);
+        let standing = decreed(settings, &known).map_or_else(|| known.clone(), Arc::new);
         let pools = Arc::new(Pools::new(settings, &standing, costs));
         Self { number: Self::next_number(), progress, known, standing, pools }
     }
@@ -256,7 +119,7 @@ impl View {
     /// The same members, standing as they did, but for when a requirement may end without them.
     fn leasing(&self, settings: &Settings, known: Standing) -> Self {
         let known = Arc::new(known);
-        let standing = settings.decreed(&known).map_or_else(|| known.clone(), Arc::new);
+        let standing = decreed(settings, &known).map_or_else(|| known.clone(), Arc::new);
         Self {
             number: Self::next_number(),
             progress: self.progress.clone(),
@@ -373,20 +236,8 @@ impl Cluster {
     /// # Errors
     /// See [`SettingsError`].
     pub fn try_new(settings: Settings) -> Result<Self, SettingsError> {
-        let weights = || settings.replicas.iter().map(|&(_, weight)| weight).chain([settings.primary_weight]);
-        if weights().any(|weight| weight.is_nan() || weight < 0.0) || !weights().sum::<f64>().is_finite() {
-            return Err(SettingsError::Weight);
-        }
-        if !(0.0..=1.0).contains(&settings.primary_spill) {
-            return Err(SettingsError::Spill);
-        }
-        let members: Box<[Alias]> =
-            [settings.primary].into_iter().chain(settings.replicas.iter().map(|&(alias, _)| alias)).collect();
-        let mut sorted = members.to_vec();
-        sorted.sort_unstable();
-        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(SettingsError::Twice);
-        }
+        settings.check()?;
+        let members: Box<[Alias]> = settings.members().collect();
         let (ward, progress) = (Ward::new(members.len()), Progress::unknown(members.len()));
         let view = View::new(&settings, Standing::all_up(members.len()), ward.costs(), progress);
         Ok(Self {
@@ -434,7 +285,7 @@ impl Cluster {
     /// Those that were no members of `before`, the same cluster under earlier settings, or were not to be read from there, have
     /// joined at `now`: requirements ended without them. Where the primary is another one, there were none.
     pub fn admit_those_that_joined(&self, before: &Self, now: Duration) {
-        if self.settings.rules().admission.is_none() || self.address(PRIMARY) != before.address(PRIMARY) {
+        if rules(&self.settings).admission.is_none() || self.address(PRIMARY) != before.address(PRIMARY) {
             return;
         }
         let mut told = self.changing.lock();
@@ -570,7 +421,7 @@ impl Cluster {
         now: Duration,
         draw: u64,
     ) -> Vec<Change> {
-        if self.ward.read(member, outcome, took, self.settings.rules(), now, draw) {
+        if self.ward.read(member, outcome, took, rules(&self.settings), now, draw) {
             self.settle(now, draw)
         } else {
             Vec::new()
@@ -587,7 +438,7 @@ impl Cluster {
     pub fn settle(&self, now: Duration, draw: u64) -> Vec<Change> {
         let mut told = self.changing.lock();
         let view = self.view.load();
-        self.stand(&mut told, &view, self.ward.settle(self.settings.rules(), view.progress(), now, draw))
+        self.stand(&mut told, &view, self.ward.settle(rules(&self.settings), view.progress(), now, draw))
     }
 
     /// Replaces `view` by one in which the members stand so, unless they do. Called with `changing` held, whose value is
@@ -620,7 +471,7 @@ impl Cluster {
         // Whoever was to be tried by a read is found again when the next one settles.
         standing.trials = Box::default();
         standing.absences = vec![None; sources.len()].into();
-        if self.settings.rules().admission.is_some() {
+        if rules(&self.settings).admission.is_some() {
             for (member, _) in (0..).zip(sources).skip(1).filter(|(member, source)| member != *source) {
                 self.ward.joins(member, now);
                 Self::wait_for_floor(&mut standing, member);
@@ -647,7 +498,7 @@ impl Cluster {
         let _told = self.changing.lock();
         let view = self.view.load();
         let mut next = view.observing(observations, heard);
-        if self.settings.rules().admission.is_some() && next.progress.tells_lag() {
+        if rules(&self.settings).admission.is_some() && next.progress.tells_lag() {
             let others: Vec<Member> = observations
                 .iter()
                 .map(|seen| seen.member)
@@ -688,46 +539,9 @@ impl Cluster {
 #[cfg(all(loom, test))]
 mod model;
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// Cluster 0 with replicas 1, 2, ... of the weights given.
-    pub(crate) fn settings(weights: &[f64]) -> Settings {
-        Settings {
-            primary: Alias::from_number(0),
-            replicas: (1..).map(Alias::from_number).zip(weights.iter().copied()).collect(),
-            reads: Home::Replica,
-            primary_weight: 0.0,
-            balance: Order::Random,
-            outside_requests: Home::Replica,
-            sticky: true,
-            consistent: true,
-            has_positions: false,
-            watched: true,
-            lease: Duration::ZERO,
-            pin: Duration::from_secs(5),
-            wait: Duration::ZERO,
-            on_unavailable: OnUnavailable::Primary,
-            primary_spill: 1.0,
-            forbidden: Vec::new(),
-            are_mirrors: false,
-            max_lag: None,
-            addresses: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn settings_are_checked_once() {
-        assert!(Cluster::try_new(settings(&[])).is_ok());
-        for weight in [-1.0, f64::NAN, f64::INFINITY] {
-            assert_eq!(Cluster::try_new(settings(&[1.0, weight])).unwrap_err(), SettingsError::Weight);
-        }
-        assert_eq!(Cluster::try_new(settings(&[1e308, 1e308])).unwrap_err(), SettingsError::Weight);
-        let own = Settings { replicas: vec![(Alias::from_number(0), 1.0)], ..settings(&[]) };
-        assert_eq!(Cluster::try_new(own).unwrap_err(), SettingsError::Twice);
-        let spill = Settings { primary_spill: 1.5, ..settings(&[]) };
-        assert_eq!(Cluster::try_new(spill).unwrap_err(), SettingsError::Spill);
-    }
+    use crate::settings::tests::settings;
 
     #[test]
     fn a_member_that_does_not_serve_leaves_the_pool() {
@@ -754,21 +568,21 @@ pub(crate) mod tests {
 
     #[test]
     fn a_lag_that_nobody_measures_any_more_is_none() {
-        let rules = |watched| Settings { watched, max_lag: Some(Duration::from_secs(10)), ..settings(&[1.0]) }.rules();
-        assert_eq!(rules(true).max_lag, Some(Duration::from_secs(10)));
-        assert_eq!(rules(false).max_lag, None);
+        let watching = |watched| Settings { watched, max_lag: Some(Duration::from_secs(10)), ..settings(&[1.0]) };
+        assert_eq!(rules(&watching(true)).max_lag, Some(Duration::from_secs(10)));
+        assert_eq!(rules(&watching(false)).max_lag, None);
     }
 
     #[test]
     fn a_rebuild_keeps_what_is_known_of_the_members() {
         let before = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
         before.set_state(2, State::Down);
-        before.counters.count(&crate::counters::Shard::claim(), 2, crate::decision::Reason::Balanced);
+        before.counters.count(&crate::counters::Shard::claim(), 2, crate::reason::Reason::Balanced);
         // Alias 2 moves from the second place to the first.
         let replicas = vec![(Alias::from_number(2), 1.0), (Alias::from_number(7), 1.0)];
         let after = Cluster::try_new(Settings { replicas, ..settings(&[]) }).unwrap().inheriting(&before);
         assert_eq!((after.view().state(1), after.view().state(2)), (State::Down, State::Up));
-        assert_eq!(after.counters.get(1, crate::decision::Reason::Balanced), 1);
+        assert_eq!(after.counters.get(1, crate::reason::Reason::Balanced), 1);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use once_cell::race::OnceBox;
 
-use crate::decision::Reason;
-use crate::pool::Member;
+use crate::member::Member;
+use crate::reason::Reason;
 
 /// One for each bit of a word; the last one is shared by the threads for which there is none left.
 const SHARDS: usize = 64;

@@ -3,84 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, OnUnavailable, PRIMARY, View};
+use crate::alias::Alias;
+use crate::cluster::{Cluster, View};
 use crate::gate::Gate;
+use crate::member::{Member, PRIMARY};
 use crate::memory::{Cell, Last};
-use crate::names::Alias;
-use crate::pool::{Member, Pool};
+use crate::pool::Pool;
 use crate::position::Position;
 use crate::random::unit;
+use crate::reason::Reason;
 use crate::scope::{Effect, Scope};
+use crate::settings::OnUnavailable;
 
 use around::{Around, Before, late, row_5};
 
 mod around;
-
-/// Why a read goes where it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Reason {
-    /// The model is in `PRIMARY_ONLY`.
-    Exempt,
-    /// The innermost scope is `use_primary`.
-    UsePrimary,
-    /// The primary's connection is in a transaction.
-    Transaction,
-    /// A statement changed the primary's session so that a read has another meaning there.
-    SessionState,
-    /// This scope wrote, and no replica is known to have it.
-    Pinned,
-    /// The innermost scope names a replica.
-    UseReplica,
-    /// The instance at hand came from there.
-    Instance,
-    /// The scope already reads from there.
-    Sticky,
-    /// Chosen by weight.
-    Balanced,
-    /// Reads do not go to replicas here.
-    Default,
-    /// No replica may serve.
-    Unavailable,
-}
-
-impl Reason {
-    /// Every reason, in the order of the table.
-    pub const ALL: [Self; 11] = [
-        Self::Exempt,
-        Self::UsePrimary,
-        Self::Transaction,
-        Self::SessionState,
-        Self::Pinned,
-        Self::UseReplica,
-        Self::Instance,
-        Self::Sticky,
-        Self::Balanced,
-        Self::Default,
-        Self::Unavailable,
-    ];
-
-    /// How many there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The code that users see.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Exempt => "exempt",
-            Self::UsePrimary => "use_primary",
-            Self::Transaction => "transaction",
-            Self::SessionState => "session_state",
-            Self::Pinned => "pinned",
-            Self::UseReplica => "use_replica",
-            Self::Instance => "instance",
-            Self::Sticky => "sticky",
-            Self::Balanced => "balanced",
-            Self::Default => "default",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
 
 /// Where a read goes, and why.
 pub type Decision = (Member, Reason);

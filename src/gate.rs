@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, PRIMARY, View};
+use crate::cluster::{Cluster, View};
+use crate::member::{Member, PRIMARY};
 use crate::memory::{Cell, Memory};
 use crate::need::{Need, Obstacle};
-use crate::pool::Member;
 use crate::position::Position;
 
 /// Who may serve a scope.

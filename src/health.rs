@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::cluster::State;
+use crate::member::State;
+use crate::reason::Outcome;
 use crate::sync::AtomicBool;
 use crate::window::Window;
 
@@ -36,17 +37,6 @@ const TRIAL: Duration = Duration::from_secs(5);
 const SLOW_START: Duration = Duration::from_secs(5);
 /// In so many steps: each one builds the pool anew.
 pub const FULL: u8 = 10;
-
-/// What became of a read, or of a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was answered.
-    Ok,
-    /// The server answered, or a connection to it ended, in a way that counts against it.
-    Failed,
-    /// The server refused the connection, or did not answer in time.
-    Gone,
-}
 
 /// A member out of service for its failures.
 #[derive(Clone, Debug)]

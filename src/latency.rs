@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::pool::Member;
+use crate::member::Member;
 
 /// An answer so long ago still counts for 37 %: Finagle's default. Shorter, and a server would be forgiven between two
 /// looks at it.

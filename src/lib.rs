@@ -15,6 +15,7 @@
 #![cfg_attr(not(feature = "python"), forbid(unsafe_code))]
 
 pub mod admission;
+pub mod alias;
 pub mod cipher;
 pub mod clock;
 pub mod cluster;
@@ -24,16 +25,18 @@ pub mod gate;
 pub mod health;
 pub mod lag;
 pub mod latency;
+pub mod member;
 pub mod memory;
 pub mod models;
-pub mod names;
 pub mod need;
 pub mod pace;
 pub mod pool;
 pub mod position;
 pub mod progress;
 pub mod random;
+pub mod reason;
 pub mod scope;
+pub mod settings;
 pub mod shared;
 pub mod statement;
 pub mod sync;

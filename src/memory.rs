@@ -10,10 +10,10 @@ use std::time::Duration;
 use once_cell::race::OnceBox;
 use parking_lot::Mutex;
 
+use crate::alias::Alias;
 use crate::cluster::View;
-use crate::names::Alias;
+use crate::member::Member;
 use crate::need::Need;
-use crate::pool::Member;
 
 /// What a scope, a thread or a task remembers of each cluster. Read without locks while there is nothing it must see.
 #[derive(Debug, Default)]

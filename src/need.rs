@@ -14,9 +14,9 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, PRIMARY, View};
-use crate::names::Alias;
-use crate::pool::Member;
+use crate::alias::Alias;
+use crate::cluster::{Cluster, View};
+use crate::member::{Member, PRIMARY};
 use crate::position::Position;
 
 /// The most intervals of a position that a scope's own writes may grow to. Each write of one that never reads adds an
@@ -447,10 +447,10 @@ impl Need {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Settings;
-    use crate::cluster::tests::settings;
     use crate::position::Kind;
     use crate::progress::Observation;
+    use crate::settings::Settings;
+    use crate::settings::tests::settings;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::latency::Costs;
+use crate::member::Member;
 use crate::random::{mixed, unit};
-
-/// The place of a member in its cluster: 0 is the primary, replicas follow in the order they were configured.
-pub type Member = u32;
+use crate::settings::Order;
 
 /// The longest cycle of a round robin, in turns.
 ///
@@ -32,17 +31,6 @@ enum Picker {
     Random(AliasTable),
     RoundRobin(Box<[Member]>),
     LeastLatency(AliasTable, Arc<Costs>),
-}
-
-/// The order in which members are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Independent weighted draws.
-    Random,
-    /// Smooth weighted turns: in each cycle every member is chosen exactly as often as its weight says.
-    RoundRobin,
-    /// Two weighted draws, of which the faster member is likely to be chosen.
-    LeastLatency,
 }
 
 /// How often another second member is drawn where it is the first one again: with one of very large weight there may be

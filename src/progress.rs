@@ -12,9 +12,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::PRIMARY;
+use crate::member::{Member, PRIMARY};
 use crate::pace::Pace;
-use crate::pool::Member;
 use crate::position::Position;
 
 /// How many of the primary's positions are kept: at a probe a second, four minutes.

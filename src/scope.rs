@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
+use crate::alias::Alias;
 use crate::memory::Cell;
-use crate::names::Alias;
 
 /// What a scope does to the reads inside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

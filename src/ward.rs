@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::{self, Absence, Admission, Presence};
-use crate::cluster::{PRIMARY, State};
-use crate::health::{FULL, Health, Outcome};
+use crate::health::{FULL, Health};
 use crate::lag::LagGate;
 use crate::latency::{Costs, PeakEwma};
-use crate::pool::Member;
+use crate::member::{Member, PRIMARY, State};
 use crate::progress::Progress;
 use crate::random::{mixed, unit};
+use crate::reason::Outcome;
 use crate::sync::{AtomicBool, Mutex};
 
 /// What became of a probe.

@@ -3,8 +3,8 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::tests::settings;
 use super::*;
+use crate::settings::tests::settings;
 use crate::shared::Kept;
 
 const SECOND: Duration = Duration::from_secs(1);

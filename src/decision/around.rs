@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Home, OnUnavailable, PRIMARY, View};
+use crate::alias::Alias;
+use crate::cluster::{Cluster, View};
 use crate::gate::{Approach, Gate, Shut};
+use crate::member::{Member, PRIMARY};
 use crate::memory::{Cell, Last, Memory};
-use crate::names::Alias;
 use crate::need::Need;
-use crate::pool::Member;
 use crate::scope::{Effect, Scope};
+use crate::settings::{Home, OnUnavailable};
 
 use super::{Decision, Mode, Read, Reader, Reason, Shown, Undecided, is_eligible};
 

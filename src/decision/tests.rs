@@ -5,14 +5,14 @@ use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::*;
-use crate::cluster::tests::settings;
-use crate::cluster::{Home, Settings, State};
+use crate::alias::Alias;
+use crate::member::State;
 use crate::memory::Last;
-use crate::names::Alias;
-use crate::pool::Order;
 use crate::position::Position;
 use crate::progress::Observation;
 use crate::scope::Kind;
+use crate::settings::tests::settings;
+use crate::settings::{Home, Order, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 const CLUSTER: Alias = Alias::from_number(0);

@@ -7,9 +7,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::cluster::{Cluster, Home, OnUnavailable, PRIMARY, Settings, State};
+use crate::cluster::Cluster;
+use crate::member::{PRIMARY, State};
 use crate::models::{self, Models};
-use crate::pool::Order;
+use crate::settings::{Home, OnUnavailable, Order, Settings};
 
 use super::errors;
 use super::state::{self, Entry, Table};

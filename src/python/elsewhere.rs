@@ -3,10 +3,10 @@
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::cluster::PRIMARY;
-use crate::decision::{self, Read, Reason, Undecided};
+use crate::decision::{self, Read, Undecided};
+use crate::member::{Member, PRIMARY};
 use crate::memory::Last;
-use crate::pool::Member;
+use crate::reason::Reason;
 
 use super::state::{self, Last as Decided};
 use super::{errors, reads, scopes, session};

@@ -4,8 +4,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::cluster::{Cluster, OnUnavailable, SettingsError};
+use crate::cluster::Cluster;
 use crate::position::{Kind, PositionError};
+use crate::settings::{OnUnavailable, SettingsError};
 
 use super::state::Table;
 

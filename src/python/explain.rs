@@ -6,8 +6,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
-use crate::cluster::{PRIMARY, State};
-use crate::decision::Reason;
+use crate::member::{PRIMARY, State};
+use crate::reason::Reason;
 
 use super::state::{self, Last};
 use super::{router, session};

@@ -6,10 +6,9 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::cluster::Change;
-use crate::health::Outcome;
-use crate::names::Alias;
-use crate::pool::Member;
+use crate::alias::Alias;
+use crate::member::{Change, Member};
+use crate::reason::Outcome;
 use crate::ward::Probe;
 
 use super::scopes;

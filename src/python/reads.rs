@@ -10,11 +10,12 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::cluster::{Cluster, PRIMARY};
-use crate::decision::{Decision, Reason, Shown};
+use crate::alias::Alias;
+use crate::cluster::Cluster;
+use crate::decision::{Decision, Shown};
+use crate::member::{Member, PRIMARY};
 use crate::memory::Cell;
-use crate::names::Alias;
-use crate::pool::Member;
+use crate::reason::Reason;
 
 use super::context::ContextVariable;
 use super::scopes;

@@ -7,11 +7,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::cluster::{PRIMARY, View};
+use crate::cluster::View;
 use crate::decision::{self, Decision, Loaded, Read, Shown, Undecided};
+use crate::member::{Member, PRIMARY};
 use crate::memory::Cell;
 use crate::models::{ClusterIndex, Label};
-use crate::pool::Member;
 use crate::shared::Kept;
 
 use super::attached::attached;

@@ -8,9 +8,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
-use crate::cluster::PRIMARY;
+use crate::alias::Alias;
+use crate::member::PRIMARY;
 use crate::memory::Cell;
-use crate::names::Alias;
 use crate::scope::{self, Effect, Kind, Owner};
 
 use super::context::ContextVariable;

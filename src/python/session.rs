@@ -8,15 +8,16 @@ use std::time::Duration;
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use crate::alias::Alias;
 use crate::clock;
-use crate::cluster::{Cluster, PRIMARY};
-use crate::decision::{Decision, Reason};
+use crate::cluster::Cluster;
+use crate::decision::Decision;
 use crate::gate::Approach;
+use crate::member::{Member, PRIMARY};
 use crate::memory::{Cell, Last, Memory};
-use crate::names::Alias;
 use crate::need::Need;
-use crate::pool::Member;
 use crate::progress::Observation;
+use crate::reason::Reason;
 use crate::scope::Effect;
 
 use super::position::Position;

@@ -13,13 +13,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use rand::Rng;
 
+use crate::alias::{Alias, Names};
 use crate::cluster::{Cluster, View};
 use crate::counters::Shard;
-use crate::decision::Reason;
+use crate::member::Member;
 use crate::models::{ClusterIndex, Models};
-use crate::names::{Alias, Names};
-use crate::pool::Member;
 use crate::random::{Draws, Generation};
+use crate::reason::Reason;
 use crate::shared::{Kept, Shared};
 
 use super::attached::attached;

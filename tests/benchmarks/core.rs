@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 
-use _core::cluster::{Cluster, Home, OnUnavailable, Settings, State, View};
+use _core::alias::Alias;
+use _core::cluster::{Cluster, View};
 use _core::counters::Shard;
 use _core::decision::{Read, decide};
-use _core::names::Alias;
-use _core::pool::{Member, Order};
+use _core::member::{Member, State};
 use _core::position::{Kind, Position};
 use _core::random::{Draws, Generation};
+use _core::settings::{Home, OnUnavailable, Order, Settings};
 use _core::shared::Kept;
 use rand::Rng;
 
