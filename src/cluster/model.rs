@@ -5,7 +5,7 @@ use loom::thread;
 
 use super::*;
 use crate::settings::tests::settings;
-use crate::shared::Kept;
+use crate::support::snapshot::Kept;
 
 const SECOND: Duration = Duration::from_secs(1);
 

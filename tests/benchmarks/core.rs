@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput};
 
 use _core::alias::Alias;
-use _core::cluster::{Cluster, View};
-use _core::counters::Shard;
-use _core::decision::{Read, decide};
+use _core::cluster::Cluster;
+use _core::cluster::view::View;
 use _core::member::{Member, State};
-use _core::position::{Kind, Position};
-use _core::random::{Draws, Generation};
+use _core::replication::position::{Kind, Position};
+use _core::routing::decide::{Read, decide};
 use _core::settings::{Home, OnUnavailable, Order, Settings};
-use _core::shared::Kept;
+use _core::support::counters::Shard;
+use _core::support::random::{Draws, Generation};
+use _core::support::snapshot::Kept;
 use rand::Rng;
 
 /// The pool that the threads share.

@@ -1,0 +1,4 @@
+//! Where a read goes, and why.
+
+pub mod decide;
+pub mod model_map;
