@@ -181,6 +181,12 @@ impl Cluster {
         self.settings.weight(member)
     }
 
+    /// Whether the pool may hold `member`.
+    #[must_use]
+    pub fn is_eligible(&self, view: &View, member: Member) -> bool {
+        view.serves(member) && self.weight(member) > 0.0
+    }
+
     /// A pool of `members`, as far as they have a weight, and as `view` says they stand.
     #[must_use]
     pub fn pool_of(&self, view: &View, members: impl Iterator<Item = Member>) -> Pool {

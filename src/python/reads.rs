@@ -1,7 +1,7 @@
 //! What a thread or task has read with no scope open: for each cluster the member that answered last, and when.
 //!
 //! Kept in a context variable, whose value is replaced and never changed: a child task begins with what its parent has
-//! read, and what it reads itself stays its own. It ends by itself: see [`crate::routing::decide::Read::before`].
+//! read, and what it reads itself stays its own. It ends by itself: see [`crate::routing::question::Read::before`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::consistency::scope_state::Cell;
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
-use crate::routing::decide::{Decision, Shown};
+use crate::routing::question::{Decision, Shown};
 
 use super::ffi::context::ContextVariable;
 use super::thread::{self, Last, Thread};

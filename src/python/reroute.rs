@@ -6,7 +6,8 @@ use pyo3::types::PyString;
 use crate::consistency::scope_state::Last;
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
-use crate::routing::decide::{Read, Undecided, decide};
+use crate::routing::decide::decide;
+use crate::routing::question::{Read, Undecided};
 
 use super::thread::{self, Last as Decided, Thread};
 use super::{clock, errors, reads, scopes, steps, table};

@@ -10,8 +10,9 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use crate::cluster::view::View;
 use crate::consistency::scope_state::Cell;
 use crate::member::{Member, PRIMARY};
-use crate::routing::decide::{self, Decision, Loaded, Read, Shown, Undecided};
+use crate::routing::decide;
 use crate::routing::model_map::{ClusterIndex, Label};
+use crate::routing::question::{Decision, Loaded, Read, Shown, Undecided};
 use crate::support::snapshot::Kept;
 
 use super::ffi::attached::attached;

@@ -11,7 +11,7 @@ use crate::consistency::scope_state::{Cell, Last};
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::replication::state::Observation;
-use crate::routing::decide::Decision;
+use crate::routing::question::Decision;
 
 use super::clock;
 use super::observations::take_in;

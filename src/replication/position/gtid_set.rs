@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Malformed, number};
+use super::text::{Malformed, number};
 
 /// The highest transaction number, 2^63 - 2: `GNO_END - 1` of the server's `sql/rpl_gtid.h`. Leaves room to add 1.
 const HIGHEST: u64 = i64::MAX as u64 - 1;

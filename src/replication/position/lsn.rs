@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::{Malformed, number};
+use super::text::{Malformed, number};
 
 /// A place in the log of one timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use super::{Malformed, number};
+use super::text::{Malformed, number};
 
 /// The last transaction of each domain, sorted by domain, one each. A domain that is not in it has none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

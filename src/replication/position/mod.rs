@@ -18,9 +18,9 @@ mod lsn;
 mod mariadb;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -28,6 +28,7 @@ use thiserror::Error;
 use gtid_set::GtidSet;
 use lsn::Lsn;
 use mariadb::Gtids;
+use text::{Malformed, excerpt};
 
 /// The longest text that is read, in bytes.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -37,9 +38,6 @@ pub const MAX_TEXT: usize = 1 << 20;
 /// The longest such position (each interval with a UUID, the longest tag and the longest numbers: 111 bytes) prints
 /// within [`MAX_TEXT`], so that whatever exists can also be read back.
 pub const MAX_PARTS: usize = 8192;
-
-/// How much of a bad text an error repeats, in characters.
-const EXCERPT: usize = 100;
 
 /// Whose way of counting a position follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,13 +111,6 @@ pub enum PositionError {
     /// No position contains both, or none that is the least.
     #[error("{0:?} ({1}) and {2:?} ({3}) cannot be compared")]
     NotComparable(String, Kind, String, Kind),
-}
-
-/// The part of a text that is wrong, and what should have stood there.
-#[derive(Debug)]
-struct Malformed<'text> {
-    part: &'text str,
-    expected: &'static str,
 }
 
 /// How far a server has come. Immutable; a clone costs a counter.
@@ -277,18 +268,4 @@ impl fmt::Display for Position {
             Self::PostgreSql(lsn) => lsn.fmt(f),
         }
     }
-}
-
-/// A decimal number in digits alone: [`str::parse`] would take a sign.
-fn number<Number: FromStr>(text: &str) -> Option<Number> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
-}
-
-fn excerpt(text: impl fmt::Display) -> String {
-    let mut text = text.to_string();
-    if let Some((end, _)) = text.char_indices().nth(EXCERPT) {
-        text.truncate(end);
-        text.push_str("...");
-    }
-    text
 }

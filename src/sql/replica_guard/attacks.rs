@@ -6,6 +6,7 @@ use super::*;
 use crate::sql::analyse::analyse;
 use crate::sql::effects::Effects;
 use crate::sql::lexer::steps;
+use crate::sql::surroundings::DEEPEST;
 
 const DIALECTS: [Dialect; 5] = [Dialect::MySql, Dialect::MariaDb, Dialect::PostgreSql, Dialect::Sqlite, Dialect::Other];
 const MYSQL_FAMILY: [Dialect; 2] = [Dialect::MySql, Dialect::MariaDb];

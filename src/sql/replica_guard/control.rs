@@ -1,13 +1,13 @@
 //! Statements by their first word, and those that set something or control a transaction.
 
-use super::{Reader, Refusal, Verdict, charset, unsure};
+use super::charset;
+use super::reader::Reader;
+use super::refusal::{Refusal, Verdict, changes, is_query, makes_writable, one_of, unsure};
 use crate::sql::dialect::Dialect;
 use crate::sql::lexer::Token;
 use crate::sql::set_and_pragma as settings;
 use crate::sql::surroundings::{Clause, is};
 
-/// The settings that make a session writable again.
-const READ_ONLY: [&str; 3] = ["transaction_read_only", "default_transaction_read_only", "tx_read_only"];
 /// The setting with which every SELECT in a transaction of MySQL or MariaDB takes row locks, and the values that do not.
 const ISOLATION: [&str; 2] = ["transaction_isolation", "tx_isolation"];
 const ISOLATION_WITHOUT_LOCKS: [&str; 3] = ["read-uncommitted", "read-committed", "repeatable-read"];
@@ -22,15 +22,6 @@ const REPLICATION: [&str; 8] = [
     "pseudo_replica_mode",
     "wsrep_on",
 ];
-
-fn one_of(word: &str, known: &[&str]) -> bool {
-    known.iter().any(|known| is(word, known))
-}
-
-/// Whether assigning to a setting may make the session writable again.
-pub fn makes_writable(setting: &str) -> bool {
-    one_of(setting, &READ_ONLY)
-}
 
 impl<'a> Reader<'a> {
     /// Judges one statement, whose first token was read, and reads to its end.
@@ -267,7 +258,7 @@ impl<'a> Reader<'a> {
                     while !matches!(self.next(), Token::Close | Token::End | Token::Unsure) {}
                 }
                 Token::Open => {}
-                Token::Word(word) if super::is_query(word) => {
+                Token::Word(word) if is_query(word) => {
                     return self.statement(token);
                 }
                 Token::Word(word) if one_of(word, &["analyze", "analyse"]) && !is_executed => is_executed = true,
@@ -308,7 +299,7 @@ impl<'a> Reader<'a> {
             match self.next() {
                 Token::End | Token::Semicolon if !first.is_word("for") => return Ok(()),
                 Token::Dot => names -= 1,
-                Token::Word(word) if !super::changes(word) && !is(word, "into") => names += 1,
+                Token::Word(word) if !changes(word) && !is(word, "into") => names += 1,
                 Token::Quoted(_) | Token::Text(_) => names += 1,
                 _ => return Err(Refusal::of(verb.to_uppercase())),
             }
@@ -331,7 +322,7 @@ impl<'a> Reader<'a> {
         loop {
             match self.next() {
                 Token::Open => {}
-                token @ Token::Word(word) if super::is_query(word) => {
+                token @ Token::Word(word) if is_query(word) => {
                     return self.statement(token);
                 }
                 _ => return Err(Refusal::of("DECLARE")),

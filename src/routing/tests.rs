@@ -1,18 +1,22 @@
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
-use super::*;
+use super::decide::{decide, explain};
+use super::question::{Decision, Loaded, Mode, Read, Shown, Undecided};
 use crate::alias::Alias;
-use crate::consistency::scope::Kind;
-use crate::consistency::scope_state::Last;
-use crate::member::State;
+use crate::cluster::Cluster;
+use crate::consistency::scope::{Effect, Kind, Scope};
+use crate::consistency::scope_state::{Cell, Last};
+use crate::member::{Member, PRIMARY, State};
+use crate::reason::Reason;
 use crate::replication::position::Position;
 use crate::replication::state::Observation;
 use crate::settings::tests::settings;
-use crate::settings::{Home, Order, Settings};
+use crate::settings::{Home, OnUnavailable, Order, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 const CLUSTER: Alias = Alias::from_number(0);

@@ -1,4 +1,4 @@
-//! Row 5 of the contract's table: what the code around a read says about it, and who may serve what must see something.
+//! What the code around a read, and the instance at hand, say about the read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use crate::alias::Alias;
 use crate::cluster::Cluster;
 use crate::cluster::view::View;
-use crate::consistency::eligibility::{Approach, Gate, Shut};
+use crate::consistency::eligibility::Approach;
 use crate::consistency::requirement::Need;
 use crate::consistency::scope::{Effect, Scope};
 use crate::consistency::scope_state::{Cell, Last, Memory};
 use crate::member::{Member, PRIMARY};
-use crate::settings::{Home, OnUnavailable};
+use crate::settings::Home;
 
-use super::{Decision, Mode, Read, Reader, Reason, Shown, Undecided, is_eligible};
+use super::question::{Read, Shown};
 
 /// What the code around a read, and the instance at hand, say about it.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
@@ -95,7 +95,7 @@ impl<'a> Around<'a> {
             cell.get(cluster.name())
                 .is_none_or(|memory| !memory.has_need_in(view) || memory.verdict(view.number(), member))
         };
-        let is_here = is_eligible(cluster, view, member) && !self.has_changed(cluster, view, member);
+        let is_here = cluster.is_eligible(view, member) && !self.has_changed(cluster, view, member);
         (is_here && cells.into_iter().flatten().all(is_proven)).then_some(member)
     }
 
@@ -143,7 +143,7 @@ impl<'a> Around<'a> {
     #[inline]
     pub(super) fn sticky_is_gone(&self, cluster: &Cluster, view: &View) -> bool {
         let is_here = |alias| {
-            let is_same = |member| is_eligible(cluster, view, member) && !self.has_changed(cluster, view, member);
+            let is_same = |member| cluster.is_eligible(view, member) && !self.has_changed(cluster, view, member);
             cluster.member(alias).is_some_and(is_same)
         };
         self.sticky.is_some_and(|alias| alias != cluster.name() && !is_here(alias))
@@ -157,7 +157,7 @@ impl<'a> Around<'a> {
 
     /// Whether the server behind the replica that the scope named last has changed since.
     #[inline]
-    fn named_has_changed(&self, cluster: &Cluster, view: &View) -> bool {
+    pub(super) fn named_has_changed(&self, cluster: &Cluster, view: &View) -> bool {
         let Last::Named(alias) = self.last else { return false };
         let memory = self.cell.and_then(|cell| cell.get(cluster.name()));
         let before = memory.map_or(0, |memory| memory.changes(self.last));
@@ -176,17 +176,6 @@ impl<'a> Around<'a> {
                 memory.need(|need| need.require_reads_of(cluster, view, alias, now));
             }
             memory.unstick(alias);
-        }
-    }
-}
-
-/// A member that was read from, most often by the client before this scope began, and that serves no more.
-fn leave_those_that_serve_no_more(cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2], now: Duration) {
-    for memory in cells.into_iter().flatten().filter_map(|cell| cell.get(cluster.name())) {
-        if let Some((Some(alias), _)) = memory.need(|need| need.read())
-            && cluster.member(alias).is_none_or(|member| !view.serves(member))
-        {
-            memory.need(|need| need.leave(alias, now));
         }
     }
 }
@@ -213,7 +202,7 @@ impl Before {
         if replicas.all(|(member, _)| has(&member)) {
             return None;
         }
-        let stays = cluster.member(shown.by).filter(|&member| is_eligible(cluster, view, member)).filter(has);
+        let stays = cluster.member(shown.by).filter(|&member| cluster.is_eligible(view, member)).filter(has);
         Some(Self { shown, stays })
     }
 
@@ -228,128 +217,4 @@ impl Before {
         around.sticky = self.stays.filter(|_| self.shown.in_command).map(|_| self.shown.by);
         Arc::new(cell)
     }
-}
-
-/// Who may serve a scope that must see something; `None` if nobody but the primary.
-#[cold]
-#[inline(never)]
-pub(super) fn row_5<I, C, L, N, E>(
-    cluster: &Cluster,
-    view: &View,
-    read: &mut Read<'_, I, C, L, N>,
-    around: &mut Around<'_>,
-    cells: [Option<&Arc<Cell>>; 2],
-) -> Result<Option<Gate>, Undecided<E>>
-where
-    I: FnMut(Member) -> Result<bool, E>,
-    N: Fn() -> Duration,
-{
-    let now = (read.now)();
-    if around.sticky_is_gone(cluster, view) {
-        around.leave_sticky(cluster, view, now);
-    }
-    if around.stale_ok {
-        return Ok(Some(Gate::Open));
-    }
-    leave_those_that_serve_no_more(cluster, view, cells, now);
-    if around.named_has_changed(cluster, view)
-        && let Some(memory) = around.cell.and_then(|cell| cell.get(cluster.name()))
-    {
-        memory.need(|need| need.require_read(None, now));
-        memory.reads_from(Last::Learned);
-        around.last = Last::Learned;
-    }
-    let approach = Approach { cluster, view, cells, now };
-    approach.forget_what_all_have(&mut read.in_transaction)?;
-    // A transaction that is open there has a snapshot, which stays as old as it is.
-    let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
-    let wanted = around.named;
-    if let Some(named) = wanted {
-        // One that is known to lack something already is not asked about the rest: the scope stays where it is.
-        let may_learn = read.may_wait && around.moves_from(cluster).is_some();
-        let may_serve = approach.admits(named) || (may_learn && approach.may_admit(named));
-        if !may_serve || !is_usable(named)? {
-            around.named = None;
-        }
-    }
-    if let Some(last) = around.moves_from(cluster)
-        && let Some(cell) = around.cell
-    {
-        if read.may_wait {
-            let target = around.named.or_else(|| around.sticky.and_then(|alias| cluster.member(alias)));
-            return Err(Undecided::Learn { cell: cell.clone(), last, target });
-        }
-        let memory = cell.of(cluster.name());
-        memory.need(|need| need.require_read(Some(last), now));
-        memory.reads_from(Last::Learned);
-        around.last = Last::Learned;
-    }
-    around.named = around.named.filter(|&named| approach.admits(named));
-    if let Some(named) = around.named {
-        return Ok(Some(Gate::Only(named)));
-    }
-    let told = |tell: fn(&Need) -> Option<Alias>| {
-        cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| tell(need)))
-    };
-    let before = || told(|need| need.read()?.0).or_else(|| told(Need::preferred));
-    let last = || around.sticky.or_else(before).and_then(|alias| cluster.member(alias));
-    let candidate = around.loaded.or_else(last).filter(|&member| is_eligible(cluster, view, member));
-    if let Some(member) = candidate.filter(|&member| approach.admits(member))
-        && is_usable(member)?
-    {
-        return Ok(Some(Gate::Only(member)));
-    }
-    if around.sticky.is_some_and(|alias| alias != cluster.name()) {
-        around.leave_sticky(cluster, view, now);
-    }
-    // It is of no use to wait for a replica if the read then stays at home.
-    let may_wait = read.may_wait && !around.stays_home && !around.follows_primary;
-    match approach.for_others(may_wait, wanted.or(candidate), is_usable)? {
-        Ok(gate) => Ok(Some(gate)),
-        Err(Shut::Pinned) => Ok(None),
-        Err(Shut::Ask { cell }) => Err(Undecided::Ask(cell)),
-        Err(Shut::Wait { cell, member, position, longest }) => Err(Undecided::Wait { cell, member, position, longest }),
-    }
-}
-
-/// Where a read goes that only the primary may serve, while that one is down: where `ON_UNAVAILABLE` says. `before` is the
-/// member that the scope read from: a scope that is served late data stays where it is, so that it does not go back in time.
-#[cold]
-#[inline(never)]
-pub(super) fn late<E>(
-    cluster: &Cluster,
-    view: &View,
-    around: &Around<'_>,
-    cells: [Option<&Arc<Cell>>; 2],
-    effect: Option<Effect>,
-    before: Option<Alias>,
-    (draw, mode): (u64, Mode),
-) -> Result<Decision, Undecided<E>> {
-    match cluster.settings().on_unavailable {
-        // Where reads do not go to replicas, no replica stands in.
-        _ if around.stays_home => return Ok((PRIMARY, Reason::Pinned)),
-        OnUnavailable::Primary => return Ok((PRIMARY, Reason::Pinned)),
-        OnUnavailable::Error => return Err(Undecided::NoReplicaAvailable),
-        OnUnavailable::Replica => {}
-    }
-    let answers = |&member: &Member| member != PRIMARY && view.answers(member);
-    let serves = |member: &Member| answers(member) && cluster.weight(*member) > 0.0;
-    if let Some(Effect::Replica { member: Some(alias), .. }) = effect
-        && let Some(named) = cluster.member(alias).filter(answers)
-    {
-        return Err(Undecided::Late(named));
-    }
-    let told = |tell: fn(&Need) -> Option<Alias>| {
-        cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| tell(need)))
-    };
-    let before = before.filter(|&alias| alias != cluster.name());
-    let before = before.or_else(|| told(|need| need.read()?.0)).or_else(|| told(Need::preferred));
-    let Around { cell, sticky, .. } = *around;
-    let reader = Reader { cluster, view, cell, sticky, gate: Gate::Open, draw, mode };
-    let chosen = match before.and_then(|alias| cluster.member(alias)).filter(serves) {
-        Some(member) => Some(reader.keep(member, serves)),
-        None => reader.choose(view.late(), |member| serves(&member)),
-    };
-    // Without any, the primary's own error says what is wrong.
-    chosen.map_or(Ok((PRIMARY, Reason::Pinned)), |(member, _)| Err(Undecided::Late(member)))
 }
