@@ -26,12 +26,12 @@ impl Alias {
 
 /// Gives out the numbers. An alias, once named, keeps its number.
 #[derive(Clone, Debug, Default)]
-pub struct Names {
+pub struct Aliases {
     numbers: HashMap<String, Alias>,
     names: Vec<String>,
 }
 
-impl Names {
+impl Aliases {
     /// The number of `name`, a new one if it has none yet.
     ///
     /// # Panics
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_name_keeps_its_number() {
-        let mut names = Names::default();
+        let mut names = Aliases::default();
         let first = names.intern("default");
         let second = names.intern("replica1");
         assert_ne!(first, second);

@@ -9,7 +9,7 @@ use crate::member::{Member, PRIMARY};
 
 /// Which server a class of reads belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Home {
+pub enum ReadTarget {
     /// The primary.
     Primary,
     /// The replicas.
@@ -29,7 +29,7 @@ pub enum OnUnavailable {
 
 /// The order in which members are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum Balance {
     /// Independent weighted draws.
     Random,
     /// Smooth weighted turns: in each cycle every member is chosen exactly as often as its weight says.
@@ -47,13 +47,13 @@ pub struct Settings {
     /// `REPLICAS`, in the order given, with their weights.
     pub replicas: Vec<(Alias, f64)>,
     /// `READS`.
-    pub reads: Home,
+    pub reads: ReadTarget,
     /// `PRIMARY_WEIGHT`.
     pub primary_weight: f64,
     /// `BALANCE`.
-    pub balance: Order,
+    pub balance: Balance,
     /// `OUTSIDE_REQUESTS`.
-    pub outside_requests: Home,
+    pub outside_requests: ReadTarget,
     /// `STICKY`.
     pub sticky: bool,
     /// `CONSISTENCY` is not `"eventual"`: a scope sees what it wrote and never goes back.
@@ -87,8 +87,8 @@ impl Settings {
     /// Whether reads outside of every scope do not go to replicas.
     #[inline]
     #[must_use]
-    pub fn stays_home(&self) -> bool {
-        self.replicas.is_empty() || self.reads == Home::Primary || self.outside_requests == Home::Primary
+    pub fn keeps_to_primary(&self) -> bool {
+        self.replicas.is_empty() || self.reads == ReadTarget::Primary || self.outside_requests == ReadTarget::Primary
     }
 
     /// The weight of `member` in the read pool.
@@ -146,10 +146,10 @@ pub(crate) mod tests {
         Settings {
             primary: Alias::from_number(0),
             replicas: (1..).map(Alias::from_number).zip(weights.iter().copied()).collect(),
-            reads: Home::Replica,
+            reads: ReadTarget::Replica,
             primary_weight: 0.0,
-            balance: Order::Random,
-            outside_requests: Home::Replica,
+            balance: Balance::Random,
+            outside_requests: ReadTarget::Replica,
             sticky: true,
             consistent: true,
             has_positions: false,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::balance::costs::Costs;
 use crate::member::Member;
-use crate::settings::Order;
+use crate::settings::Balance;
 use crate::support::random::{mixed, unit};
 
 /// The longest cycle of a round robin, in turns.
@@ -38,21 +38,21 @@ enum Picker {
 const SECOND_DRAWS: u32 = 8;
 
 impl Pool {
-    /// A pool of `members`; those with weight 0 are left out. `costs` are looked at by [`Order::LeastLatency`] alone.
+    /// A pool of `members`; those with weight 0 are left out. `costs` are looked at by [`Balance::LeastLatency`] alone.
     ///
     /// Weights must be finite and not negative, which [`crate::cluster::Cluster::try_new`] has checked.
     #[must_use]
-    pub fn new(members: &[(Member, f64)], order: Order, costs: &Arc<Costs>) -> Self {
+    pub fn new(members: &[(Member, f64)], balance: Balance, costs: &Arc<Costs>) -> Self {
         let chosen: Vec<(Member, f64)> = members.iter().copied().filter(|&(_, weight)| weight > 0.0).collect();
-        Self(match (chosen.as_slice(), order) {
+        Self(match (chosen.as_slice(), balance) {
             ([], _) => Picker::Empty,
             (&[(member, _)], _) => Picker::One(member),
-            (members, Order::Random) if members.windows(2).all(|pair| pair[0].1.to_bits() == pair[1].1.to_bits()) => {
+            (members, Balance::Random) if members.windows(2).all(|pair| pair[0].1.to_bits() == pair[1].1.to_bits()) => {
                 Picker::Even(members.iter().map(|&(member, _)| member).collect())
             }
-            (members, Order::Random) => Picker::Random(AliasTable::new(members)),
-            (members, Order::RoundRobin) => Picker::RoundRobin(smooth_cycle(members)),
-            (members, Order::LeastLatency) => Picker::LeastLatency(AliasTable::new(members), costs.clone()),
+            (members, Balance::Random) => Picker::Random(AliasTable::new(members)),
+            (members, Balance::RoundRobin) => Picker::RoundRobin(smooth_cycle(members)),
+            (members, Balance::LeastLatency) => Picker::LeastLatency(AliasTable::new(members), costs.clone()),
         })
     }
 
@@ -218,8 +218,8 @@ mod tests {
     }
 
     /// How often each of `members` was chosen in `draws` draws from a fixed seed.
-    fn counts(members: &[(Member, f64)], order: Order, draws: usize, seed: u64) -> Vec<usize> {
-        counts_of(&Pool::new(members, order, &even()), members, draws, seed)
+    fn counts(members: &[(Member, f64)], balance: Balance, draws: usize, seed: u64) -> Vec<usize> {
+        counts_of(&Pool::new(members, balance, &even()), members, draws, seed)
     }
 
     fn counts_of(pool: &Pool, members: &[(Member, f64)], draws: usize, seed: u64) -> Vec<usize> {
@@ -249,7 +249,7 @@ mod tests {
     fn random_draws_follow_the_weights() {
         // chi-square with 2 degrees of freedom exceeds 13.816 with p = 0.001.
         for seed in 1..=20 {
-            let counts = counts(&[(1, 1.0), (2, 2.0), (3, 7.0)], Order::Random, DRAWS, seed);
+            let counts = counts(&[(1, 1.0), (2, 2.0), (3, 7.0)], Balance::Random, DRAWS, seed);
             let statistic = chi_square(&counts, &[1.0, 2.0, 7.0]);
             assert!(statistic < 13.816, "seed {seed}: {counts:?} has chi-square {statistic}");
         }
@@ -259,13 +259,13 @@ mod tests {
     fn a_thousand_members_share_evenly() {
         // 999 degrees of freedom: chi-square exceeds 1142.8 with p = 0.001.
         let members: Vec<(Member, f64)> = (1..=1000).map(|member| (member, 3.0)).collect();
-        let statistic = chi_square(&counts(&members, Order::Random, DRAWS, 1), &[3.0; 1000]);
+        let statistic = chi_square(&counts(&members, Balance::Random, DRAWS, 1), &[3.0; 1000]);
         assert!(statistic < 1142.8, "chi-square {statistic}");
     }
 
     #[test]
     fn round_robin_is_exact_in_every_cycle() {
-        let pool = Pool::new(&[(1, 1.0), (2, 2.0), (3, 7.0)], Order::RoundRobin, &even());
+        let pool = Pool::new(&[(1, 1.0), (2, 2.0), (3, 7.0)], Balance::RoundRobin, &even());
         let (turn, mut rng) = (AtomicUsize::new(0), SmallRng::seed_from_u64(1));
         for _ in 0..DRAWS / 10 {
             let mut cycle: Vec<Member> = (0..10).filter_map(|_| pool.choose(&turn, rng.next_u64())).collect();
@@ -289,8 +289,8 @@ mod tests {
 
     #[test]
     fn weight_zero_is_never_drawn() {
-        for order in [Order::Random, Order::RoundRobin, Order::LeastLatency] {
-            let counts = counts(&[(1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)], order, DRAWS, 3);
+        for balance in [Balance::Random, Balance::RoundRobin, Balance::LeastLatency] {
+            let counts = counts(&[(1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)], balance, DRAWS, 3);
             assert_eq!((counts[0], counts[2]), (0, 0));
         }
     }
@@ -300,7 +300,7 @@ mod tests {
         let costs = even();
         let seconds: Vec<_> = [None].into_iter().chain(milliseconds.iter().map(|ms| Some(ms / 1e3))).collect();
         costs.publish(&seconds);
-        counts_of(&Pool::new(members, Order::LeastLatency, &costs), members, DRAWS, 1)
+        counts_of(&Pool::new(members, Balance::LeastLatency, &costs), members, DRAWS, 1)
     }
 
     #[test]
@@ -333,12 +333,12 @@ mod tests {
     #[test]
     fn an_empty_pool_chooses_nothing() {
         let turn = AtomicUsize::new(0);
-        assert_eq!(Pool::new(&[(1, 0.0)], Order::Random, &even()).choose(&turn, 1), None);
+        assert_eq!(Pool::new(&[(1, 0.0)], Balance::Random, &even()).choose(&turn, 1), None);
     }
 
     #[test]
     fn a_preview_takes_no_turn() {
-        let pool = Pool::new(&[(1, 1.0), (2, 1.0)], Order::RoundRobin, &even());
+        let pool = Pool::new(&[(1, 1.0), (2, 1.0)], Balance::RoundRobin, &even());
         let turn = AtomicUsize::new(0);
         let shown = pool.preview(&turn, 1);
         assert_eq!(pool.preview(&turn, 1), shown);

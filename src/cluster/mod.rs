@@ -12,10 +12,10 @@ use crate::alias::Alias;
 use crate::balance::pool::Pool;
 use crate::health::admission;
 use crate::health::breaker::FULL;
-use crate::health::cluster_health::{Probe, Rules, Standing, Ward};
+use crate::health::cluster_health::{ClusterHealth, Probe, Rules, States};
 use crate::member::{Change, Member, PRIMARY, State};
 use crate::reason::Outcome;
-use crate::replication::state::{Observation, Progress};
+use crate::replication::state::{Observation, ReplicationState};
 use crate::settings::{Settings, SettingsError};
 use crate::support::counters::Counters;
 use crate::support::snapshot::Shared;
@@ -37,7 +37,7 @@ pub struct Cluster {
     settings: Settings,
     members: Box<[Alias]>,
     view: Shared<View>,
-    ward: Ward,
+    health: ClusterHealth,
     /// Held by those who swap the view, so that two changes do not lose one another; never by a decision. The states that
     /// were told last as changes.
     changing: Mutex<Box<[State]>>,
@@ -53,10 +53,10 @@ impl Cluster {
     pub fn try_new(settings: Settings) -> Result<Self, SettingsError> {
         settings.check()?;
         let members: Box<[Alias]> = settings.members().collect();
-        let (ward, progress) = (Ward::new(members.len()), Progress::unknown(members.len()));
-        let view = View::new(&settings, Standing::all_up(members.len()), ward.costs(), progress);
+        let (health, replication) = (ClusterHealth::new(members.len()), ReplicationState::unknown(members.len()));
+        let view = View::new(&settings, States::all_up(members.len()), health.costs(), replication);
         Ok(Self {
-            ward,
+            health,
             counters: Counters::new(members.len()),
             view: Shared::new(Arc::new(view)),
             changing: Mutex::new(vec![State::Up; members.len()].into()),
@@ -70,30 +70,30 @@ impl Cluster {
     #[must_use]
     pub fn inheriting(self, before: &Self) -> Self {
         let view = before.view.load();
-        let mut standing = Standing::all_up(self.members.len());
+        let mut states = States::all_up(self.members.len());
         let places: HashMap<Alias, Member> = before.members.iter().copied().zip(0..).collect();
         for (member, alias) in (0..).zip(&self.members) {
             let Some(&old) = places.get(alias) else { continue };
             self.counters.inherit(member, &before.counters, old);
             // A sound server is not to rest for what was found of another one.
             if self.address(member) == before.address(old) {
-                self.ward.inherit(member, &before.ward, old);
-                standing.states[member as usize] = view.known.states[old as usize];
-                standing.ramps[member as usize] = view.known.ramps[old as usize];
+                self.health.inherit(member, &before.health, old);
+                states.members[member as usize] = view.known.members[old as usize];
+                states.ramps[member as usize] = view.known.ramps[old as usize];
             }
         }
-        self.ward.publish_costs();
-        standing.is_waiting = !self.settings.watched && standing.states.iter().any(|state| *state != State::Up);
+        self.health.publish_costs();
+        states.is_waiting = !self.settings.watched && states.members.iter().any(|state| *state != State::Up);
         // Positions are compared with the primary's: with another primary all begins anew.
-        let progress = if self.address(PRIMARY) == before.address(PRIMARY) {
+        let replication = if self.address(PRIMARY) == before.address(PRIMARY) {
             let is_there = |&(member, old): &(Member, Member)| self.address(member) == before.address(old);
             let pairs = (0..).zip(&self.members).map(|(member, alias)| Some((member, *places.get(alias)?)));
-            view.progress().rearranged(pairs.map(|place| place.filter(is_there).map(|(_, old)| old)))
+            view.replication().rearranged(pairs.map(|place| place.filter(is_there).map(|(_, old)| old)))
         } else {
-            Progress::unknown(self.members.len())
+            ReplicationState::unknown(self.members.len())
         };
-        self.changing.lock().clone_from(&standing.states);
-        self.view.swap(Arc::new(View::new(&self.settings, standing, self.ward.costs(), progress)));
+        self.changing.lock().clone_from(&states.members);
+        self.view.swap(Arc::new(View::new(&self.settings, states, self.health.costs(), replication)));
         self
     }
 
@@ -105,11 +105,11 @@ impl Cluster {
         }
         let mut told = self.changing.lock();
         let view = self.view.load();
-        if !view.progress().tells_lag() {
+        if !view.replication().tells_lag() {
             // No floor can be sampled.
             return;
         }
-        let mut standing = (*view.known).clone();
+        let mut states = (*view.known).clone();
         for (member, alias) in (0..).zip(&self.members).skip(1) {
             let was_asked = before.member(*alias).is_some_and(|old| {
                 before.address(old) == self.address(member)
@@ -117,15 +117,15 @@ impl Cluster {
                     && (before.weight(old) > 0.0 || self.weight(member) <= 0.0)
             });
             if !was_asked {
-                self.ward.joins(member, now);
-                Self::wait_for_floor(&mut standing, member);
+                self.health.joins(member, now);
+                Self::wait_for_floor(&mut states, member);
             }
         }
-        self.stand(&mut told, &view, standing);
+        self.stand(&mut told, &view, states);
     }
 
-    fn wait_for_floor(standing: &mut Standing, member: Member) {
-        let state = &mut standing.states[member as usize];
+    fn wait_for_floor(states: &mut States, member: Member) {
+        let state = &mut states.members[member as usize];
         if *state == State::Up {
             *state = State::Lagging;
         }
@@ -158,14 +158,14 @@ impl Cluster {
     /// Whether nobody tells how far the members have come, so that they are asked when it matters.
     #[must_use]
     pub fn is_unwatched(&self, view: &View) -> bool {
-        self.settings.has_positions && !(self.settings.watched && view.progress().has_history())
+        self.settings.has_positions && !(self.settings.watched && view.replication().has_history())
     }
 
     /// Whether somebody can tell how late `member` is, if not now then another time: it is looked at, and not alone in a
     /// cluster whose engine or servers never say how far they are.
     #[must_use]
     pub fn tells_lag(&self, view: &View, member: Member) -> bool {
-        self.settings.watched && view.progress().tells_lag() && !view.progress().is_multiplexed(member)
+        self.settings.watched && view.replication().tells_lag() && !view.replication().is_multiplexed(member)
     }
 
     /// The place of `alias` among the members.
@@ -190,8 +190,8 @@ impl Cluster {
     /// A pool of `members`, as far as they have a weight, and as `view` says they stand.
     #[must_use]
     pub fn pool_of(&self, view: &View, members: impl Iterator<Item = Member>) -> Pool {
-        let weighted: Vec<_> = members.map(|member| (member, weight(&self.settings, &view.standing, member))).collect();
-        Pool::new(&weighted, self.settings.balance, self.ward.costs())
+        let weighted: Vec<_> = members.map(|member| (member, weight(&self.settings, &view.states, member))).collect();
+        Pool::new(&weighted, self.settings.balance, self.health.costs())
     }
 
     /// Who may serve, as a value that decisions keep a copy of.
@@ -211,25 +211,25 @@ impl Cluster {
     #[must_use]
     pub fn view_without(&self, failed: &[Member]) -> View {
         let view = self.view();
-        let mut standing = Standing::clone(&view.standing);
+        let mut states = States::clone(&view.states);
         for &member in failed {
-            standing.states[member as usize] = State::Down;
+            states.members[member as usize] = State::Down;
         }
-        standing.trials = view.standing.trials.iter().filter(|(member, _)| !failed.contains(member)).cloned().collect();
-        View::new(&self.settings, standing, self.ward.costs(), view.progress.clone())
+        states.trials = view.states.trials.iter().filter(|(member, _)| !failed.contains(member)).cloned().collect();
+        View::new(&self.settings, states, self.health.costs(), view.replication.clone())
     }
 
     /// Sets the state of `member`, whatever is found of it; `State::Up` ends that. Returns the state before.
     pub fn set_state(&self, member: Member, state: State) -> State {
         let mut told = self.changing.lock();
-        self.ward.set(member, state);
+        self.health.set(member, state);
         let view = self.view.load();
-        let before = view.known.states[member as usize];
-        let mut standing = (*view.known).clone();
-        standing.states[member as usize] = state;
-        standing.ramps[member as usize] = FULL;
-        standing.trials = standing.trials.iter().filter(|(other, _)| *other != member).cloned().collect();
-        self.stand(&mut told, &view, standing);
+        let before = view.known.members[member as usize];
+        let mut states = (*view.known).clone();
+        states.members[member as usize] = state;
+        states.ramps[member as usize] = FULL;
+        states.trials = states.trials.iter().filter(|(other, _)| *other != member).cloned().collect();
+        self.stand(&mut told, &view, states);
         before
     }
 
@@ -242,7 +242,7 @@ impl Cluster {
         now: Duration,
         draw: u64,
     ) -> Vec<Change> {
-        if self.ward.read(member, outcome, took, rules(&self.settings), now, draw) {
+        if self.health.read(member, outcome, took, rules(&self.settings), now, draw) {
             self.settle(now, draw)
         } else {
             Vec::new()
@@ -251,7 +251,7 @@ impl Cluster {
 
     /// Probes ended by `now`, and their [observations](Self::observe) were made. Returns whose state has changed.
     pub fn probed(&self, probes: &[Probe], now: Duration, draw: u64) -> Vec<Change> {
-        self.ward.probed(probes, now);
+        self.health.probed(probes, now);
         self.settle(now, draw)
     }
 
@@ -259,20 +259,20 @@ impl Cluster {
     pub fn settle(&self, now: Duration, draw: u64) -> Vec<Change> {
         let mut told = self.changing.lock();
         let view = self.view.load();
-        self.stand(&mut told, &view, self.ward.settle(rules(&self.settings), view.progress(), now, draw))
+        self.stand(&mut told, &view, self.health.settle(rules(&self.settings), view.replication(), now, draw))
     }
 
     /// Replaces `view` by one in which the members stand so, unless they do. Called with `changing` held, whose value is
     /// `told`. Returns what has changed since that was told.
-    fn stand(&self, told: &mut Box<[State]>, view: &View, standing: Standing) -> Vec<Change> {
-        let both = (0..).zip(told.iter().zip(&standing.states));
+    fn stand(&self, told: &mut Box<[State]>, view: &View, states: States) -> Vec<Change> {
+        let both = (0..).zip(told.iter().zip(&states.members));
         let changes = both.filter(|(_, (before, after))| before != after);
         let changes = changes.map(|(member, (&before, &after))| Change { member, before, after }).collect();
-        told.clone_from(&standing.states);
-        if !standing.is_same_as(&view.known) {
-            self.view.swap(Arc::new(View::new(&self.settings, standing, self.ward.costs(), view.progress.clone())));
-        } else if standing.absences != view.known.absences {
-            self.view.swap(Arc::new(view.leasing(&self.settings, standing)));
+        told.clone_from(&states.members);
+        if !states.is_same_as(&view.known) {
+            self.view.swap(Arc::new(View::new(&self.settings, states, self.health.costs(), view.replication.clone())));
+        } else if states.absences != view.known.absences {
+            self.view.swap(Arc::new(view.leasing(&self.settings, states)));
         }
         changes
     }
@@ -282,31 +282,31 @@ impl Cluster {
     pub fn moved(&self, sources: &[Member], now: Duration) {
         let mut told = self.changing.lock();
         let view = self.view.load();
-        self.ward.moved(sources);
-        let mut standing = (*view.known).clone();
-        standing.states = sources.iter().map(|&source| view.known.states[source as usize]).collect();
-        standing.ramps = sources.iter().map(|&source| view.known.ramps[source as usize]).collect();
+        self.health.moved(sources);
+        let mut states = (*view.known).clone();
+        states.members = sources.iter().map(|&source| view.known.members[source as usize]).collect();
+        states.ramps = sources.iter().map(|&source| view.known.ramps[source as usize]).collect();
         if sources[PRIMARY as usize] != PRIMARY {
-            (standing.states[PRIMARY as usize], standing.ramps[PRIMARY as usize]) = (State::Up, FULL);
+            (states.members[PRIMARY as usize], states.ramps[PRIMARY as usize]) = (State::Up, FULL);
         }
         // Whoever was to be tried by a read is found again when the next one settles.
-        standing.trials = Box::default();
-        standing.absences = vec![None; sources.len()].into();
+        states.trials = Box::default();
+        states.absences = vec![None; sources.len()].into();
         if rules(&self.settings).admission.is_some() {
             for (member, _) in (0..).zip(sources).skip(1).filter(|(member, source)| member != *source) {
-                self.ward.joins(member, now);
-                Self::wait_for_floor(&mut standing, member);
+                self.health.joins(member, now);
+                Self::wait_for_floor(&mut states, member);
             }
         }
-        told.clone_from(&standing.states);
-        let progress = view.progress.moved(sources, now);
-        self.view.swap(Arc::new(View::new(&self.settings, standing, self.ward.costs(), progress)));
+        told.clone_from(&states.members);
+        let replication = view.replication.moved(sources, now);
+        self.view.swap(Arc::new(View::new(&self.settings, states, self.health.costs(), replication)));
     }
 
     /// How long `member` takes to answer.
     #[must_use]
     pub fn latency(&self, member: Member) -> Option<f64> {
-        self.ward.latency(member)
+        self.health.latency(member)
     }
 
     /// Takes in what members answered at the moment when they were asked.
@@ -319,20 +319,20 @@ impl Cluster {
         let _told = self.changing.lock();
         let view = self.view.load();
         let mut next = view.observing(observations, heard);
-        if rules(&self.settings).admission.is_some() && next.progress.tells_lag() {
+        if rules(&self.settings).admission.is_some() && next.replication.tells_lag() {
             let others: Vec<Member> = observations
                 .iter()
                 .map(|seen| seen.member)
-                .filter(|&member| member != PRIMARY && next.progress.has_another_server(member, &view.progress))
+                .filter(|&member| member != PRIMARY && next.replication.has_another_server(member, &view.replication))
                 .collect();
             if !others.is_empty() {
                 // At once: the next read must not find it admitted as the server before.
-                let mut standing = (*view.known).clone();
+                let mut states = (*view.known).clone();
                 for member in others {
-                    self.ward.joins(member, next.progress.server_since(member));
-                    Self::wait_for_floor(&mut standing, member);
+                    self.health.joins(member, next.replication.server_since(member));
+                    Self::wait_for_floor(&mut states, member);
                 }
-                next = View::new(&self.settings, standing, self.ward.costs(), next.progress);
+                next = View::new(&self.settings, states, self.health.costs(), next.replication);
             }
         }
         self.view.swap(Arc::new(next));

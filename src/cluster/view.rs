@@ -9,9 +9,9 @@ use crate::balance::costs::Costs;
 use crate::balance::pool::Pool;
 use crate::health::admission::Absence;
 use crate::health::breaker::{self, FULL};
-use crate::health::cluster_health::Standing;
+use crate::health::cluster_health::States;
 use crate::member::{Member, PRIMARY, State};
-use crate::replication::state::{Observation, Progress};
+use crate::replication::state::{Observation, ReplicationState};
 use crate::settings::Settings;
 use crate::support::sync::AtomicBool;
 
@@ -20,11 +20,11 @@ use crate::support::sync::AtomicBool;
 pub struct View {
     /// Another number, another view.
     number: u64,
-    pub(super) progress: Progress,
+    pub(super) replication: ReplicationState,
     /// How the members are known to stand.
-    pub(super) known: Arc<Standing>,
+    pub(super) known: Arc<States>,
     /// How they stand as far as it counts: as is known, but for what the settings say.
-    pub(super) standing: Arc<Standing>,
+    pub(super) states: Arc<States>,
     pools: Arc<Pools>,
 }
 
@@ -38,18 +38,17 @@ struct Pools {
 }
 
 impl Pools {
-    fn new(settings: &Settings, standing: &Standing, costs: &Arc<Costs>) -> Self {
-        let states = &standing.states;
+    fn new(settings: &Settings, states: &States, costs: &Arc<Costs>) -> Self {
+        let members = &states.members;
         let weights = |serves: &dyn Fn(State) -> bool| -> Vec<(Member, f64)> {
-            let replicas =
-                (1..).zip(&settings.replicas).map(|(member, _)| (member, weight(settings, standing, member)));
-            replicas.filter(|&(member, weight)| weight > 0.0 && serves(states[member as usize])).collect()
+            let replicas = (1..).zip(&settings.replicas).map(|(member, _)| (member, weight(settings, states, member)));
+            replicas.filter(|&(member, weight)| weight > 0.0 && serves(members[member as usize])).collect()
         };
         let replicas = weights(&|state| state == State::Up);
         let eligible = replicas.iter().map(|&(member, _)| member).collect();
         let mut pool = replicas;
-        if states[PRIMARY as usize] == State::Up {
-            pool.push((PRIMARY, weight(settings, standing, PRIMARY)));
+        if members[PRIMARY as usize] == State::Up {
+            pool.push((PRIMARY, weight(settings, states, PRIMARY)));
         }
         let late = weights(&|state| state != State::Down);
         let pool_of = |members: &[(Member, f64)]| Pool::new(members, settings.balance, costs);
@@ -58,38 +57,38 @@ impl Pools {
 }
 
 /// The weight of `member`, of which one that has just come back is given a part.
-pub(super) fn weight(settings: &Settings, standing: &Standing, member: Member) -> f64 {
-    settings.weight(member) * f64::from(standing.ramps[member as usize]) / f64::from(FULL)
+pub(super) fn weight(settings: &Settings, states: &States, member: Member) -> f64 {
+    settings.weight(member) * f64::from(states.ramps[member as usize]) / f64::from(FULL)
 }
 
 impl View {
-    pub(super) fn new(settings: &Settings, known: Standing, costs: &Arc<Costs>, progress: Progress) -> Self {
+    pub(super) fn new(settings: &Settings, known: States, costs: &Arc<Costs>, replication: ReplicationState) -> Self {
         let known = Arc::new(known);
-        let standing = decreed(settings, &known).map_or_else(|| known.clone(), Arc::new);
-        let pools = Arc::new(Pools::new(settings, &standing, costs));
-        Self { number: Self::next_number(), progress, known, standing, pools }
+        let states = decreed(settings, &known).map_or_else(|| known.clone(), Arc::new);
+        let pools = Arc::new(Pools::new(settings, &states, costs));
+        Self { number: Self::next_number(), replication, known, states, pools }
     }
 
     /// The same members, standing as they did, and news of how far they are.
     pub(super) fn observing(&self, observations: &[Observation], heard: Duration) -> Self {
         Self {
             number: Self::next_number(),
-            progress: self.progress.observing_by(observations, heard),
+            replication: self.replication.observing_by(observations, heard),
             known: self.known.clone(),
-            standing: self.standing.clone(),
+            states: self.states.clone(),
             pools: self.pools.clone(),
         }
     }
 
     /// The same members, standing as they did, but for when a requirement may end without them.
-    pub(super) fn leasing(&self, settings: &Settings, known: Standing) -> Self {
+    pub(super) fn leasing(&self, settings: &Settings, known: States) -> Self {
         let known = Arc::new(known);
-        let standing = decreed(settings, &known).map_or_else(|| known.clone(), Arc::new);
+        let states = decreed(settings, &known).map_or_else(|| known.clone(), Arc::new);
         Self {
             number: Self::next_number(),
-            progress: self.progress.clone(),
+            replication: self.replication.clone(),
             known,
-            standing,
+            states,
             pools: self.pools.clone(),
         }
     }
@@ -109,34 +108,34 @@ impl View {
     /// How far the members are known to have come.
     #[inline]
     #[must_use]
-    pub fn progress(&self) -> &Progress {
-        &self.progress
+    pub fn replication(&self) -> &ReplicationState {
+        &self.replication
     }
 
     /// Whether a read may go to `member`, its weight aside.
     #[inline]
     #[must_use]
     pub fn serves(&self, member: Member) -> bool {
-        self.standing.states[member as usize] == State::Up
+        self.states.members[member as usize] == State::Up
     }
 
     /// Whether a requirement ends only once `member` has what is required, at `now`: it serves, or it may serve again, here or
     /// in another process, without anything that says that it lacks that.
     #[must_use]
     pub fn awaits(&self, member: Member, now: Duration) -> bool {
-        self.standing.absences[member as usize].is_none_or(|absence| !(absence.from <= now && now < absence.until))
+        self.states.absences[member as usize].is_none_or(|absence| !(absence.from <= now && now < absence.until))
     }
 
     /// Whether `member` at least answers, as far as is known.
     #[must_use]
     pub fn answers(&self, member: Member) -> bool {
-        self.standing.states[member as usize] != State::Down
+        self.states.members[member as usize] != State::Down
     }
 
     /// The state of `member`.
     #[must_use]
     pub fn state(&self, member: Member) -> State {
-        self.standing.states[member as usize]
+        self.states.members[member as usize]
     }
 
     /// The replicas that the pool may choose.
@@ -162,7 +161,7 @@ impl View {
     #[inline]
     #[must_use]
     pub fn has_trials(&self) -> bool {
-        !self.standing.trials.is_empty()
+        !self.states.trials.is_empty()
     }
 
     /// The first member in `admits` that is to be tried by a read; with `takes`, by this one.
@@ -170,33 +169,33 @@ impl View {
     #[must_use]
     pub fn trial(&self, takes: bool, admits: impl Fn(Member) -> bool) -> Option<Member> {
         let may_try = |trial: &AtomicBool| if takes { breaker::take(trial) } else { !trial.load(Ordering::Relaxed) };
-        self.standing.trials.iter().find(|(member, trial)| admits(*member) && may_try(trial)).map(|&(member, _)| member)
+        self.states.trials.iter().find(|(member, trial)| admits(*member) && may_try(trial)).map(|&(member, _)| member)
     }
 
     /// Whether time changes who may serve, and nobody but a read would notice.
     #[inline]
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.standing.is_waiting
+        self.states.is_waiting
     }
 }
 
 /// How the members stand as the settings have it, if that is not as is known.
-fn decreed(settings: &Settings, known: &Standing) -> Option<Standing> {
+fn decreed(settings: &Settings, known: &States) -> Option<States> {
     if !settings.are_mirrors && settings.forbidden.is_empty() {
         return None;
     }
     let members = 1 + settings.replicas.len();
-    let mut standing = if settings.are_mirrors { Standing::all_up(members) } else { known.clone() };
+    let mut states = if settings.are_mirrors { States::all_up(members) } else { known.clone() };
     // Members that came and went may be thousands.
     let forbidden: HashSet<_> = settings.forbidden.iter().copied().collect();
-    let both = standing.states.iter_mut().zip(&mut standing.absences);
+    let both = states.members.iter_mut().zip(&mut states.absences);
     for ((state, absence), alias) in both.zip(settings.members()) {
         if forbidden.contains(&alias) {
             *state = State::Down;
             *absence = Some(Absence { from: Duration::ZERO, until: Duration::MAX });
         }
     }
-    standing.trials = Box::default();
-    Some(standing)
+    states.trials = Box::default();
+    Some(states)
 }

@@ -5,29 +5,29 @@ use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::cluster::view::View;
-use crate::consistency::requirement::{Need, Obstacle};
-use crate::consistency::scope_state::{Cell, Memory};
+use crate::consistency::requirement::{Obstacle, Requirement};
+use crate::consistency::scope_state::{ClusterState, ScopeState};
 use crate::member::{Member, PRIMARY};
 use crate::replication::position::Position;
 
 /// Who may serve a scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub enum Eligible {
     /// Every member: there is nothing that must be seen.
-    Open,
+    All,
     /// The member that the read would go to anyway.
     Only(Member),
     /// Those that have what must be seen. Not empty.
     Among(Vec<Member>),
 }
 
-impl Gate {
+impl Eligible {
     /// Whether `member` may serve.
     #[inline]
     #[must_use]
     pub fn admits(&self, member: Member) -> bool {
         match self {
-            Self::Open => true,
+            Self::All => true,
             Self::Only(only) => *only == member,
             Self::Among(members) => members.contains(&member),
         }
@@ -36,18 +36,18 @@ impl Gate {
 
 /// What to do where the gate is shut.
 #[derive(Clone, Debug)]
-pub enum Shut {
+pub enum Blocked {
     /// Read from the primary.
     Pinned,
-    /// Ask the primary for its position, and tell what `cell` keeps for the cluster.
+    /// Ask the primary for its position, and tell what `scope_state` keeps for the cluster.
     Ask {
         /// Where the answer belongs.
-        cell: Arc<Cell>,
+        scope_state: Arc<ScopeState>,
     },
-    /// Wait for `member`, and tell what `cell` keeps for the cluster.
+    /// Wait for `member`, and tell what `scope_state` keeps for the cluster.
     Wait {
         /// Where the outcome belongs.
-        cell: Arc<Cell>,
+        scope_state: Arc<ScopeState>,
         /// The replica that is likely to be there first.
         member: Member,
         /// What it must have.
@@ -59,44 +59,52 @@ pub enum Shut {
 
 /// A scope that must see something, and who could serve it.
 #[derive(Debug)]
-pub struct Approach<'a> {
+pub struct EligibilityCheck<'a> {
     /// The cluster.
     pub cluster: &'a Cluster,
     /// Who serves.
     pub view: &'a View,
     /// What must be seen: by the request or the outermost scope, and by the thread or task.
-    pub cells: [Option<&'a Arc<Cell>>; 2],
+    pub scope_states: [Option<&'a Arc<ScopeState>>; 2],
     /// The time.
     pub now: Duration,
 }
 
-impl<'a> Approach<'a> {
+impl<'a> EligibilityCheck<'a> {
     /// Whether there is anything that must be seen.
     #[inline]
     #[must_use]
-    pub fn is_needed(cells: [Option<&'a Arc<Cell>>; 2], cluster: &Cluster, view: &View) -> bool {
-        let is_needed = |memory: &Memory| memory.has_need_in(view);
-        cells.into_iter().flatten().any(|cell| cell.get(cluster.name()).is_some_and(is_needed))
+    pub fn is_needed(scope_states: [Option<&'a Arc<ScopeState>>; 2], cluster: &Cluster, view: &View) -> bool {
+        let is_needed = |cluster_state: &ClusterState| cluster_state.has_requirement_in(view);
+        scope_states.into_iter().flatten().any(|scope_state| scope_state.get(cluster.name()).is_some_and(is_needed))
     }
 
-    fn memories(&self) -> impl Iterator<Item = (&'a Arc<Cell>, &'a Memory)> {
+    fn cluster_states(&self) -> impl Iterator<Item = (&'a Arc<ScopeState>, &'a ClusterState)> {
         let name = self.cluster.name();
-        let memories = self.cells.into_iter().flatten().filter_map(move |cell| Some((cell, cell.get(name)?)));
-        memories.filter(|(_, memory)| memory.has_need_in(self.view))
+        let cluster_states = self
+            .scope_states
+            .into_iter()
+            .flatten()
+            .filter_map(move |scope_state| Some((scope_state, scope_state.get(name)?)));
+        cluster_states.filter(|(_, cluster_state)| cluster_state.has_requirement_in(self.view))
     }
 
     /// Whether `member` has weight 0, and may lack what has ended for the others: it is always judged by what was written.
     #[must_use]
-    pub fn named_may_lack(cells: [Option<&'a Arc<Cell>>; 2], cluster: &Cluster, member: Member) -> bool {
-        let keeps = |cell: &Arc<Cell>| cell.get(cluster.name()).is_some_and(Memory::keeps_for_named);
-        cluster.weight(member) <= 0.0 && cells.into_iter().flatten().any(keeps)
+    pub fn named_may_lack(scope_states: [Option<&'a Arc<ScopeState>>; 2], cluster: &Cluster, member: Member) -> bool {
+        let keeps =
+            |scope_state: &Arc<ScopeState>| scope_state.get(cluster.name()).is_some_and(ClusterState::keeps_for_named);
+        cluster.weight(member) <= 0.0 && scope_states.into_iter().flatten().any(keeps)
     }
 
     fn admits_named(&self, member: Member) -> bool {
         let (cluster, view) = (self.cluster, self.view);
-        let mut memories = self.cells.into_iter().flatten().filter_map(|cell| cell.get(cluster.name()));
-        !Self::named_may_lack(self.cells, cluster, member)
-            || memories.all(|memory| memory.need(|need| need.admits_named(cluster, view, member, self.now)))
+        let mut cluster_states =
+            self.scope_states.into_iter().flatten().filter_map(|scope_state| scope_state.get(cluster.name()));
+        !Self::named_may_lack(self.scope_states, cluster, member)
+            || cluster_states.all(|cluster_state| {
+                cluster_state.requirement(|requirement| requirement.admits_named(cluster, view, member, self.now))
+            })
     }
 
     /// Whether `member` is known to have all that must be seen.
@@ -104,8 +112,9 @@ impl<'a> Approach<'a> {
     pub fn admits(&self, member: Member) -> bool {
         let (cluster, view) = (self.cluster, self.view);
         self.admits_named(member)
-            && self.memories().all(|(_, memory)| {
-                memory.judged(view.number(), member, |need| need.admits(cluster, view, member, self.now))
+            && self.cluster_states().all(|(_, cluster_state)| {
+                cluster_state
+                    .judged(view.number(), member, |requirement| requirement.admits(cluster, view, member, self.now))
             })
     }
 
@@ -113,7 +122,9 @@ impl<'a> Approach<'a> {
     #[must_use]
     pub fn may_admit(&self, member: Member) -> bool {
         let (cluster, view) = (self.cluster, self.view);
-        self.memories().all(|(_, memory)| memory.need(|need| need.may_admit(cluster, view, member, self.now)))
+        self.cluster_states().all(|(_, cluster_state)| {
+            cluster_state.requirement(|requirement| requirement.may_admit(cluster, view, member, self.now))
+        })
     }
 
     /// The gate for all that may serve and that `is_usable` says this thread can use; or what to do if there is none: to
@@ -126,15 +137,15 @@ impl<'a> Approach<'a> {
         may_wait: bool,
         preferred: Option<Member>,
         mut is_usable: impl FnMut(Member) -> Result<bool, E>,
-    ) -> Result<Result<Gate, Shut>, E> {
+    ) -> Result<Result<Eligible, Blocked>, E> {
         let admitted = self.admitted(&mut is_usable)?;
         if !admitted.is_empty() {
-            return Ok(Ok(Gate::Among(admitted)));
+            return Ok(Ok(Eligible::Among(admitted)));
         }
-        Ok(Err(if may_wait { self.way_out(preferred, is_usable)? } else { Shut::Pinned }))
+        Ok(Err(if may_wait { self.way_out(preferred, is_usable)? } else { Blocked::Pinned }))
     }
 
-    /// All that may serve. `is_usable` as for [`Approach::for_others`].
+    /// All that may serve. `is_usable` as for [`EligibilityCheck::for_others`].
     ///
     /// # Errors
     /// That of `is_usable`.
@@ -165,46 +176,46 @@ impl<'a> Approach<'a> {
         if replicas().next().is_none() {
             return Ok(());
         }
-        for (_, memory) in self.memories() {
-            memory.restore_need(view, self.now);
+        for (_, cluster_state) in self.cluster_states() {
+            cluster_state.restore_requirement(view, self.now);
             let mut has_ended = false;
             let all_have = |judge: &dyn Fn(Member) -> bool| replicas().all(|(member, _)| judge(member));
-            let may_end = memory.need(|need| {
-                if !need.is_to_be_judged(view) {
+            let may_end = cluster_state.requirement(|requirement| {
+                if !requirement.is_to_be_judged(view) {
                     return false;
                 }
-                need.settle(cluster, view);
-                all_have(&|member| need.has_what_was_written(cluster, view, member, self.now))
+                requirement.settle(cluster, view);
+                all_have(&|member| requirement.has_what_was_written(cluster, view, member, self.now))
             });
             if !may_end {
                 continue;
             }
             // May run Python, and so with no lock held.
-            let mut has_snapshot = memory.has_snapshots();
+            let mut has_snapshot = cluster_state.has_snapshots();
             for (member, _) in replicas() {
                 has_snapshot = has_snapshot || in_transaction(member)?;
             }
             let named = || (1..).zip(&cluster.settings().replicas).filter(|(_, (_, weight))| *weight <= 0.0);
-            memory.need(|need| {
+            cluster_state.requirement(|requirement| {
                 if !has_snapshot
-                    && named().any(|(member, _)| !need.admits(cluster, view, member, self.now))
-                    && all_have(&|member| need.has_what_was_written(cluster, view, member, self.now))
+                    && named().any(|(member, _)| !requirement.admits(cluster, view, member, self.now))
+                    && all_have(&|member| requirement.has_what_was_written(cluster, view, member, self.now))
                 {
-                    need.keep_for_named();
+                    requirement.keep_for_named();
                 }
                 if has_snapshot {
-                    need.judge_again();
-                } else if all_have(&|member| need.admits(cluster, view, member, self.now)) {
-                    need.end();
+                    requirement.judge_again();
+                } else if all_have(&|member| requirement.admits(cluster, view, member, self.now)) {
+                    requirement.end();
                     has_ended = true;
-                } else if all_have(&|member| need.has_what_was_written(cluster, view, member, self.now)) {
+                } else if all_have(&|member| requirement.has_what_was_written(cluster, view, member, self.now)) {
                     // A scope that reads often, and stays on one replica, always has read there just now.
-                    need.end_writes();
+                    requirement.end_writes();
                     has_ended = true;
                 }
             });
             if has_ended {
-                memory.end_need(view);
+                cluster_state.end_requirement(view);
             }
         }
         Ok(())
@@ -214,34 +225,37 @@ impl<'a> Approach<'a> {
         &self,
         preferred: Option<Member>,
         mut is_usable: impl FnMut(Member) -> Result<bool, E>,
-    ) -> Result<Shut, E> {
-        for (cell, memory) in self.memories() {
-            let (obstacle, position) =
-                memory.need(|need| (need.obstacle(self.cluster, self.view), need.position().cloned()));
+    ) -> Result<Blocked, E> {
+        for (scope_state, cluster_state) in self.cluster_states() {
+            let (obstacle, position) = cluster_state.requirement(|requirement| {
+                (requirement.obstacle(self.cluster, self.view), requirement.position().cloned())
+            });
             let mut comes_too_late = false;
             match (obstacle, position) {
                 // One that is known not to answer is not asked: that could take as long as a connection may.
-                (Obstacle::Unasked, _) if self.view.answers(PRIMARY) => return Ok(Shut::Ask { cell: cell.clone() }),
+                (Obstacle::PositionUnknown, _) if self.view.answers(PRIMARY) => {
+                    return Ok(Blocked::Ask { scope_state: scope_state.clone() });
+                }
                 (Obstacle::Position(longest), Some(position)) if !self.view.eligible().is_empty() => {
                     // Where there is only time to ask, nobody looks, and no rate is known.
                     let by = self.now.saturating_add(longest);
                     let mut may_arrive = |member: Member| {
-                        let arrives = longest.is_zero() || self.view.progress().may_have_by(member, &position, by);
+                        let arrives = longest.is_zero() || self.view.replication().may_have_by(member, &position, by);
                         comes_too_late |= !arrives;
                         Ok(arrives && is_usable(member)?)
                     };
                     if let Some(member) = self.closest(&position, longest, preferred, &mut may_arrive)? {
-                        return Ok(Shut::Wait { cell: cell.clone(), member, position, longest });
+                        return Ok(Blocked::Wait { scope_state: scope_state.clone(), member, position, longest });
                     }
                 }
                 _ => {}
             }
             if comes_too_late {
                 // As if it had been waited for in vain.
-                memory.need(|need| need.waited(Duration::ZERO, false));
+                cluster_state.requirement(|requirement| requirement.waited(Duration::ZERO, false));
             }
         }
-        Ok(Shut::Pinned)
+        Ok(Blocked::Pinned)
     }
 
     /// The replica to wait for until it has `position`: the `preferred` one, else the one that is the least behind. If there is
@@ -253,19 +267,25 @@ impl<'a> Approach<'a> {
         preferred: Option<Member>,
         is_usable: &mut impl FnMut(Member) -> Result<bool, E>,
     ) -> Result<Option<Member>, E> {
-        let progress = self.view.progress();
+        let replication = self.view.replication();
         let mut members = self.view.eligible().to_vec();
         if longest.is_zero() {
             let turn = self.now.subsec_micros() as usize % members.len();
             members.rotate_left(turn);
         } else {
-            members.sort_by_key(|&member| (Some(member) != preferred, progress.lag(member).unwrap_or(Duration::MAX)));
+            members
+                .sort_by_key(|&member| (Some(member) != preferred, replication.lag(member).unwrap_or(Duration::MAX)));
         }
         for member in members {
             // To wait on one of several servers tells nothing of the one that is read from next.
-            let lacks = !progress.has(member, position) && !progress.is_multiplexed(member);
-            let otherwise = |need: &mut Need| need.admits_but_for_position(self.cluster, self.view, member, self.now);
-            if lacks && self.memories().all(|(_, memory)| memory.need(otherwise)) && is_usable(member)? {
+            let lacks = !replication.has(member, position) && !replication.is_multiplexed(member);
+            let otherwise = |requirement: &mut Requirement| {
+                requirement.admits_but_for_position(self.cluster, self.view, member, self.now)
+            };
+            if lacks
+                && self.cluster_states().all(|(_, cluster_state)| cluster_state.requirement(otherwise))
+                && is_usable(member)?
+            {
                 return Ok(Some(member));
             }
         }

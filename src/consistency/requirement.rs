@@ -9,7 +9,7 @@
 //!   replica must have that.
 //!
 //! A write begins as *pending* where its position is not known yet, and becomes the one or the other when the primary was
-//! asked. What can no longer be judged by position is handed to time ([`Need::settle`], [`Need::confirm`]), and all of it
+//! asked. What can no longer be judged by position is handed to time ([`Requirement::settle`], [`Requirement::confirm`]), and all of it
 //! [ends](Need::end) when every replica has it. The other fields keep the books of asking and waiting.
 
 use std::time::Duration;
@@ -29,7 +29,7 @@ const FEW_INTERVALS: usize = 32;
 /// What must be seen. Times are since the clock's origin.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
 #[derive(Clone, Debug, Default)]
-pub struct Need {
+pub struct Requirement {
     position: Option<Position>,
     /// When the position was last added to.
     position_at: Duration,
@@ -45,7 +45,7 @@ pub struct Need {
     missed: bool,
     /// This scope wrote, and does not only know of writes.
     wrote: bool,
-    /// The scope presented a token of its own ([`Need::present`]).
+    /// The scope presented a token of its own ([`Requirement::present`]).
     presented: bool,
     /// The member that the scope reads from first, if that member has what must be seen: requests of one client that run
     /// at the same time then read from the same member.
@@ -53,7 +53,7 @@ pub struct Need {
     /// When a position from elsewhere was received: the beginning of the time pin, should the position be given up.
     received_at: Option<Duration>,
     /// What has ended for the others, and replicas of weight 0 may lack.
-    kept: Option<Box<Need>>,
+    kept: Option<Box<Requirement>>,
     /// The view in which not all replicas had what is asked for now.
     judged: Option<u64>,
     /// The position is not surely one that the primary has had: it came from elsewhere, or its gaps were closed. Nobody has
@@ -65,7 +65,7 @@ pub struct Need {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// The position of a write is to be asked for on the primary.
-    Unasked,
+    PositionUnknown,
     /// Time will tell, or the next look at the servers.
     Time,
     /// A replica may have the position soon; the longest time to wait for it. Zero: it may have it already, and only a
@@ -73,7 +73,7 @@ pub enum Obstacle {
     Position(Duration),
 }
 
-impl Need {
+impl Requirement {
     /// Whether a read needs no check: nothing must be seen, and no member is preferred.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -171,7 +171,7 @@ impl Need {
 
     /// The primary answered by `now` that it was at `position`, `None` if it cannot say. The answer contains what was
     /// published or read until it was asked, at `asked_at`; another thread of the scope may have done more since.
-    pub fn asked(&mut self, position: Option<&Position>, asked_at: Duration, now: Duration) {
+    pub fn position_received(&mut self, position: Option<&Position>, asked_at: Duration, now: Duration) {
         let was_pending = self.pending.take_if(|published| *published <= asked_at).is_some();
         self.judged = None;
         if let Some(position) = position {
@@ -223,7 +223,7 @@ impl Need {
         }
     }
 
-    /// As [`Need::require_read`], for a member that this scope reads from: where it is known to have what was read before,
+    /// As [`Requirement::require_read`], for a member that this scope reads from: where it is known to have what was read before,
     /// it stands for that, too.
     pub fn require_reads_of(&mut self, cluster: &Cluster, view: &View, alias: Alias, now: Duration) {
         if cluster.member(alias).is_some_and(|member| self.has_what_was_read(cluster, view, member, now)) {
@@ -323,7 +323,7 @@ impl Need {
     /// another history (a restore, a reset, a lost failover) and can never be had.
     pub fn settle(&mut self, cluster: &Cluster, view: &View) {
         let is_lost = |position: &Position| {
-            view.progress().last_after(self.position_at).is_some_and(|primary| !primary.contains(position))
+            view.replication().last_after(self.position_at).is_some_and(|primary| !primary.contains(position))
         };
         let counts = cluster.settings().has_positions;
         if self.position.as_ref().is_some_and(|position| !counts || is_lost(position)) {
@@ -353,17 +353,18 @@ impl Need {
         position: Option<&Position>,
         now: Duration,
     ) -> bool {
-        let (progress, pin) = (view.progress(), cluster.settings().pin);
+        let (replication, pin) = (view.replication(), cluster.settings().pin);
         let has = |required: &Position| position.is_some_and(|own| own.contains(required));
         // One of several servers that do not say how far they are is judged by time.
-        let is_left_to_time =
-            |since: Duration| position.is_none() && progress.is_multiplexed(member) && now.saturating_sub(since) >= pin;
+        let is_left_to_time = |since: Duration| {
+            position.is_none() && replication.is_multiplexed(member) && now.saturating_sub(since) >= pin
+        };
         let has_position = |required| has(required) || is_left_to_time(self.position_at);
         let has_read = |(from, at): (Option<Alias>, Duration)| {
-            (from == Some(cluster.members()[member as usize]) && progress.is_same_since(member, at))
-                || match progress.first_after(at) {
+            (from == Some(cluster.members()[member as usize]) && replication.is_same_since(member, at))
+                || match replication.first_after(at) {
                     Some(position) => has(position),
-                    None if progress.has_history() => is_left_to_time(at),
+                    None if replication.has_history() => is_left_to_time(at),
                     None => now.saturating_sub(at) >= pin,
                 }
         };
@@ -378,8 +379,8 @@ impl Need {
     pub fn has_what_was_written(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         self.pending.is_none()
             && self.position.as_ref().is_none_or(|position| {
-                view.progress().has(member, position)
-                    || (view.progress().is_multiplexed(member)
+                view.replication().has(member, position)
+                    || (view.replication().is_multiplexed(member)
                         && now.saturating_sub(self.position_at) >= cluster.settings().pin)
             })
             && self.is_old_enough(cluster, view, member, now)
@@ -390,9 +391,9 @@ impl Need {
     #[must_use]
     pub fn may_admit(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         let may_have = |position| {
-            let progress = view.progress();
-            progress.has(member, position)
-                || !(progress.is_multiplexed(member) || progress.was_asked_since(member, self.position_at))
+            let replication = view.replication();
+            replication.has(member, position)
+                || !(replication.is_multiplexed(member) || replication.was_asked_since(member, self.position_at))
         };
         self.pending.is_none()
             && self.position.as_ref().is_none_or(may_have)
@@ -410,20 +411,21 @@ impl Need {
             let since = now.saturating_sub(written);
             // An unknown lag is never 0; where nobody can ever tell it, `PIN_SECONDS` must do.
             let has_caught_up = |lag| lag < since;
-            let lag = view.progress().lag_by(member, now);
+            let lag = view.replication().lag_by(member, now);
             since >= cluster.settings().pin && lag.map_or(!cluster.tells_lag(view, member), has_caught_up)
         })
     }
 
     fn has_what_was_read(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
-        let (progress, pin) = (view.progress(), cluster.settings().pin);
+        let (replication, pin) = (view.replication(), cluster.settings().pin);
         self.read.is_none_or(|(from, at)| {
-            (from == Some(cluster.members()[member as usize]) && progress.is_same_since(member, at))
-                || match progress.first_after(at) {
-                    Some(position) => progress.has(member, position),
+            (from == Some(cluster.members()[member as usize]) && replication.is_same_since(member, at))
+                || match replication.first_after(at) {
+                    Some(position) => replication.has(member, position),
                     // Where there are no positions, time must do.
                     None => {
-                        (!progress.has_history() || progress.is_multiplexed(member)) && now.saturating_sub(at) >= pin
+                        (!replication.has_history() || replication.is_multiplexed(member))
+                            && now.saturating_sub(at) >= pin
                     }
                 }
         })
@@ -435,7 +437,7 @@ impl Need {
         let settings = cluster.settings();
         let unwatched = cluster.is_unwatched(view);
         if self.pending.is_some() || (unwatched && self.read.is_some() && !self.missed) {
-            return Obstacle::Unasked;
+            return Obstacle::PositionUnknown;
         }
         let left = if self.missed { Duration::ZERO } else { settings.wait.saturating_sub(self.waited) };
         if self.position.is_none() || (left.is_zero() && !unwatched) {
@@ -473,143 +475,151 @@ mod tests {
         cluster.observe(&seen.collect::<Vec<_>>());
     }
 
-    fn admitted(need: &Need, cluster: &Cluster, now: u32) -> Vec<Member> {
-        (0..3).filter(|&member| need.admits(cluster, &cluster.view(), member, SECOND * now)).collect()
+    fn admitted(requirement: &Requirement, cluster: &Cluster, now: u32) -> Vec<Member> {
+        (0..3).filter(|&member| requirement.admits(cluster, &cluster.view(), member, SECOND * now)).collect()
     }
 
     #[test]
     fn a_replica_is_admitted_when_it_has_the_position() {
-        let (cluster, mut need) = (cluster(), Need::default());
-        need.publish(Some(&lsn(20)), SECOND);
-        assert_eq!(admitted(&need, &cluster, 1), [0]);
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
+        requirement.publish(Some(&lsn(20)), SECOND);
+        assert_eq!(admitted(&requirement, &cluster, 1), [0]);
         look(&cluster, 1, [20, 20, 19]);
-        assert_eq!(admitted(&need, &cluster, 1), [0, 1]);
-        need.publish(Some(&lsn(21)), SECOND);
-        assert_eq!(admitted(&need, &cluster, 1), [0]);
-        assert!(need.wrote());
+        assert_eq!(admitted(&requirement, &cluster, 1), [0, 1]);
+        requirement.publish(Some(&lsn(21)), SECOND);
+        assert_eq!(admitted(&requirement, &cluster, 1), [0]);
+        assert!(requirement.wrote());
     }
 
     #[test]
     fn what_was_written_ends_before_what_was_read() {
-        let (cluster, mut need) = (cluster(), Need::default());
-        need.publish(Some(&lsn(20)), SECOND);
-        need.require_read(Some(cluster.members()[1]), SECOND * 9);
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
+        requirement.publish(Some(&lsn(20)), SECOND);
+        requirement.require_read(Some(cluster.members()[1]), SECOND * 9);
         look(&cluster, 2, [25, 20, 20]);
-        let has_writes = |need: &Need| need.has_what_was_written(&cluster, &cluster.view(), 2, SECOND * 9);
-        assert_eq!((has_writes(&need), admitted(&need, &cluster, 9)), (true, vec![0, 1]));
-        need.end_writes();
-        assert_eq!((need.position(), need.wrote(), admitted(&need, &cluster, 9)), (None, true, vec![0, 1]));
-        need.publish(Some(&lsn(21)), SECOND * 9);
-        assert!(!has_writes(&need));
+        let has_writes =
+            |requirement: &Requirement| requirement.has_what_was_written(&cluster, &cluster.view(), 2, SECOND * 9);
+        assert_eq!((has_writes(&requirement), admitted(&requirement, &cluster, 9)), (true, vec![0, 1]));
+        requirement.end_writes();
+        assert_eq!(
+            (requirement.position(), requirement.wrote(), admitted(&requirement, &cluster, 9)),
+            (None, true, vec![0, 1])
+        );
+        requirement.publish(Some(&lsn(21)), SECOND * 9);
+        assert!(!has_writes(&requirement));
     }
 
     #[test]
     fn what_has_ended_is_kept_for_those_that_are_asked_by_name() {
-        let (cluster, mut need) = (cluster(), Need::default());
-        need.publish(Some(&lsn(20)), SECOND);
-        need.keep_for_named();
-        need.end();
-        assert!(need.is_empty() && need.keeps_for_named());
-        let admits = |need: &Need, member| need.admits_named(&cluster, &cluster.view(), member, SECOND * 9);
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
+        requirement.publish(Some(&lsn(20)), SECOND);
+        requirement.keep_for_named();
+        requirement.end();
+        assert!(requirement.is_empty() && requirement.keeps_for_named());
+        let admits =
+            |requirement: &Requirement, member| requirement.admits_named(&cluster, &cluster.view(), member, SECOND * 9);
         look(&cluster, 2, [20, 20, 19]);
-        assert!(admits(&need, 1) && !admits(&need, 2));
-        need.publish(Some(&lsn(30)), SECOND * 3);
-        need.keep_for_named();
-        need.end_writes();
+        assert!(admits(&requirement, 1) && !admits(&requirement, 2));
+        requirement.publish(Some(&lsn(30)), SECOND * 3);
+        requirement.keep_for_named();
+        requirement.end_writes();
         look(&cluster, 4, [30, 29, 30]);
-        assert!(!admits(&need, 1) && admits(&need, 2));
+        assert!(!admits(&requirement, 1) && admits(&requirement, 2));
     }
 
     #[test]
     fn a_write_without_a_position_is_asked_for_once() {
-        let (cluster, mut need) = (cluster(), Need::default());
-        need.publish(None, SECOND);
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
+        requirement.publish(None, SECOND);
         look(&cluster, 2, [30, 30, 30]);
-        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Unasked);
-        assert_eq!(admitted(&need, &cluster, 2), [0]);
-        need.asked(Some(&lsn(25)), SECOND, SECOND);
-        assert_eq!(admitted(&need, &cluster, 2), [0, 1, 2]);
+        assert_eq!(requirement.obstacle(&cluster, &cluster.view()), Obstacle::PositionUnknown);
+        assert_eq!(admitted(&requirement, &cluster, 2), [0]);
+        requirement.position_received(Some(&lsn(25)), SECOND, SECOND);
+        assert_eq!(admitted(&requirement, &cluster, 2), [0, 1, 2]);
     }
 
     #[test]
     fn an_answer_says_nothing_of_what_came_after_the_question() {
-        let (cluster, mut need) = (cluster(), Need::default());
-        need.publish(None, SECOND);
-        need.publish(None, SECOND * 3);
-        need.require_read(Some(Alias::from_number(1)), SECOND * 3);
-        need.asked(Some(&lsn(20)), SECOND * 2, SECOND * 4);
-        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Unasked);
-        assert!(need.is_pending() && need.read().is_some());
-        need.asked(Some(&lsn(21)), SECOND * 4, SECOND * 5);
-        assert!(!need.is_pending() && need.read().is_none());
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
+        requirement.publish(None, SECOND);
+        requirement.publish(None, SECOND * 3);
+        requirement.require_read(Some(Alias::from_number(1)), SECOND * 3);
+        requirement.position_received(Some(&lsn(20)), SECOND * 2, SECOND * 4);
+        assert_eq!(requirement.obstacle(&cluster, &cluster.view()), Obstacle::PositionUnknown);
+        assert!(requirement.is_pending() && requirement.read().is_some());
+        requirement.position_received(Some(&lsn(21)), SECOND * 4, SECOND * 5);
+        assert!(!requirement.is_pending() && requirement.read().is_none());
     }
 
     #[test]
     fn where_nobody_watches_a_replica_is_asked_again_after_a_miss() {
         let cluster = Cluster::try_new(Settings { watched: false, ..cluster().settings().clone() }).unwrap();
-        let mut need = Need::default();
-        need.publish(Some(&lsn(20)), SECOND);
-        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Position(SECOND));
-        need.waited(SECOND / 10, false);
-        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Position(Duration::ZERO));
+        let mut requirement = Requirement::default();
+        requirement.publish(Some(&lsn(20)), SECOND);
+        assert_eq!(requirement.obstacle(&cluster, &cluster.view()), Obstacle::Position(SECOND));
+        requirement.waited(SECOND / 10, false);
+        assert_eq!(requirement.obstacle(&cluster, &cluster.view()), Obstacle::Position(Duration::ZERO));
     }
 
     #[test]
     fn a_foreign_position_that_the_primary_lacks_is_left_to_time() {
-        let mut need = Need::default();
-        need.require_foreign(&lsn(20), SECOND, SECOND);
-        assert!(need.is_to_be_confirmed());
-        need.confirm(&lsn(19));
-        assert_eq!((need.is_to_be_confirmed(), need.position(), need.written()), (false, None, Some(SECOND)));
+        let mut requirement = Requirement::default();
+        requirement.require_foreign(&lsn(20), SECOND, SECOND);
+        assert!(requirement.is_to_be_confirmed());
+        requirement.confirm(&lsn(19));
+        assert_eq!(
+            (requirement.is_to_be_confirmed(), requirement.position(), requirement.written()),
+            (false, None, Some(SECOND))
+        );
     }
 
     #[test]
     fn a_primary_that_cannot_say_leaves_it_to_time() {
-        let (cluster, mut need) = (cluster(), Need::default());
-        need.publish(None, SECOND);
-        need.asked(None, SECOND, SECOND);
-        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Time);
-        assert_eq!(admitted(&need, &cluster, 5), [0]);
-        assert_eq!(admitted(&need, &cluster, 6), [0, 1, 2]);
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
+        requirement.publish(None, SECOND);
+        requirement.position_received(None, SECOND, SECOND);
+        assert_eq!(requirement.obstacle(&cluster, &cluster.view()), Obstacle::Time);
+        assert_eq!(admitted(&requirement, &cluster, 5), [0]);
+        assert_eq!(admitted(&requirement, &cluster, 6), [0, 1, 2]);
     }
 
     #[test]
     fn time_does_not_admit_a_replica_that_may_be_further_behind() {
-        let (cluster, mut need) = (cluster(), Need::default());
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
         look(&cluster, 1, [10, 10, 10]);
         look(&cluster, 9, [20, 20, 10]);
-        need.publish_by_time(SECOND * 3);
+        requirement.publish_by_time(SECOND * 3);
         // The second lacked at 9 what the primary had at 9; by 12 it may be 3 seconds late, and the write is 9 old.
-        assert_eq!(admitted(&need, &cluster, 7), [0]);
-        assert_eq!(admitted(&need, &cluster, 12), [0, 1, 2]);
+        assert_eq!(admitted(&requirement, &cluster, 7), [0]);
+        assert_eq!(admitted(&requirement, &cluster, 12), [0, 1, 2]);
         look(&cluster, 20, [30, 30, 10]);
-        need.publish_by_time(SECOND * 10);
-        assert_eq!(admitted(&need, &cluster, 21), [0, 1]);
+        requirement.publish_by_time(SECOND * 10);
+        assert_eq!(admitted(&requirement, &cluster, 21), [0, 1]);
     }
 
     #[test]
     fn time_does_not_admit_a_replica_of_which_nobody_knows_how_late_it_is() {
-        let (cluster, mut need) = (cluster(), Need::default());
-        need.publish_by_time(SECOND * 3);
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
+        requirement.publish_by_time(SECOND * 3);
         // The first is on another timeline, and the second has not been asked yet.
         look(&cluster, 1, [10, 10, 10]);
         let parted = Position::parse(Kind::PostgreSql, "2:0/99").unwrap();
         cluster.observe(&[observation(1, Some(parted), 4)]);
-        assert_eq!(admitted(&need, &cluster, 1000), [0]);
+        assert_eq!(admitted(&requirement, &cluster, 1000), [0]);
         look(&cluster, 1001, [20, 20, 20]);
-        assert_eq!(admitted(&need, &cluster, 1002), [0, 1, 2]);
+        assert_eq!(admitted(&requirement, &cluster, 1002), [0, 1, 2]);
         // One that has told it and does not any more.
         cluster.observe(&[observation(2, None, 1003)]);
-        assert_eq!(admitted(&need, &cluster, 2000), [0, 1]);
+        assert_eq!(admitted(&requirement, &cluster, 2000), [0, 1]);
     }
 
     #[test]
     fn time_alone_decides_where_nobody_can_ever_tell_how_late_a_replica_is() {
-        let mut need = Need::default();
-        need.publish_by_time(SECOND * 3);
+        let mut requirement = Requirement::default();
+        requirement.publish_by_time(SECOND * 3);
         let by_time = |cluster: &Cluster| {
-            assert_eq!(admitted(&need, cluster, 7), [0]);
-            assert_eq!(admitted(&need, cluster, 8), [0, 1, 2]);
+            assert_eq!(admitted(&requirement, cluster, 7), [0]);
+            assert_eq!(admitted(&requirement, cluster, 8), [0, 1, 2]);
         };
         // Nobody has looked.
         by_time(&cluster());
@@ -633,109 +643,109 @@ mod tests {
             let text = format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{number}");
             Position::parse(Kind::MySql, &text).unwrap()
         };
-        let mut need = Need::default();
+        let mut requirement = Requirement::default();
         for write in 1..=10_000 {
             // Others write, too: now one, now a hundred in between.
             let own = gtid(write * 100 + write % 7);
-            need.publish(Some(&own), SECOND);
-            let position = need.position().unwrap();
+            requirement.publish(Some(&own), SECOND);
+            let position = requirement.position().unwrap();
             assert!(position.contains(&own) && position.intervals() <= MOST_INTERVALS);
         }
-        let position = need.position().unwrap();
+        let position = requirement.position().unwrap();
         assert!((1..=10_000).all(|write| position.contains(&gtid(write * 100 + write % 7))));
         // No more than what the primary gave out until the last write.
-        assert!(!position.contains(&gtid(10_000 * 100 + 10_000 % 7 + 1)) && need.written().is_none());
+        assert!(!position.contains(&gtid(10_000 * 100 + 10_000 % 7 + 1)) && requirement.written().is_none());
         // Should the primary never have had what lies in between, it is left to time.
-        assert!(need.is_to_be_confirmed());
+        assert!(requirement.is_to_be_confirmed());
     }
 
     #[test]
     fn what_was_read_is_seen_there_and_where_the_primarys_next_position_is() {
-        let (cluster, mut need) = (cluster(), Need::default());
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
         look(&cluster, 1, [10, 10, 10]);
-        need.require_read(Some(Alias::from_number(1)), SECOND * 2);
-        assert_eq!(admitted(&need, &cluster, 100), [0, 1]);
+        requirement.require_read(Some(Alias::from_number(1)), SECOND * 2);
+        assert_eq!(admitted(&requirement, &cluster, 100), [0, 1]);
         look(&cluster, 3, [20, 20, 19]);
-        assert_eq!(admitted(&need, &cluster, 100), [0, 1]);
+        assert_eq!(admitted(&requirement, &cluster, 100), [0, 1]);
         look(&cluster, 4, [30, 30, 20]);
-        assert_eq!(admitted(&need, &cluster, 100), [0, 1, 2]);
+        assert_eq!(admitted(&requirement, &cluster, 100), [0, 1, 2]);
     }
 
     #[test]
     fn what_two_members_showed_is_seen_where_the_primarys_next_position_is() {
-        let (cluster, mut need) = (cluster(), Need::default());
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
         look(&cluster, 1, [20, 20, 10]);
-        need.require_read(Some(Alias::from_number(1)), SECOND * 2);
-        need.require_read(Some(Alias::from_number(2)), SECOND * 3);
-        assert_eq!(admitted(&need, &cluster, 100), [0]);
+        requirement.require_read(Some(Alias::from_number(1)), SECOND * 2);
+        requirement.require_read(Some(Alias::from_number(2)), SECOND * 3);
+        assert_eq!(admitted(&requirement, &cluster, 100), [0]);
         look(&cluster, 4, [20, 20, 10]);
-        assert_eq!(admitted(&need, &cluster, 100), [0, 1]);
+        assert_eq!(admitted(&requirement, &cluster, 100), [0, 1]);
         // The first has both by now: what it goes on to show stands for all.
-        need.require_reads_of(&cluster, &cluster.view(), Alias::from_number(1), SECOND * 5);
-        assert_eq!(need.read(), Some((Some(Alias::from_number(1)), SECOND * 5)));
+        requirement.require_reads_of(&cluster, &cluster.view(), Alias::from_number(1), SECOND * 5);
+        assert_eq!(requirement.read(), Some((Some(Alias::from_number(1)), SECOND * 5)));
     }
 
     #[test]
     fn what_a_member_showed_until_it_served_no_more_is_had_where_the_primarys_next_position_is() {
-        let (cluster, mut need) = (cluster(), Need::default());
-        need.require_read(Some(Alias::from_number(1)), SECOND);
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
+        requirement.require_read(Some(Alias::from_number(1)), SECOND);
         look(&cluster, 2, [10, 10, 10]);
-        assert_eq!(admitted(&need, &cluster, 100), [0, 1, 2]);
-        need.leave(Alias::from_number(2), SECOND * 3);
-        assert_eq!(admitted(&need, &cluster, 100), [0, 1, 2]);
-        need.leave(Alias::from_number(1), SECOND * 3);
-        assert_eq!(admitted(&need, &cluster, 100), [0]);
+        assert_eq!(admitted(&requirement, &cluster, 100), [0, 1, 2]);
+        requirement.leave(Alias::from_number(2), SECOND * 3);
+        assert_eq!(admitted(&requirement, &cluster, 100), [0, 1, 2]);
+        requirement.leave(Alias::from_number(1), SECOND * 3);
+        assert_eq!(admitted(&requirement, &cluster, 100), [0]);
         look(&cluster, 4, [20, 19, 20]);
-        assert_eq!(admitted(&need, &cluster, 100), [0, 2]);
+        assert_eq!(admitted(&requirement, &cluster, 100), [0, 2]);
         // Once: it does not move on with every read.
-        need.leave(Alias::from_number(1), SECOND * 5);
-        assert_eq!(admitted(&need, &cluster, 100), [0, 2]);
+        requirement.leave(Alias::from_number(1), SECOND * 5);
+        assert_eq!(admitted(&requirement, &cluster, 100), [0, 2]);
     }
 
     #[test]
     fn what_two_members_have_shown_neither_surely_has() {
-        let (cluster, mut need) = (cluster(), Need::default());
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
         look(&cluster, 1, [10, 10, 10]);
-        need.require_read(Some(Alias::from_number(1)), SECOND * 2);
-        need.require_read(Some(Alias::from_number(2)), SECOND);
-        assert_eq!(admitted(&need, &cluster, 100), [0]);
+        requirement.require_read(Some(Alias::from_number(1)), SECOND * 2);
+        requirement.require_read(Some(Alias::from_number(2)), SECOND);
+        assert_eq!(admitted(&requirement, &cluster, 100), [0]);
         look(&cluster, 3, [20, 19, 20]);
-        assert_eq!(admitted(&need, &cluster, 100), [0, 2]);
+        assert_eq!(admitted(&requirement, &cluster, 100), [0, 2]);
     }
 
     #[test]
     fn a_position_that_the_primary_itself_lacks_is_left_to_time() {
-        let (cluster, mut need) = (cluster(), Need::default());
-        need.require(&lsn(99), SECOND * 2);
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
+        requirement.require(&lsn(99), SECOND * 2);
         look(&cluster, 2, [50, 50, 50]);
-        need.settle(&cluster, &cluster.view());
-        assert_eq!(need.position(), Some(&lsn(99)));
+        requirement.settle(&cluster, &cluster.view());
+        assert_eq!(requirement.position(), Some(&lsn(99)));
         look(&cluster, 3, [51, 51, 51]);
-        need.settle(&cluster, &cluster.view());
-        assert_eq!((need.position(), need.written()), (None, Some(SECOND * 2)));
-        assert_eq!(admitted(&need, &cluster, 7), [0, 1, 2]);
+        requirement.settle(&cluster, &cluster.view());
+        assert_eq!((requirement.position(), requirement.written()), (None, Some(SECOND * 2)));
+        assert_eq!(admitted(&requirement, &cluster, 7), [0, 1, 2]);
     }
 
     #[test]
     fn a_position_from_elsewhere_that_is_given_up_is_timed_from_its_receipt() {
-        let (cluster, mut need) = (cluster(), Need::default());
-        need.require_foreign(&lsn(99), SECOND, SECOND * 10);
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
+        requirement.require_foreign(&lsn(99), SECOND, SECOND * 10);
         look(&cluster, 11, [50, 50, 50]);
-        need.settle(&cluster, &cluster.view());
-        assert_eq!((need.position(), need.written()), (None, Some(SECOND * 10)));
+        requirement.settle(&cluster, &cluster.view());
+        assert_eq!((requirement.position(), requirement.written()), (None, Some(SECOND * 10)));
     }
 
     #[test]
     fn what_a_scope_owes_its_client_and_the_member_it_prefers_outlive_what_must_be_seen() {
-        let mut need = Need::default();
-        assert!(!need.owes_token());
-        need.require_foreign(&lsn(20), SECOND, SECOND);
-        need.present();
-        need.prefer(Alias::from_number(2));
-        need.end_writes();
-        need.end();
-        assert!(need.owes_token() && !need.wrote() && !need.is_empty());
-        assert_eq!((need.preferred(), need.position()), (Some(Alias::from_number(2)), None));
+        let mut requirement = Requirement::default();
+        assert!(!requirement.owes_token());
+        requirement.require_foreign(&lsn(20), SECOND, SECOND);
+        requirement.present();
+        requirement.prefer(Alias::from_number(2));
+        requirement.end_writes();
+        requirement.end();
+        assert!(requirement.owes_token() && !requirement.wrote() && !requirement.is_empty());
+        assert_eq!((requirement.preferred(), requirement.position()), (Some(Alias::from_number(2)), None));
     }
 
     #[test]
@@ -743,48 +753,51 @@ mod tests {
         let before = cluster();
         let after = Cluster::try_new(Settings { has_positions: false, ..before.settings().clone() }).unwrap();
         for position in [Some(lsn(20)), None] {
-            let mut need = Need::default();
-            need.publish(position.as_ref(), SECOND * 2);
-            need.settle(&before, &before.view());
-            assert_eq!(need.written(), None);
-            need.settle(&after, &after.view());
-            assert_eq!((need.position(), need.is_pending(), need.written()), (None, false, Some(SECOND * 2)));
+            let mut requirement = Requirement::default();
+            requirement.publish(position.as_ref(), SECOND * 2);
+            requirement.settle(&before, &before.view());
+            assert_eq!(requirement.written(), None);
+            requirement.settle(&after, &after.view());
+            assert_eq!(
+                (requirement.position(), requirement.is_pending(), requirement.written()),
+                (None, false, Some(SECOND * 2))
+            );
         }
     }
 
     #[test]
     fn positions_of_parted_histories_are_left_to_time() {
-        let (cluster, mut need) = (cluster(), Need::default());
-        need.require(&lsn(20), SECOND);
-        need.require(&Position::parse(Kind::PostgreSql, "2:0/5").unwrap(), SECOND);
-        assert_eq!(need.written(), Some(SECOND));
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
+        requirement.require(&lsn(20), SECOND);
+        requirement.require(&Position::parse(Kind::PostgreSql, "2:0/5").unwrap(), SECOND);
+        assert_eq!(requirement.written(), Some(SECOND));
         look(&cluster, 1, [30, 30, 30]);
-        assert_eq!(admitted(&need, &cluster, 1), [0]);
+        assert_eq!(admitted(&requirement, &cluster, 1), [0]);
     }
 
     #[test]
     fn waiting_ends_with_a_miss_or_when_its_time_is_over_until_the_next_write() {
-        let (cluster, mut need) = (cluster(), Need::default());
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
         look(&cluster, 0, [10, 10, 10]);
-        let obstacle = |need: &Need| need.obstacle(&cluster, &cluster.view());
-        need.publish(Some(&lsn(20)), SECOND);
-        assert_eq!(obstacle(&need), Obstacle::Position(SECOND));
-        need.waited(SECOND / 4, true);
-        assert_eq!(obstacle(&need), Obstacle::Position(SECOND * 3 / 4));
-        need.waited(SECOND, true);
-        assert_eq!(obstacle(&need), Obstacle::Time);
-        need.publish(Some(&lsn(21)), SECOND);
-        assert_eq!(obstacle(&need), Obstacle::Position(SECOND));
-        need.waited(SECOND / 10, false);
-        assert_eq!(obstacle(&need), Obstacle::Time);
+        let obstacle = |requirement: &Requirement| requirement.obstacle(&cluster, &cluster.view());
+        requirement.publish(Some(&lsn(20)), SECOND);
+        assert_eq!(obstacle(&requirement), Obstacle::Position(SECOND));
+        requirement.waited(SECOND / 4, true);
+        assert_eq!(obstacle(&requirement), Obstacle::Position(SECOND * 3 / 4));
+        requirement.waited(SECOND, true);
+        assert_eq!(obstacle(&requirement), Obstacle::Time);
+        requirement.publish(Some(&lsn(21)), SECOND);
+        assert_eq!(obstacle(&requirement), Obstacle::Position(SECOND));
+        requirement.waited(SECOND / 10, false);
+        assert_eq!(obstacle(&requirement), Obstacle::Time);
     }
 
     #[test]
     fn where_nobody_watches_what_was_read_is_asked_for() {
-        let (cluster, mut need) = (cluster(), Need::default());
-        need.require_read(Some(Alias::from_number(1)), SECOND);
-        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Unasked);
-        need.asked(Some(&lsn(20)), SECOND, SECOND);
-        assert_eq!(need.obstacle(&cluster, &cluster.view()), Obstacle::Position(SECOND));
+        let (cluster, mut requirement) = (cluster(), Requirement::default());
+        requirement.require_read(Some(Alias::from_number(1)), SECOND);
+        assert_eq!(requirement.obstacle(&cluster, &cluster.view()), Obstacle::PositionUnknown);
+        requirement.position_received(Some(&lsn(20)), SECOND, SECOND);
+        assert_eq!(requirement.obstacle(&cluster, &cluster.view()), Obstacle::Position(SECOND));
     }
 }

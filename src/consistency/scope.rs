@@ -1,13 +1,13 @@
 //! Scopes: what a block of code asked for, and what it must remember.
 //!
 //! A [`Scope`] is an immutable node that points to the one around it; a context variable holds the innermost. What
-//! everything inside a request must see at once (the sticky replica, the writes) sits in a [`Cell`] the node points
+//! everything inside a request must see at once (the sticky replica, the writes) sits in a [`ScopeState`] the node points
 //! to, because a child task or a worker thread does not hand a changed context variable back.
 
 use std::sync::Arc;
 
 use crate::alias::Alias;
-use crate::consistency::scope_state::Cell;
+use crate::consistency::scope_state::ScopeState;
 
 /// What a scope does to the reads inside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +48,9 @@ pub struct Scope {
     in_request: bool,
     migrating: bool,
     /// The sticky choices: the request's, else the outermost scope's.
-    cell: Arc<Cell>,
+    state: Arc<ScopeState>,
     /// The request's writes; with no request open the thread or task keeps its own.
-    record: Option<Arc<Cell>>,
+    record: Option<Arc<ScopeState>>,
 }
 
 impl Scope {
@@ -60,16 +60,16 @@ impl Scope {
         Self::build(parent, owner, kind, None)
     }
 
-    fn build(parent: Option<Arc<Self>>, owner: Owner, kind: Kind, cell: Option<Arc<Cell>>) -> Arc<Self> {
+    fn build(parent: Option<Arc<Self>>, owner: Owner, kind: Kind, scope_state: Option<Arc<ScopeState>>) -> Arc<Self> {
         let outer = parent.as_deref();
         let in_request = kind == Kind::Request || outer.is_some_and(|scope| scope.in_request);
-        let (cell, record) = if kind == Kind::Request {
+        let (scope_state, record) = if kind == Kind::Request {
             // One cell for both: what a request sticks to and what it wrote.
-            let own = cell.unwrap_or_default();
+            let own = scope_state.unwrap_or_default();
             (own.clone(), Some(own))
         } else {
-            let around = || outer.map_or_else(Arc::default, |scope| scope.cell.clone());
-            (cell.unwrap_or_else(around), outer.and_then(|scope| scope.record.clone()))
+            let around = || outer.map_or_else(Arc::default, |scope| scope.state.clone());
+            (scope_state.unwrap_or_else(around), outer.and_then(|scope| scope.record.clone()))
         };
         let mut effects = Vec::new();
         if let Kind::Use(cluster, effect) = kind {
@@ -82,7 +82,16 @@ impl Scope {
             }
         }
         let migrating = kind == Kind::Migrate || outer.is_some_and(|scope| scope.migrating);
-        Arc::new(Self { owner, kind, effects: effects.into(), in_request, migrating, cell, record, parent })
+        Arc::new(Self {
+            owner,
+            kind,
+            effects: effects.into(),
+            in_request,
+            migrating,
+            state: scope_state,
+            record,
+            parent,
+        })
     }
 
     /// The scopes that stay when `owner` leaves: the innermost scope that `owner` entered is taken out.
@@ -123,15 +132,15 @@ impl Scope {
 
     /// The same scope with another one around it; what it remembers stays.
     fn moved_to(&self, parent: Option<Arc<Self>>) -> Arc<Self> {
-        Self::build(parent, self.owner, self.kind, Some(self.cell.clone()))
+        Self::build(parent, self.owner, self.kind, Some(self.state.clone()))
     }
 
     /// The same scope, remembering the same of `cluster` in places of its own.
     #[must_use]
     pub fn copied(&self, cluster: Alias) -> Self {
-        let cell = Arc::new(self.cell.copied(cluster));
-        let copy = |record: &Arc<Cell>| {
-            if Arc::ptr_eq(record, &self.cell) { cell.clone() } else { Arc::new(record.copied(cluster)) }
+        let scope_state = Arc::new(self.state.copied(cluster));
+        let copy = |record: &Arc<ScopeState>| {
+            if Arc::ptr_eq(record, &self.state) { scope_state.clone() } else { Arc::new(record.copied(cluster)) }
         };
         Self {
             owner: self.owner,
@@ -141,7 +150,7 @@ impl Scope {
             in_request: self.in_request,
             migrating: self.migrating,
             record: self.record.as_ref().map(copy),
-            cell,
+            state: scope_state,
         }
     }
 
@@ -166,13 +175,13 @@ impl Scope {
 
     /// The sticky choices in force here.
     #[must_use]
-    pub fn cell(&self) -> &Arc<Cell> {
-        &self.cell
+    pub fn scope_state(&self) -> &Arc<ScopeState> {
+        &self.state
     }
 
     /// The request's write record.
     #[must_use]
-    pub fn record(&self) -> Option<&Arc<Cell>> {
+    pub fn record(&self) -> Option<&Arc<ScopeState>> {
         self.record.as_ref()
     }
 }
@@ -249,12 +258,12 @@ mod tests {
     fn a_request_has_a_cell_of_its_own_and_the_outermost_scope_otherwise() {
         let outer = Scope::enter(None, 1, replica(None));
         let inner = Scope::enter(Some(outer.clone()), 2, primary(None));
-        assert!(Arc::ptr_eq(outer.cell(), inner.cell()));
+        assert!(Arc::ptr_eq(outer.scope_state(), inner.scope_state()));
         assert!(inner.record().is_none());
         let request = Scope::enter(Some(inner), 3, Kind::Request);
-        assert!(!Arc::ptr_eq(outer.cell(), request.cell()));
+        assert!(!Arc::ptr_eq(outer.scope_state(), request.scope_state()));
         let view = Scope::enter(Some(request.clone()), 4, replica(None));
-        assert!(Arc::ptr_eq(request.cell(), view.cell()));
+        assert!(Arc::ptr_eq(request.scope_state(), view.scope_state()));
         assert!(view.in_request() && !outer.in_request());
         assert!(Arc::ptr_eq(request.record().unwrap(), view.record().unwrap()));
     }
@@ -263,23 +272,23 @@ mod tests {
     fn a_moved_request_keeps_its_record() {
         let generator = Scope::enter(None, 1, replica(None));
         let request = Scope::enter(Some(generator), 2, Kind::Request);
-        request.record().unwrap().of(ONE).need(|need| need.publish(None, Duration::ZERO));
+        request.record().unwrap().of(ONE).requirement(|requirement| requirement.publish(None, Duration::ZERO));
         let moved = Scope::leave(&request, 1).unwrap();
         assert!(moved.in_request() && moved.effect(ONE).is_none());
-        assert!(moved.record().unwrap().of(ONE).has_need());
+        assert!(moved.record().unwrap().of(ONE).has_requirement());
     }
 
     #[test]
     fn a_body_resumed_elsewhere_keeps_what_it_had_open() {
         let body = Scope::enter(None, 1, replica(None));
-        body.cell().of(ONE).stick(None, TWO);
+        body.scope_state().of(ONE).stick(None, TWO);
         let inner = Scope::enter(Some(body.clone()), 2, primary(None));
         assert!(Arc::ptr_eq(&Scope::resume(&inner, 1, None).unwrap(), &inner));
         let request = Scope::enter(None, 3, Kind::Request);
         let resumed = Scope::resume(&inner, 1, Some(request.clone())).unwrap();
         assert_eq!(resumed.effect(ONE), Some(Effect::Primary));
         assert!(resumed.in_request() && Arc::ptr_eq(resumed.record().unwrap(), request.record().unwrap()));
-        assert_eq!(resumed.cell().of(ONE).sticky(), Some(TWO));
+        assert_eq!(resumed.scope_state().of(ONE).sticky(), Some(TWO));
         assert_eq!(Scope::leave(&resumed, 2).unwrap().effect(ONE), Some(REPLICA));
         assert!(Scope::resume(&request, 1, None).is_none());
     }

@@ -1,7 +1,7 @@
 //! What a scope must remember: the sticky replica, what it must see, the draw for `PRIMARY_SPILL`.
 //!
-//! From the outside in: a [`Cell`] belongs to a request, to an outermost scope, or to a thread or task, and holds one
-//! [`Memory`] for each cluster, in which there is a [`Need`]: what must be seen. Where a write belongs (the request's cell,
+//! From the outside in: a [`ScopeState`] belongs to a request, to an outermost scope, or to a thread or task, and holds one
+//! [`ClusterState`] for each cluster, in which there is a [`Requirement`]: what must be seen. Where a write belongs (the request's cell,
 //! else the thread's or task's) is called the *record*: it is a cell like any other, looked for in another place.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -12,48 +12,48 @@ use parking_lot::Mutex;
 
 use crate::alias::Alias;
 use crate::cluster::view::View;
-use crate::consistency::requirement::Need;
+use crate::consistency::requirement::Requirement;
 use crate::member::Member;
 
 /// What a scope, a thread or a task remembers of each cluster. Read without locks while there is nothing it must see.
 #[derive(Debug, Default)]
-pub struct Cell {
-    first: OnceBox<Memory>,
+pub struct ScopeState {
+    first: OnceBox<ClusterState>,
 }
 
 /// What is remembered of one cluster; a list, since a site has one cluster, seldom two.
 #[derive(Debug)]
-pub struct Memory {
+pub struct ClusterState {
     cluster: Alias,
     /// The number of the sticky alias plus one; 0 for none.
     sticky: AtomicU32,
     /// Whether the sticky member has answered a read of this scope.
     has_answered: AtomicBool,
-    /// [`Last`]: the number of another alias plus one, [`LEARNED`], or 0.
+    /// [`LastRead`]: the number of another alias plus one, [`LEARNED`], or 0.
     last: AtomicU32,
     /// How often the server behind the sticky alias, and behind the one that was named last, had changed when this scope
-    /// began to read there: [`crate::replication::state::Progress::changes`].
+    /// began to read there: [`crate::replication::state::ReplicationState::changes`].
     changes: [AtomicU32; 2],
     /// When what had to be seen was had by all replicas: how often the server behind one of them had changed, plus one; 0
     /// before. One that has changed since may lack it.
     ended: AtomicU32,
     /// 2^31 plus 31 bits drawn once for `PRIMARY_SPILL`; 0 before the draw.
     spill: AtomicU32,
-    /// Whether there is anything in `need`.
-    has_need: AtomicBool,
+    /// Whether there is anything in `requirement`.
+    has_requirement: AtomicBool,
     /// Whether anything has ended that replicas of weight 0 may lack.
     keeps_for_named: AtomicBool,
-    need: Mutex<Need>,
+    requirement: Mutex<Requirement>,
     /// How many transactions that were begun in this scope are open on replicas, in whichever thread.
     snapshots: AtomicU32,
-    /// The member that was last found to have what must be seen, and in which view: see [`Memory::verdict`].
+    /// The member that was last found to have what must be seen, and in which view: see [`ClusterState::verdict`].
     verdict: AtomicU64,
-    next: OnceBox<Memory>,
+    next: OnceBox<ClusterState>,
 }
 
 /// Where the scope read last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Last {
+pub enum LastRead {
     /// From its sticky member, if it read at all.
     Sticky,
     /// From a replica that was asked for by name.
@@ -64,41 +64,42 @@ pub enum Last {
 
 const LEARNED: u32 = u32::MAX;
 
-impl Cell {
+impl ScopeState {
     /// What is remembered of `cluster`, if anything.
     #[inline]
     #[must_use]
-    pub fn get(&self, cluster: Alias) -> Option<&Memory> {
-        self.memories().find(|memory| memory.cluster == cluster)
+    pub fn get(&self, cluster: Alias) -> Option<&ClusterState> {
+        self.cluster_states().find(|cluster_state| cluster_state.cluster == cluster)
     }
 
     /// What is remembered, cluster by cluster.
-    pub fn memories(&self) -> impl Iterator<Item = &Memory> {
-        std::iter::successors(self.first.get(), |memory| memory.next.get())
+    pub fn cluster_states(&self) -> impl Iterator<Item = &ClusterState> {
+        std::iter::successors(self.first.get(), |cluster_state| cluster_state.next.get())
     }
 
     /// The same memory of `cluster` in another place.
     #[must_use]
     pub fn copied(&self, cluster: Alias) -> Self {
-        let first =
-            self.get(cluster).map_or_else(OnceBox::new, |memory| OnceBox::with_value(Box::new(memory.copied())));
+        let first = self
+            .get(cluster)
+            .map_or_else(OnceBox::new, |cluster_state| OnceBox::with_value(Box::new(cluster_state.copied())));
         Self { first }
     }
 
     /// The memory of `cluster`, begun if there is none.
-    pub fn of(&self, cluster: Alias) -> &Memory {
+    pub fn of(&self, cluster: Alias) -> &ClusterState {
         let mut link = &self.first;
         loop {
-            let memory = link.get_or_init(|| Box::new(Memory::new(cluster)));
-            if memory.cluster == cluster {
-                return memory;
+            let cluster_state = link.get_or_init(|| Box::new(ClusterState::new(cluster)));
+            if cluster_state.cluster == cluster {
+                return cluster_state;
             }
-            link = &memory.next;
+            link = &cluster_state.next;
         }
     }
 }
 
-impl Memory {
+impl ClusterState {
     fn new(cluster: Alias) -> Self {
         Self {
             cluster,
@@ -108,9 +109,9 @@ impl Memory {
             changes: Default::default(),
             ended: AtomicU32::new(0),
             spill: AtomicU32::new(0),
-            has_need: AtomicBool::new(false),
+            has_requirement: AtomicBool::new(false),
             keeps_for_named: AtomicBool::new(false),
-            need: Mutex::default(),
+            requirement: Mutex::default(),
             snapshots: AtomicU32::new(0),
             verdict: AtomicU64::new(0),
             next: OnceBox::new(),
@@ -119,7 +120,7 @@ impl Memory {
 
     fn copied(&self) -> Self {
         let copy = |number: &AtomicU32| AtomicU32::new(number.load(Ordering::Relaxed));
-        let need = self.need.lock().clone();
+        let requirement = self.requirement.lock().clone();
         Self {
             cluster: self.cluster,
             sticky: copy(&self.sticky),
@@ -128,9 +129,9 @@ impl Memory {
             changes: [copy(&self.changes[0]), copy(&self.changes[1])],
             ended: copy(&self.ended),
             spill: copy(&self.spill),
-            has_need: AtomicBool::new(!need.is_empty()),
-            keeps_for_named: AtomicBool::new(need.keeps_for_named()),
-            need: Mutex::new(need),
+            has_requirement: AtomicBool::new(!requirement.is_empty()),
+            keeps_for_named: AtomicBool::new(requirement.keeps_for_named()),
+            requirement: Mutex::new(requirement),
             snapshots: copy(&self.snapshots),
             verdict: AtomicU64::new(self.verdict.load(Ordering::Acquire)),
             next: OnceBox::new(),
@@ -187,8 +188,8 @@ impl Memory {
     /// Whether there is anything that must be seen.
     #[inline]
     #[must_use]
-    pub fn has_need(&self) -> bool {
-        self.has_need.load(Ordering::Acquire)
+    pub fn has_requirement(&self) -> bool {
+        self.has_requirement.load(Ordering::Acquire)
     }
 
     /// Whether anything has ended that replicas of weight 0 may lack.
@@ -198,12 +199,12 @@ impl Memory {
     }
 
     /// Reads or changes what must be seen. `work` holds a lock, and so runs no Python.
-    pub fn need<T>(&self, work: impl FnOnce(&mut Need) -> T) -> T {
-        let mut need = self.need.lock();
+    pub fn requirement<T>(&self, work: impl FnOnce(&mut Requirement) -> T) -> T {
+        let mut requirement = self.requirement.lock();
         self.verdict.store(0, Ordering::Release);
-        let result = work(&mut need);
-        self.has_need.store(!need.is_empty(), Ordering::Release);
-        self.keeps_for_named.store(need.keeps_for_named(), Ordering::Release);
+        let result = work(&mut requirement);
+        self.has_requirement.store(!requirement.is_empty(), Ordering::Release);
+        self.keeps_for_named.store(requirement.keeps_for_named(), Ordering::Release);
         result
     }
 
@@ -226,20 +227,20 @@ impl Memory {
     /// Where this scope read last.
     #[inline]
     #[must_use]
-    pub fn last(&self) -> Last {
+    pub fn last(&self) -> LastRead {
         match self.last.load(Ordering::Relaxed) {
-            0 => Last::Sticky,
-            LEARNED => Last::Learned,
-            number => Last::Named(Alias::from_number(number - 1)),
+            0 => LastRead::Sticky,
+            LEARNED => LastRead::Learned,
+            number => LastRead::Named(Alias::from_number(number - 1)),
         }
     }
 
     /// This scope reads from there.
-    pub fn reads_from(&self, last: Last) {
+    pub fn reads_from(&self, last: LastRead) {
         let number = match last {
-            Last::Sticky => 0,
-            Last::Learned => LEARNED,
-            Last::Named(alias) => alias.number() + 1,
+            LastRead::Sticky => 0,
+            LastRead::Learned => LEARNED,
+            LastRead::Named(alias) => alias.number() + 1,
         };
         self.last.store(number, Ordering::Relaxed);
     }
@@ -247,8 +248,8 @@ impl Memory {
     /// Whether there is anything that must be seen, or was until one of the replicas, which had it, became another server.
     #[inline]
     #[must_use]
-    pub fn has_need_in(&self, view: &View) -> bool {
-        self.has_need() || self.has_lost(view)
+    pub fn has_requirement_in(&self, view: &View) -> bool {
+        self.has_requirement() || self.has_lost(view)
     }
 
     /// Whether all replicas had what must be seen, and the server behind one of them is another one now.
@@ -256,7 +257,7 @@ impl Memory {
     #[must_use]
     pub fn has_lost(&self, view: &View) -> bool {
         let ended = self.ended.load(Ordering::Relaxed);
-        ended != 0 && ended != view.progress().all_changes() + 1
+        ended != 0 && ended != view.replication().all_changes() + 1
     }
 
     /// Whether something had to be seen that all replicas were found to have.
@@ -266,28 +267,28 @@ impl Memory {
     }
 
     /// All replicas have what must be seen, as `view` has it.
-    pub fn end_need(&self, view: &View) {
-        self.ended.store(view.progress().all_changes() + 1, Ordering::Relaxed);
+    pub fn end_requirement(&self, view: &View) {
+        self.ended.store(view.replication().all_changes() + 1, Ordering::Relaxed);
     }
 
     /// What all replicas had must be seen again: in the primary's next position.
-    pub fn restore_need(&self, view: &View, now: Duration) {
+    pub fn restore_requirement(&self, view: &View, now: Duration) {
         if self.has_lost(view) {
             self.ended.store(0, Ordering::Relaxed);
-            self.need(|need| need.require_read(None, now));
+            self.requirement(|requirement| requirement.require_read(None, now));
         }
     }
 
     /// How often the server behind the alias that `last` is about had changed when this scope began to read there.
     #[inline]
     #[must_use]
-    pub fn changes(&self, last: Last) -> u32 {
-        self.changes[usize::from(matches!(last, Last::Named(_)))].load(Ordering::Relaxed)
+    pub fn changes(&self, last: LastRead) -> u32 {
+        self.changes[usize::from(matches!(last, LastRead::Named(_)))].load(Ordering::Relaxed)
     }
 
     /// This scope reads from the server behind that alias which was found there after so many changes.
-    pub fn set_changes(&self, last: Last, changes: u32) {
-        self.changes[usize::from(matches!(last, Last::Named(_)))].store(changes, Ordering::Relaxed);
+    pub fn set_changes(&self, last: LastRead, changes: u32) {
+        self.changes[usize::from(matches!(last, LastRead::Named(_)))].store(changes, Ordering::Relaxed);
     }
 
     /// Whether `member` was found to have what must be seen, in the view of this number, and nothing has been added since.
@@ -298,11 +299,11 @@ impl Memory {
         self.verdict.load(Ordering::Acquire) == verdict(view, member)
     }
 
-    /// Whether `member` has what must be seen, as `judge` finds; kept for [`Memory::verdict`] if time does not matter.
-    pub fn judged(&self, view: u64, member: Member, judge: impl FnOnce(&Need) -> bool) -> bool {
-        let need = self.need.lock();
-        let has = judge(&need);
-        if has && need.written().is_none() {
+    /// Whether `member` has what must be seen, as `judge` finds; kept for [`ClusterState::verdict`] if time does not matter.
+    pub fn judged(&self, view: u64, member: Member, judge: impl FnOnce(&Requirement) -> bool) -> bool {
+        let requirement = self.requirement.lock();
+        let has = judge(&requirement);
+        if has && requirement.written().is_none() {
             self.verdict.store(verdict(view, member), Ordering::Release);
         }
         has
@@ -328,32 +329,32 @@ mod tests {
 
     #[test]
     fn the_first_sticky_choice_of_a_scope_holds() {
-        let cell = Cell::default();
-        assert_eq!(cell.of(ONE).sticky(), None);
-        assert_eq!(cell.of(ONE).stick(None, TWO), TWO);
-        assert_eq!(cell.of(ONE).stick(None, ONE), TWO);
-        assert_eq!(cell.of(ONE).stick(Some(TWO), ONE), ONE);
-        assert_eq!(cell.get(TWO).and_then(Memory::sticky), None);
+        let scope_state = ScopeState::default();
+        assert_eq!(scope_state.of(ONE).sticky(), None);
+        assert_eq!(scope_state.of(ONE).stick(None, TWO), TWO);
+        assert_eq!(scope_state.of(ONE).stick(None, ONE), TWO);
+        assert_eq!(scope_state.of(ONE).stick(Some(TWO), ONE), ONE);
+        assert_eq!(scope_state.get(TWO).and_then(ClusterState::sticky), None);
     }
 
     #[test]
     fn each_cluster_has_a_memory_of_its_own() {
-        let cell = Cell::default();
+        let scope_state = ScopeState::default();
         for number in 0..50 {
-            cell.of(Alias::from_number(number)).stick(None, Alias::from_number(number + 100));
+            scope_state.of(Alias::from_number(number)).stick(None, Alias::from_number(number + 100));
         }
         for number in 0..50 {
-            let memory = cell.get(Alias::from_number(number)).unwrap();
-            assert_eq!(memory.sticky(), Some(Alias::from_number(number + 100)));
+            let cluster_state = scope_state.get(Alias::from_number(number)).unwrap();
+            assert_eq!(cluster_state.sticky(), Some(Alias::from_number(number + 100)));
         }
     }
 
     #[test]
     fn many_threads_agree_on_one_replica() {
         for _ in 0..200 {
-            let cell = Cell::default();
+            let scope_state = ScopeState::default();
             let chosen: Vec<Alias> = std::thread::scope(|scope| {
-                let choose = |number| cell.of(ONE).stick(None, Alias::from_number(number));
+                let choose = |number| scope_state.of(ONE).stick(None, Alias::from_number(number));
                 let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || choose(number))).collect();
                 threads.into_iter().map(|thread| thread.join().unwrap()).collect()
             });
@@ -363,50 +364,50 @@ mod tests {
 
     #[test]
     fn a_sticky_member_that_has_answered_nothing_can_be_left() {
-        let cell = Cell::default();
-        let memory = cell.of(ONE);
-        memory.stick(None, TWO);
-        memory.answered(ONE);
-        memory.leave_unanswered(ONE);
-        assert_eq!(memory.sticky(), Some(TWO));
-        memory.leave_unanswered(TWO);
-        assert_eq!(memory.sticky(), None);
-        memory.stick(None, TWO);
-        memory.answered(TWO);
-        memory.leave_unanswered(TWO);
-        assert_eq!(memory.sticky(), Some(TWO));
-        memory.stick(Some(TWO), ONE);
-        memory.leave_unanswered(ONE);
-        assert_eq!(memory.sticky(), None);
+        let scope_state = ScopeState::default();
+        let cluster_state = scope_state.of(ONE);
+        cluster_state.stick(None, TWO);
+        cluster_state.answered(ONE);
+        cluster_state.leave_unanswered(ONE);
+        assert_eq!(cluster_state.sticky(), Some(TWO));
+        cluster_state.leave_unanswered(TWO);
+        assert_eq!(cluster_state.sticky(), None);
+        cluster_state.stick(None, TWO);
+        cluster_state.answered(TWO);
+        cluster_state.leave_unanswered(TWO);
+        assert_eq!(cluster_state.sticky(), Some(TWO));
+        cluster_state.stick(Some(TWO), ONE);
+        cluster_state.leave_unanswered(ONE);
+        assert_eq!(cluster_state.sticky(), None);
     }
 
     #[test]
     fn the_spill_is_drawn_once() {
-        let cell = Cell::default();
-        assert!((cell.of(ONE).spill(0.25) - 0.25).abs() < 1e-9);
-        assert!((cell.of(ONE).spill(0.75) - 0.25).abs() < 1e-9);
+        let scope_state = ScopeState::default();
+        assert!((scope_state.of(ONE).spill(0.25) - 0.25).abs() < 1e-9);
+        assert!((scope_state.of(ONE).spill(0.75) - 0.25).abs() < 1e-9);
     }
 
     #[test]
     fn a_verdict_holds_for_one_view_until_something_is_added() {
-        let cell = Cell::default();
-        let memory = cell.of(ONE);
-        assert!(!memory.verdict(0, 1) && !memory.judged(7, 1, |_| false) && !memory.verdict(7, 1));
-        assert!(memory.judged(7, 1, |_| true) && memory.verdict(7, 1));
-        assert!(!memory.verdict(8, 1) && !memory.verdict(7, 2));
-        memory.need(|need| need.publish(None, Duration::ZERO));
-        assert!(!memory.verdict(7, 1));
-        memory.need(|need| need.publish_by_time(Duration::ZERO));
-        assert!(memory.judged(7, 1, |_| true) && !memory.verdict(7, 1));
+        let scope_state = ScopeState::default();
+        let cluster_state = scope_state.of(ONE);
+        assert!(!cluster_state.verdict(0, 1) && !cluster_state.judged(7, 1, |_| false) && !cluster_state.verdict(7, 1));
+        assert!(cluster_state.judged(7, 1, |_| true) && cluster_state.verdict(7, 1));
+        assert!(!cluster_state.verdict(8, 1) && !cluster_state.verdict(7, 2));
+        cluster_state.requirement(|requirement| requirement.publish(None, Duration::ZERO));
+        assert!(!cluster_state.verdict(7, 1));
+        cluster_state.requirement(|requirement| requirement.publish_by_time(Duration::ZERO));
+        assert!(cluster_state.judged(7, 1, |_| true) && !cluster_state.verdict(7, 1));
     }
 
     #[test]
     fn what_must_be_seen_is_told_by_a_flag() {
-        let cell = Cell::default();
-        assert!(!cell.of(ONE).has_need());
-        cell.of(ONE).need(|need| need.publish(None, Duration::ZERO));
-        assert!(cell.of(ONE).has_need());
-        cell.of(ONE).need(|need| *need = Need::default());
-        assert!(!cell.of(ONE).has_need());
+        let scope_state = ScopeState::default();
+        assert!(!scope_state.of(ONE).has_requirement());
+        scope_state.of(ONE).requirement(|requirement| requirement.publish(None, Duration::ZERO));
+        assert!(scope_state.of(ONE).has_requirement());
+        scope_state.of(ONE).requirement(|requirement| *requirement = Requirement::default());
+        assert!(!scope_state.of(ONE).has_requirement());
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::member::Member;
 use crate::replication::position::Position;
-use crate::replication::state::Progress;
+use crate::replication::state::ReplicationState;
 
 /// What the settings say.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,14 @@ impl Admission {
     }
 
     /// Judges what is known at `now` of `member`.
-    pub fn judge(&mut self, presence: Presence, rules: Rules, progress: &Progress, member: Member, now: Duration) {
+    pub fn judge(
+        &mut self,
+        presence: Presence,
+        rules: Rules,
+        replication: &ReplicationState,
+        member: Member,
+        now: Duration,
+    ) {
         match (presence, &*self) {
             (Presence::Out, Self::Away { since: Some(_) }) => {}
             (Presence::Out, _) => *self = Self::Away { since: Some(now) },
@@ -87,15 +94,15 @@ impl Admission {
             (Presence::Sound, _) => {}
         }
         let Self::Returning { sampled_after, floor } = self else { return };
-        let is_reached = if progress.tells_lag() && !progress.is_multiplexed(member) {
-            if floor.as_ref().is_some_and(|floor| progress.has_parted_from(floor)) {
+        let is_reached = if replication.tells_lag() && !replication.is_multiplexed(member) {
+            if floor.as_ref().is_some_and(|floor| replication.has_parted_from(floor)) {
                 // After a failover or a restore the floor can never be had: the present history has another.
                 *floor = None;
             }
             if floor.is_none() {
-                *floor = progress.first_after(*sampled_after).cloned();
+                *floor = replication.first_after(*sampled_after).cloned();
             }
-            floor.as_ref().is_some_and(|floor| progress.has(member, floor))
+            floor.as_ref().is_some_and(|floor| replication.has(member, floor))
         } else {
             true
         };
@@ -128,7 +135,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const RULES: Rules = Rules { lease: Duration::from_secs(2) };
 
-    fn look(progress: &Progress, at: u32, primary: u64, replica: u64) -> Progress {
+    fn look(replication: &ReplicationState, at: u32, primary: u64, replica: u64) -> ReplicationState {
         let seen = |member, place| Observation {
             member,
             position: Some(lsn(place)),
@@ -136,82 +143,83 @@ mod tests {
             latency: None,
             server: None,
         };
-        progress.observing(&[seen(PRIMARY, primary), seen(1, replica)])
+        replication.observing(&[seen(PRIMARY, primary), seen(1, replica)])
     }
 
-    fn judge(admission: &mut Admission, presence: Presence, progress: &Progress, now: u32) -> bool {
-        admission.judge(presence, RULES, progress, 1, SECOND * now);
+    fn judge(admission: &mut Admission, presence: Presence, replication: &ReplicationState, now: u32) -> bool {
+        admission.judge(presence, RULES, replication, 1, SECOND * now);
         admission.is_waiting()
     }
 
     #[test]
     fn a_replica_that_returns_serves_when_it_has_what_the_primary_had_a_lease_later() {
-        let (mut admission, mut progress) = (Admission::default(), look(&Progress::unknown(2), 1, 10, 10));
-        assert!(!judge(&mut admission, Presence::Sound, &progress, 1));
-        assert!(!judge(&mut admission, Presence::Out, &progress, 2));
-        progress = look(&progress, 10, 20, 20);
-        assert!(judge(&mut admission, Presence::Sound, &progress, 10));
+        let (mut admission, mut replication) = (Admission::default(), look(&ReplicationState::unknown(2), 1, 10, 10));
+        assert!(!judge(&mut admission, Presence::Sound, &replication, 1));
+        assert!(!judge(&mut admission, Presence::Out, &replication, 2));
+        replication = look(&replication, 10, 20, 20);
+        assert!(judge(&mut admission, Presence::Sound, &replication, 10));
         // Another process may have ended a requirement without it until 12.
-        progress = look(&progress, 12, 30, 30);
-        assert!(judge(&mut admission, Presence::Sound, &progress, 12));
-        progress = look(&progress, 13, 40, 39);
-        assert!(judge(&mut admission, Presence::Sound, &progress, 13));
+        replication = look(&replication, 12, 30, 30);
+        assert!(judge(&mut admission, Presence::Sound, &replication, 12));
+        replication = look(&replication, 13, 40, 39);
+        assert!(judge(&mut admission, Presence::Sound, &replication, 13));
         // The floor does not move on.
-        progress = look(&progress, 14, 50, 40);
-        assert!(!judge(&mut admission, Presence::Sound, &progress, 14));
+        replication = look(&replication, 14, 50, 40);
+        assert!(!judge(&mut admission, Presence::Sound, &replication, 14));
     }
 
     #[test]
     fn a_replica_that_comes_and_goes_has_another_floor_each_time() {
-        let (mut admission, mut progress) = (Admission::default(), look(&Progress::unknown(2), 1, 10, 10));
-        judge(&mut admission, Presence::Out, &progress, 2);
-        judge(&mut admission, Presence::Sound, &progress, 3);
-        progress = look(&progress, 6, 20, 10);
-        assert!(judge(&mut admission, Presence::Sound, &progress, 6));
-        judge(&mut admission, Presence::Out, &progress, 7);
-        progress = look(&progress, 8, 30, 20);
-        assert!(judge(&mut admission, Presence::Sound, &progress, 8));
-        progress = look(&progress, 11, 31, 31);
-        assert!(!judge(&mut admission, Presence::Sound, &progress, 11));
+        let (mut admission, mut replication) = (Admission::default(), look(&ReplicationState::unknown(2), 1, 10, 10));
+        judge(&mut admission, Presence::Out, &replication, 2);
+        judge(&mut admission, Presence::Sound, &replication, 3);
+        replication = look(&replication, 6, 20, 10);
+        assert!(judge(&mut admission, Presence::Sound, &replication, 6));
+        judge(&mut admission, Presence::Out, &replication, 7);
+        replication = look(&replication, 8, 30, 20);
+        assert!(judge(&mut admission, Presence::Sound, &replication, 8));
+        replication = look(&replication, 11, 31, 31);
+        assert!(!judge(&mut admission, Presence::Sound, &replication, 11));
     }
 
     #[test]
     fn while_the_primary_is_silent_there_is_no_floor_to_be_had() {
-        let (mut admission, progress) = (Admission::default(), look(&Progress::unknown(2), 1, 10, 10));
-        judge(&mut admission, Presence::Out, &progress, 2);
-        assert!(judge(&mut admission, Presence::Sound, &progress, 3));
-        assert!(judge(&mut admission, Presence::Sound, &progress, 1000));
+        let (mut admission, replication) = (Admission::default(), look(&ReplicationState::unknown(2), 1, 10, 10));
+        judge(&mut admission, Presence::Out, &replication, 2);
+        assert!(judge(&mut admission, Presence::Sound, &replication, 3));
+        assert!(judge(&mut admission, Presence::Sound, &replication, 1000));
     }
 
     #[test]
     fn after_a_change_of_history_the_floor_is_one_of_the_present_history() {
-        let (mut admission, mut progress) = (Admission::joining(SECOND), look(&Progress::unknown(2), 2, 90, 10));
-        assert!(judge(&mut admission, Presence::Sound, &progress, 2));
-        progress = look(&progress, 3, 20, 19);
-        assert!(judge(&mut admission, Presence::Sound, &progress, 3));
-        progress = look(&progress, 4, 21, 20);
-        assert!(!judge(&mut admission, Presence::Sound, &progress, 4));
+        let (mut admission, mut replication) =
+            (Admission::joining(SECOND), look(&ReplicationState::unknown(2), 2, 90, 10));
+        assert!(judge(&mut admission, Presence::Sound, &replication, 2));
+        replication = look(&replication, 3, 20, 19);
+        assert!(judge(&mut admission, Presence::Sound, &replication, 3));
+        replication = look(&replication, 4, 21, 20);
+        assert!(!judge(&mut admission, Presence::Sound, &replication, 4));
     }
 
     #[test]
     fn where_there_are_no_positions_there_is_no_floor() {
-        let (mut admission, progress) = (Admission::default(), Progress::unknown(2));
-        judge(&mut admission, Presence::Out, &progress, 2);
-        assert!(!judge(&mut admission, Presence::Sound, &progress, 3));
+        let (mut admission, replication) = (Admission::default(), ReplicationState::unknown(2));
+        judge(&mut admission, Presence::Out, &replication, 2);
+        assert!(!judge(&mut admission, Presence::Sound, &replication, 3));
     }
 
     #[test]
     fn a_requirement_ends_without_a_replica_from_one_lease_after_it_left_until_one_after_its_last_probe() {
-        let (mut admission, progress) = (Admission::default(), Progress::unknown(2));
-        judge(&mut admission, Presence::Out, &progress, 2);
-        judge(&mut admission, Presence::Out, &progress, 9);
+        let (mut admission, replication) = (Admission::default(), ReplicationState::unknown(2));
+        judge(&mut admission, Presence::Out, &replication, 2);
+        judge(&mut admission, Presence::Out, &replication, 9);
         let absence = admission.absence(RULES.lease, Some(SECOND * 9));
         assert_eq!(absence, Some(Absence { from: SECOND * 4, until: SECOND * 11 }));
         assert_eq!(admission.absence(RULES.lease, None), None);
         // One that is only ejected here is waited for, and yet has a floor.
-        judge(&mut admission, Presence::Failing, &progress, 10);
+        judge(&mut admission, Presence::Failing, &replication, 10);
         assert_eq!(admission.absence(RULES.lease, Some(SECOND * 9)), None);
-        judge(&mut admission, Presence::Sound, &progress, 11);
+        judge(&mut admission, Presence::Sound, &replication, 11);
         assert_eq!(admission.absence(RULES.lease, Some(SECOND * 11)), None);
     }
 }

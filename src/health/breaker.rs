@@ -55,7 +55,7 @@ struct Trial {
 
 /// What is known of one member.
 #[derive(Clone, Debug, Default)]
-pub struct Health {
+pub struct Breaker {
     window: Window,
     failures_in_a_row: u32,
     down_since: Option<Duration>,
@@ -68,7 +68,7 @@ pub struct Health {
     probed_at: Option<Duration>,
 }
 
-impl Health {
+impl Breaker {
     /// A read came to an end at `now`. `is_watched`: somebody probes the member.
     pub fn read(&mut self, outcome: Outcome, is_watched: bool, jitter: f64, now: Duration) {
         self.window.add(outcome == Outcome::Ok, now);

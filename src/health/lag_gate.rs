@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::replication::state::Look;
+use crate::replication::state::LagSample;
 
 /// Above the limit a replica leaves, and comes back below this part of it: one that hovers at the limit would come and go
 /// with each look.
@@ -29,7 +29,7 @@ pub struct LagGate {
 
 impl LagGate {
     /// Judges what is known at `now`, by `limit`: the seconds of `MAX_LAG`, `None` for no limit.
-    pub fn judge(&mut self, look: Option<Look>, limit: Option<Duration>, primary_is_silent: bool, now: Duration) {
+    pub fn judge(&mut self, look: Option<LagSample>, limit: Option<Duration>, primary_is_silent: bool, now: Duration) {
         let (Some(limit), Some(look)) = (limit, look) else {
             self.is_shut &= limit.is_some();
             return;
@@ -71,12 +71,12 @@ mod tests {
     const LIMIT: Option<Duration> = Some(Duration::from_secs(10));
 
     /// A look at second `at` that found a lag of so many seconds.
-    fn look(at: u32, lag: Option<u32>) -> Look {
+    fn look(at: u32, lag: Option<u32>) -> LagSample {
         let lag = lag.map(|lag| SECOND * lag);
-        Look { at: SECOND * at, lag, is_least: false, has_position: true, is_multiplexed: false }
+        LagSample { at: SECOND * at, lag, is_least: false, has_position: true, is_multiplexed: false }
     }
 
-    fn judge(gate: &mut LagGate, look: Look, now: u32) -> bool {
+    fn judge(gate: &mut LagGate, look: LagSample, now: u32) -> bool {
         gate.judge(Some(look), LIMIT, false, SECOND * now);
         gate.is_shut()
     }
@@ -118,14 +118,14 @@ mod tests {
     fn an_engine_without_positions_has_no_gate() {
         let mut gate = LagGate::default();
         for second in 1..100 {
-            assert!(!judge(&mut gate, Look { has_position: false, ..look(second, None) }, second));
+            assert!(!judge(&mut gate, LagSample { has_position: false, ..look(second, None) }, second));
         }
     }
 
     #[test]
     fn whoever_lacks_all_that_is_known_is_doubted_after_a_tenth_of_the_limit() {
         let mut gate = LagGate::default();
-        let least = |at, lag| Look { is_least: true, ..look(at, Some(lag)) };
+        let least = |at, lag| LagSample { is_least: true, ..look(at, Some(lag)) };
         assert!(!judge(&mut gate, least(1, 0), 1));
         assert!(!judge(&mut gate, least(2, 1), 2));
         assert!(judge(&mut gate, least(3, 2), 3));
@@ -153,7 +153,7 @@ mod tests {
     fn one_of_several_servers_is_judged_by_time_only() {
         let mut gate = LagGate::default();
         assert!(judge(&mut gate, look(1, Some(11)), 1));
-        assert!(!judge(&mut gate, Look { is_multiplexed: true, ..look(2, None) }, 2));
+        assert!(!judge(&mut gate, LagSample { is_multiplexed: true, ..look(2, None) }, 2));
     }
 
     proptest! {

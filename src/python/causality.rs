@@ -7,13 +7,13 @@ use pyo3::prelude::*;
 
 use crate::alias::Alias;
 use crate::cluster::Cluster;
-use crate::consistency::eligibility::Approach;
-use crate::consistency::requirement::Need;
-use crate::consistency::scope_state::{Cell, Last};
+use crate::consistency::eligibility::EligibilityCheck;
+use crate::consistency::requirement::Requirement;
+use crate::consistency::scope_state::{LastRead, ScopeState};
 use crate::member::PRIMARY;
 
 use super::position::Position;
-use super::scope_states::cells;
+use super::scope_states::scope_states;
 use super::steps::tell;
 use super::table::{self, Entry, Table};
 use super::thread::{self, Thread};
@@ -24,9 +24,12 @@ use super::{clock, scopes};
 #[pyfunction]
 pub fn unasked(py: Python<'_>) -> PyResult<Vec<(String, u64)>> {
     let now = u64::try_from(clock::now().as_nanos()).unwrap_or(u64::MAX);
-    let (table, cells) = (table::in_force(py)?, cells(py)?);
+    let (table, scope_states) = (table::in_force(py)?, scope_states(py)?);
     let is_pending = |cluster: &Cluster| {
-        cells.iter().filter_map(|cell| cell.get(cluster.name())).any(|memory| memory.need(|need| need.is_pending()))
+        scope_states
+            .iter()
+            .filter_map(|scope_state| scope_state.get(cluster.name()))
+            .any(|cluster_state| cluster_state.requirement(|requirement| requirement.is_pending()))
     };
     let pending = table.entries.iter().filter(|entry| is_pending(&entry.cluster));
     Ok(pending.map(|entry| (table.name(entry.cluster.name()).to_owned(), now)).collect())
@@ -39,10 +42,16 @@ pub fn asked(py: Python<'_>, primary: &str, position: Option<&Position>, asked_a
     let table = table::in_force(py)?;
     if let Some(&(index, PRIMARY)) = table.places.get(primary) {
         let cluster = &table.entries[index].cluster;
-        let cells = cells(py)?;
-        let pending =
-            |cell: &&Arc<Cell>| cell.get(cluster.name()).is_some_and(|memory| memory.need(|need| need.is_pending()));
-        cells.iter().filter(pending).for_each(|cell| tell(cell, cluster, position, Duration::from_nanos(asked_at)));
+        let scope_states = scope_states(py)?;
+        let pending = |scope_state: &&Arc<ScopeState>| {
+            scope_state
+                .get(cluster.name())
+                .is_some_and(|cluster_state| cluster_state.requirement(|requirement| requirement.is_pending()))
+        };
+        scope_states
+            .iter()
+            .filter(pending)
+            .for_each(|scope_state| tell(scope_state, cluster, position, Duration::from_nanos(asked_at)));
     }
     Ok(())
 }
@@ -55,42 +64,44 @@ type Required = (String, Option<Position>, Option<f64>, Option<String>, Option<f
 /// What the scope in force has written and read, cluster by cluster; those of which there is nothing are left out.
 #[pyfunction]
 pub fn causality(py: Python<'_>) -> PyResult<Vec<Required>> {
-    let (table, cells, now) = (table::in_force(py)?, cells(py)?, clock::now());
+    let (table, scope_states, now) = (table::in_force(py)?, scope_states(py)?, clock::now());
     for Entry { cluster, strings } in &table.entries {
         if cluster.settings().consistent {
-            let mut both = cells.iter();
-            let approach = Approach { cluster, view: &cluster.view(), cells: [both.next(), both.next()], now };
-            approach.forget_what_all_have(|member| table.lookup.in_transaction(strings[member as usize].bind(py)))?;
+            let mut both = scope_states.iter();
+            let check =
+                EligibilityCheck { cluster, view: &cluster.view(), scope_states: [both.next(), both.next()], now };
+            check.forget_what_all_have(|member| table.lookup.in_transaction(strings[member as usize].bind(py)))?;
         }
     }
-    let required = table.entries.iter().filter_map(|entry| required(&table, &entry.cluster, &cells, now));
+    let required = table.entries.iter().filter_map(|entry| required(&table, &entry.cluster, &scope_states, now));
     Ok(required.collect())
 }
 
-fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration) -> Option<Required> {
+fn required(table: &Table, cluster: &Cluster, scope_states: &[Arc<ScopeState>], now: Duration) -> Option<Required> {
     if !cluster.settings().consistent {
         return None;
     }
     let view = cluster.view();
-    let (mut position, mut written, mut read) = (None::<crate::replication::position::Position>, None, Need::default());
+    let (mut position, mut written, mut read) =
+        (None::<crate::replication::position::Position>, None, Requirement::default());
     let mut missed = false;
-    for memory in cells.iter().filter_map(|cell| cell.get(cluster.name())) {
-        memory.need(|need| {
-            if let Some(own) = need.position() {
+    for cluster_state in scope_states.iter().filter_map(|scope_state| scope_state.get(cluster.name())) {
+        cluster_state.requirement(|requirement| {
+            if let Some(own) = requirement.position() {
                 match position.as_ref().map_or(Ok(own.clone()), |other| other.union(own)) {
                     Ok(united) => position = Some(united),
                     Err(_) => written = Some(now),
                 }
             }
-            written = written.max(need.written()).max(need.is_pending().then_some(now));
-            missed |= need.missed();
-            if let Some((member, at)) = need.read() {
+            written = written.max(requirement.written()).max(requirement.is_pending().then_some(now));
+            missed |= requirement.missed();
+            if let Some((member, at)) = requirement.read() {
                 read.require_read(member, at);
             }
         });
-        let last = match memory.last() {
-            Last::Named(alias) => Some(alias),
-            Last::Sticky | Last::Learned => memory.sticky(),
+        let last = match cluster_state.last() {
+            LastRead::Named(alias) => Some(alias),
+            LastRead::Sticky | LastRead::Learned => cluster_state.sticky(),
         };
         if let Some(member) = last {
             read.require_reads_of(cluster, &view, member, now);
@@ -105,7 +116,7 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
     // Nobody is to go back to one that serves no more.
     let may_serve = |alias: &Alias| cluster.member(*alias).is_some_and(|member| view.serves(member));
     let member = read.and_then(|(member, _)| member).filter(may_serve);
-    let server = member.and_then(|alias| view.progress().server(cluster.member(alias)?));
+    let server = member.and_then(|alias| view.replication().server(cluster.member(alias)?));
     let member = member.map(|member| table.name(member).to_owned());
     let name = table.name(cluster.name()).to_owned();
     Some((name, position.map(Position), written.map(ago), member, read.map(|(_, at)| ago(at)), server, missed))
@@ -135,16 +146,22 @@ pub fn draw_member(py: Python<'_>, primary: &str) -> PyResult<Option<String>> {
 /// Whether the scope in force wrote, and does not merely know of writes.
 #[pyfunction]
 pub fn has_written(py: Python<'_>) -> PyResult<bool> {
-    let cells = cells(py)?;
-    Ok(cells.iter().any(|cell| cell.memories().any(|memory| memory.need(|need| need.wrote()))))
+    let scope_states = scope_states(py)?;
+    Ok(scope_states.iter().any(|scope_state| {
+        scope_state.cluster_states().any(|cluster_state| cluster_state.requirement(|requirement| requirement.wrote()))
+    }))
 }
 
 /// Whether the client of the scope in force must be told what the scope must see: the scope wrote, or it presented a token
 /// of its own.
 #[pyfunction]
 pub fn owes_token(py: Python<'_>) -> PyResult<bool> {
-    let cells = cells(py)?;
-    Ok(cells.iter().any(|cell| cell.memories().any(|memory| memory.need(|need| need.owes_token()))))
+    let scope_states = scope_states(py)?;
+    Ok(scope_states.iter().any(|scope_state| {
+        scope_state
+            .cluster_states()
+            .any(|cluster_state| cluster_state.requirement(|requirement| requirement.owes_token()))
+    }))
 }
 
 /// Adds to what the scope in force must see of the cluster of `primary`; an alias of no cluster is ignored. Ages are in
@@ -175,20 +192,20 @@ pub fn require(
     let at = |age: f64| now.saturating_sub(Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX));
     let member = member.and_then(|alias| table.places.get(alias)).filter(|place| place.0 == index);
     let member = member.map(|&(_, member)| cluster.members()[member as usize]);
-    let cell = scopes::record_begun(py)?;
-    let memory = cell.of(cluster.name());
-    memory.need(|need| {
+    let scope_state = scopes::record_begun(py)?;
+    let cluster_state = scope_state.of(cluster.name());
+    cluster_state.requirement(|requirement| {
         if let Some(Position(position)) = position {
-            need.require_foreign(position, at(known), at(received));
+            requirement.require_foreign(position, at(known), at(received));
         }
         if missed {
-            need.miss();
+            requirement.miss();
         }
         if presented {
-            need.present();
+            requirement.present();
         }
         if let Some(written) = written {
-            need.require_time(at(written));
+            requirement.require_time(at(written));
         }
         // The primary shows what is to be seen anyway.
         if member != Some(cluster.name())
@@ -199,31 +216,31 @@ pub fn require(
             let place = member.and_then(|alias| cluster.member(alias));
             let begun = match place {
                 // The token names this very server, and its client may have read there until now.
-                Some(place) if is_same => at(read).max(view.progress().since(place)),
+                Some(place) if is_same => at(read).max(view.replication().since(place)),
                 _ => at(read),
             };
-            if place.is_some_and(|place| !view.progress().is_same_since(place, begun)) {
-                need.require_read(None, now);
+            if place.is_some_and(|place| !view.replication().is_same_since(place, begun)) {
+                requirement.require_read(None, now);
             } else if member.is_some() && !cluster.settings().sticky {
                 // Nothing keeps the scope on that member, and other members must have all that was shown until now.
-                need.require_read(member, now);
+                requirement.require_read(member, now);
             } else {
-                need.require_read(member, begun);
+                requirement.require_read(member, begun);
             }
         }
         if let (Some(member), None) = (member, read) {
-            need.prefer(member);
+            requirement.prefer(member);
         }
     });
     if let Some(member) = member.filter(|_| cluster.settings().sticky && read.is_some())
-        && memory.sticky().is_none()
+        && cluster_state.sticky().is_none()
         && scopes::current(py)?.is_some()
     {
         // The client has read there, so that something was seen, even if this scope fails to read there.
-        if memory.stick(None, member) == member {
-            memory.answered(member);
+        if cluster_state.stick(None, member) == member {
+            cluster_state.answered(member);
             if let Some(place) = cluster.member(member) {
-                memory.set_changes(Last::Sticky, view.progress().changes(place));
+                cluster_state.set_changes(LastRead::Sticky, view.replication().changes(place));
             }
         }
     }

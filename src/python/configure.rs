@@ -9,8 +9,8 @@ use pyo3::types::PyString;
 
 use crate::cluster::Cluster;
 use crate::member::{PRIMARY, State};
-use crate::routing::model_map::{Models, Names};
-use crate::settings::{Home, OnUnavailable, Order, Settings};
+use crate::routing::model_map::{ModelLabels, ModelMap};
+use crate::settings::{Balance, OnUnavailable, ReadTarget, Settings};
 
 use super::connection_lookup::Lookup;
 use super::table::{self, Entry, Table};
@@ -55,9 +55,9 @@ impl Spec {
             reads: home(&self.reads)?,
             primary_weight: self.primary_weight,
             balance: match self.balance.as_str() {
-                "random" => Order::Random,
-                "round_robin" => Order::RoundRobin,
-                "least_latency" => Order::LeastLatency,
+                "random" => Balance::Random,
+                "round_robin" => Balance::RoundRobin,
+                "least_latency" => Balance::LeastLatency,
                 other => return Err(unknown("BALANCE", other)),
             },
             outside_requests: home(&self.outside_requests)?,
@@ -93,10 +93,10 @@ fn seconds(key: &str, seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|_| unknown(key, seconds))
 }
 
-fn home(name: &str) -> PyResult<Home> {
+fn home(name: &str) -> PyResult<ReadTarget> {
     match name {
-        "primary" => Ok(Home::Primary),
-        "replica" => Ok(Home::Replica),
+        "primary" => Ok(ReadTarget::Primary),
+        "replica" => Ok(ReadTarget::Replica),
         other => Err(unknown("READS or OUTSIDE_REQUESTS", other)),
     }
 }
@@ -132,9 +132,9 @@ pub fn configure(py: Python<'_>, clusters: Vec<Spec>, generation: u64) -> PyResu
         let aliases = std::iter::once(&spec.primary).chain(spec.replicas.iter().map(|(alias, _)| alias));
         let strings = aliases.map(|alias| PyString::intern(py, alias).unbind()).collect();
         entries.push(Entry { cluster: Arc::new(cluster), strings });
-        names.push(Names { models: spec.models, primary_only: spec.primary_only });
+        names.push(ModelLabels { models: spec.models, primary_only: spec.primary_only });
     }
-    let models = Models::new(&names, rest);
+    let models = ModelMap::new(&names, rest);
     let lookup = Lookup::new(py)?;
     let table = Table::new(entries.into(), models, lookup, &table::names());
     Ok(table::install(table, generation))

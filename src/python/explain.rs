@@ -12,7 +12,7 @@ use crate::reason::Reason;
 use super::router;
 use super::scope_states::eligible;
 use super::table;
-use super::thread::{self, Last, Thread};
+use super::thread::{self, LastDecision, Thread};
 
 /// The alias, the reason, and the aliases of the eligible replicas.
 type Explanation<'py> = (Option<Bound<'py, PyString>>, Option<&'static str>, Bound<'py, PyTuple>);
@@ -43,8 +43,8 @@ pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> Py
 pub fn take_decision() -> Option<(String, &'static str)> {
     let table = table::present()?;
     let (cluster, member, reason) = match thread::with_thread(Thread::take_decision)? {
-        Last::Read(cluster, member, reason) => (cluster, member, reason.code()),
-        Last::Write(cluster) => (cluster, PRIMARY, "write"),
+        LastDecision::Read(cluster, member, reason) => (cluster, member, reason.code()),
+        LastDecision::Write(cluster) => (cluster, PRIMARY, "write"),
     };
     let entry = table.entries.iter().find(|entry| entry.cluster.name() == cluster)?;
     let alias = entry.cluster.members().get(member as usize)?;
@@ -63,15 +63,15 @@ pub fn snapshot(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
             let described = PyDict::new(py);
             described.set_item("alias", alias)?;
             described.set_item("role", if member == PRIMARY { "primary" } else { "replica" })?;
-            let progress = view.progress();
-            let is_multiplexed = progress.is_multiplexed(member);
+            let replication = view.replication();
+            let is_multiplexed = replication.is_multiplexed(member);
             let state = view.state(member);
             let is_named_so = is_multiplexed && state == State::Up;
             described.set_item("state", if is_named_so { "multiplexed" } else { state.name() })?;
-            described.set_item("position", progress.position(member).map(ToString::to_string))?;
-            described.set_item("lag", progress.lag(member).as_ref().map(Duration::as_secs_f64))?;
+            described.set_item("position", replication.position(member).map(ToString::to_string))?;
+            described.set_item("lag", replication.lag(member).as_ref().map(Duration::as_secs_f64))?;
             let latency =
-                cluster.latency(member).or_else(|| progress.latency(member).as_ref().map(Duration::as_secs_f64));
+                cluster.latency(member).or_else(|| replication.latency(member).as_ref().map(Duration::as_secs_f64));
             described.set_item("latency", latency)?;
             described.set_item("weight", cluster.weight(member))?;
             let reads = PyDict::new(py);

@@ -51,7 +51,7 @@ pub fn take_in(cluster: &Cluster, seen: &[Observation]) -> Vec<Member> {
     cluster.observe_by(seen, clock::now());
     let view = cluster.view();
     let just_before = |at: Duration| at.saturating_sub(Duration::from_nanos(1));
-    let is_other = |seen: &&Observation| !view.progress().is_same_since(seen.member, just_before(seen.at));
+    let is_other = |seen: &&Observation| !view.replication().is_same_since(seen.member, just_before(seen.at));
     let changed: Vec<Member> = seen.iter().filter(is_other).map(|seen| seen.member).collect();
     CHANGES.fetch_add(changed.len() as u64, Ordering::Relaxed);
     changed
@@ -72,8 +72,8 @@ pub fn is_behind(py: Python<'_>, alias: &str, server: &str) -> PyResult<bool> {
     let view = table.entries[index].cluster.view();
     let is_known = |known| known == number(server);
     Ok(server.is_empty()
-        || view.progress().is_multiplexed(member)
-        || view.progress().server(member).is_none_or(is_known))
+        || view.replication().is_multiplexed(member)
+        || view.replication().server(member).is_none_or(is_known))
 }
 
 /// The name of a server as a number.
@@ -88,5 +88,5 @@ pub fn number(server: &str) -> u64 {
 pub fn server(py: Python<'_>, alias: &str) -> PyResult<Option<u64>> {
     let table = table::in_force(py)?;
     let place = table.places.get(alias);
-    Ok(place.and_then(|&(index, member)| table.entries[index].cluster.view().progress().server(member)))
+    Ok(place.and_then(|&(index, member)| table.entries[index].cluster.view().replication().server(member)))
 }

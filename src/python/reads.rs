@@ -12,13 +12,13 @@ use pyo3::sync::PyOnceLock;
 
 use crate::alias::Alias;
 use crate::cluster::Cluster;
-use crate::consistency::scope_state::Cell;
+use crate::consistency::scope_state::ScopeState;
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::routing::question::{Decision, Shown};
 
 use super::ffi::context::ContextVariable;
-use super::thread::{self, Last, Thread};
+use super::thread::{self, LastDecision, Thread};
 use super::{clock, scopes, table};
 
 static READS: PyOnceLock<ContextVariable> = PyOnceLock::new();
@@ -77,13 +77,13 @@ fn last_of_any(py: Python<'_>, cluster: Alias) -> PyResult<Option<Shown>> {
 }
 
 /// All of it as a cell, for those that judge cells.
-pub fn cell(py: Python<'_>) -> PyResult<Option<Arc<Cell>>> {
+pub fn scope_state(py: Python<'_>) -> PyResult<Option<Arc<ScopeState>>> {
     let Some(reads) = present(py)? else { return Ok(None) };
-    let cell = Cell::default();
+    let scope_state = ScopeState::default();
     for place in &reads.get().places {
-        cell.of(place.cluster).need(|need| need.require_read(Some(place.member), place.at));
+        scope_state.of(place.cluster).requirement(|requirement| requirement.require_read(Some(place.member), place.at));
     }
-    Ok(Some(Arc::new(cell)))
+    Ok(Some(Arc::new(scope_state)))
 }
 
 /// A member has answered by now.
@@ -125,7 +125,7 @@ pub fn is_to_remember(py: Python<'_>, alias: &str) -> PyResult<bool> {
     if scopes::current(py)?.is_some() {
         return Ok(false);
     }
-    let Some(Last::Read(cluster, member, reason)) = thread::with_thread(Thread::last_decision) else {
+    let Some(LastDecision::Read(cluster, member, reason)) = thread::with_thread(Thread::last_decision) else {
         return Ok(false);
     };
     let Some(table) = table::present().filter(|_| counts(member, reason)) else { return Ok(false) };

@@ -50,9 +50,9 @@ pub fn report(py: Python<'_>, alias: &str, seconds: Option<f64>, outcome: &str) 
     let entry = &table.entries[index];
     if outcome == Outcome::Ok
         && let Some(scope) = scopes::current(py)?
-        && let Some(memory) = scope.get().scope.cell().get(entry.cluster.name())
+        && let Some(cluster_state) = scope.get().scope.scope_state().get(entry.cluster.name())
     {
-        memory.answered(entry.cluster.members()[member as usize]);
+        cluster_state.answered(entry.cluster.members()[member as usize]);
     }
     let took = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let changes = entry.cluster.read(member, outcome, took, clock::now(), draw());

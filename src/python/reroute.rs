@@ -3,13 +3,13 @@
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::consistency::scope_state::Last;
+use crate::consistency::scope_state::LastRead;
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::routing::decide::decide;
 use crate::routing::question::{Read, Undecided};
 
-use super::thread::{self, Last as Decided, Thread};
+use super::thread::{self, LastDecision, Thread};
 use super::{clock, errors, reads, scopes, steps, table};
 
 /// One for the scope and one for the thread, as in [`super::router::read`].
@@ -28,10 +28,10 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
     let place = |alias: String| table.places.get(&alias).filter(|place| place.0 == index).map(|place| place.1);
     let failed: Vec<Member> = failed.into_iter().filter_map(place).collect();
     let scope = scopes::current(py)?;
-    if let Some(memory) = scope.as_ref().and_then(|node| node.get().scope.cell().get(cluster.name())) {
+    if let Some(cluster_state) = scope.as_ref().and_then(|node| node.get().scope.scope_state().get(cluster.name())) {
         // One that never answered has shown nothing that must be seen again.
         for &member in &failed {
-            memory.leave_unanswered(cluster.members()[member as usize]);
+            cluster_state.leave_unanswered(cluster.members()[member as usize]);
         }
     }
     let before = if scope.is_none() { reads::last(py, cluster.name())? } else { None };
@@ -43,7 +43,7 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
             instance: None,
             in_transaction: |member: Member| table.lookup.in_transaction(entry.strings[member as usize].bind(py)),
             is_changed: || table.lookup.is_changed(entry.strings[PRIMARY as usize].bind(py)),
-            record: || scopes::record_cell(py),
+            record: || scopes::record_state(py),
             before,
             may_wait,
             now: clock::now,
@@ -58,27 +58,29 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
             Ok((member, reason)) => {
                 thread::with_thread(|thread| {
                     cluster.counters().count(&thread.shard, member, reason);
-                    thread.last.set(Some(Decided::Read(cluster.name(), member, reason)));
+                    thread.last.set(Some(LastDecision::Read(cluster.name(), member, reason)));
                 });
                 return Ok(Some(entry.strings[member as usize].bind(py).clone()));
             }
             Err(Undecided::NoReplicaAvailable) => return Err(errors::no_replica_available(py, &table, cluster)),
             Err(Undecided::Failed(error)) => return Err(error),
             // Whoever has just failed is not to be asked how far it was.
-            Err(Undecided::Learn { cell, last, .. })
+            Err(Undecided::Learn { scope_state, last, .. })
                 if cluster.member(last).is_some_and(|last| failed.contains(&last)) =>
             {
-                let memory = cell.of(cluster.name());
-                memory.need(|need| need.require_read(Some(last), clock::now()));
-                memory.reads_from(Last::Learned);
+                let cluster_state = scope_state.of(cluster.name());
+                cluster_state.requirement(|requirement| requirement.require_read(Some(last), clock::now()));
+                cluster_state.reads_from(LastRead::Learned);
             }
-            Err(Undecided::Learn { cell, last, target }) => may_wait = steps::learn(py, entry, &cell, last, target)?,
-            Err(Undecided::Ask(cell)) => {
+            Err(Undecided::Learn { scope_state, last, target }) => {
+                may_wait = steps::learn(py, entry, &scope_state, last, target)?;
+            }
+            Err(Undecided::Ask(scope_state)) => {
                 questions += 1;
-                may_wait = steps::ask(py, entry, &cell)? && questions < MOST_QUESTIONS;
+                may_wait = steps::ask(py, entry, &scope_state)? && questions < MOST_QUESTIONS;
             }
-            Err(Undecided::Wait { cell, member, position, longest }) => {
-                may_wait = steps::wait(py, entry, &cell, member, position, longest)?;
+            Err(Undecided::Wait { scope_state, member, position, longest }) => {
+                may_wait = steps::wait(py, entry, &scope_state, member, position, longest)?;
             }
             Err(Undecided::Late(_)) => unreachable!("it is a decision by now"),
         }
@@ -88,7 +90,8 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
 /// Whether the read that follows was sent to the primary `alias` because no other member is known to have what must be seen.
 #[pyfunction]
 pub fn is_pinned(alias: &str) -> bool {
-    let Some(Decided::Read(cluster, PRIMARY, Reason::Pinned)) = thread::with_thread(|thread| thread.last.get()) else {
+    let Some(LastDecision::Read(cluster, PRIMARY, Reason::Pinned)) = thread::with_thread(|thread| thread.last.get())
+    else {
         return false;
     };
     table::present().is_some_and(|table| table.name(cluster) == alias)

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::cluster::view::View;
-use crate::consistency::scope_state::Cell;
+use crate::consistency::scope_state::ScopeState;
 use crate::member::{Member, PRIMARY};
 use crate::routing::decide;
 use crate::routing::model_map::{ClusterIndex, Label};
@@ -21,7 +21,7 @@ use super::ffi::entry;
 use super::model_cache::{Place, labels};
 use super::scopes::ScopeNode;
 use super::table::{self, Entry, Table};
-use super::thread::{self, Last};
+use super::thread::{self, LastDecision};
 use super::{clock, errors, reads, scopes, steps};
 
 /// A database router for `settings.DATABASE_ROUTERS`, configured by `settings.REPLICANT`.
@@ -61,7 +61,7 @@ impl ReplicaRouter {
                 thread.last.set(None);
                 return Ok(None);
             };
-            thread.last.set(Some(Last::Write(entry.cluster.name())));
+            thread.last.set(Some(LastDecision::Write(entry.cluster.name())));
             Ok(Some(entry.strings[PRIMARY as usize].bind(py).clone()))
         })
     }
@@ -132,7 +132,7 @@ impl entry::Router for ReplicaRouter {
                 return Ok(None);
             };
             entry.cluster.counters().count(&thread.shard, member, reason);
-            thread.last.set(Some(Last::Read(entry.cluster.name(), member, reason)));
+            thread.last.set(Some(LastDecision::Read(entry.cluster.name(), member, reason)));
             Ok(Some(entry.strings[member as usize].bind(py).clone()))
         })
     }
@@ -213,7 +213,7 @@ impl Asked<'_> {
         'a,
         impl FnMut(Member) -> PyResult<bool> + 'a,
         impl Fn() -> PyResult<bool> + 'a,
-        impl Fn() -> PyResult<Option<Arc<Cell>>> + 'a,
+        impl Fn() -> PyResult<Option<Arc<ScopeState>>> + 'a,
         impl Fn() -> Duration + 'a,
     > {
         Read {
@@ -222,7 +222,7 @@ impl Asked<'_> {
             instance: self.loaded,
             in_transaction: move |member| table.lookup.in_transaction(self.entry.strings[member as usize].bind(py)),
             is_changed: move || table.lookup.is_changed(self.entry.strings[PRIMARY as usize].bind(py)),
-            record: move || scopes::record_cell(py),
+            record: move || scopes::record_state(py),
             before,
             may_wait,
             now: clock::now,
@@ -303,13 +303,15 @@ fn read<'table>(
                 }
                 return Ok(Some((entry, decision)));
             }
-            Err(Undecided::Learn { cell, last, target }) => may_wait = steps::learn(py, entry, &cell, last, target)?,
-            Err(Undecided::Ask(cell)) => {
-                questions += 1;
-                may_wait = steps::ask(py, entry, &cell)? && questions < MOST_QUESTIONS;
+            Err(Undecided::Learn { scope_state, last, target }) => {
+                may_wait = steps::learn(py, entry, &scope_state, last, target)?;
             }
-            Err(Undecided::Wait { cell, member, position, longest }) => {
-                may_wait = steps::wait(py, entry, &cell, member, position, longest)?;
+            Err(Undecided::Ask(scope_state)) => {
+                questions += 1;
+                may_wait = steps::ask(py, entry, &scope_state)? && questions < MOST_QUESTIONS;
+            }
+            Err(Undecided::Wait { scope_state, member, position, longest }) => {
+                may_wait = steps::wait(py, entry, &scope_state, member, position, longest)?;
             }
             Err(Undecided::Late(member)) => {
                 let decision = steps::late(py, entry, member)?;

@@ -10,7 +10,7 @@ use pyo3::types::PyString;
 
 use crate::alias::Alias;
 use crate::consistency::scope::{self, Effect, Kind, Owner};
-use crate::consistency::scope_state::Cell;
+use crate::consistency::scope_state::ScopeState;
 use crate::member::PRIMARY;
 
 use super::ffi::context::ContextVariable;
@@ -60,7 +60,7 @@ fn next_owner() -> Owner {
 }
 
 /// What this thread or task has written and must see with no request open, if anything.
-pub fn record_cell(py: Python<'_>) -> PyResult<Option<Arc<Cell>>> {
+pub fn record_state(py: Python<'_>) -> PyResult<Option<Arc<ScopeState>>> {
     if !ANY_RECORD.load(Ordering::Relaxed) {
         return Ok(None);
     }
@@ -69,7 +69,7 @@ pub fn record_cell(py: Python<'_>) -> PyResult<Option<Arc<Cell>>> {
 }
 
 /// The cell in force here, begun if there is none: the request's, or this thread's or task's.
-pub fn record_begun(py: Python<'_>) -> PyResult<Arc<Cell>> {
+pub fn record_begun(py: Python<'_>) -> PyResult<Arc<ScopeState>> {
     Ok(record(py)?.get().0.clone())
 }
 
@@ -182,7 +182,7 @@ impl Scope {
 /// Who remembers a write: a request, or a thread or task with no request open.
 #[pyclass(frozen, eq, hash, module = "replicant._core")]
 #[derive(Debug)]
-pub struct Record(Arc<Cell>);
+pub struct Record(Arc<ScopeState>);
 
 impl PartialEq for Record {
     fn eq(&self, other: &Self) -> bool {
@@ -207,9 +207,9 @@ impl Record {
         let table = table::in_force(py)?;
         if let Some(&(index, PRIMARY)) = table.places.get(alias) {
             let cluster = &table.entries[index].cluster;
-            self.0.of(cluster.name()).need(|need| match position {
-                _ if !cluster.settings().has_positions => need.publish_by_time(clock::now()),
-                position => need.publish(position.as_ref().map(|position| &position.0), clock::now()),
+            self.0.of(cluster.name()).requirement(|requirement| match position {
+                _ if !cluster.settings().has_positions => requirement.publish_by_time(clock::now()),
+                position => requirement.publish(position.as_ref().map(|position| &position.0), clock::now()),
             });
         }
         Ok(())

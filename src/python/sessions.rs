@@ -6,14 +6,14 @@ use pyo3::prelude::*;
 
 use crate::cluster::Cluster;
 use crate::consistency::scope::Effect;
-use crate::consistency::scope_state::{Last, Memory};
+use crate::consistency::scope_state::{ClusterState, LastRead};
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 
 use super::observations::number;
 use super::position::Position;
-use super::scope_states::cells;
-use super::thread::{self, Last as Decided};
+use super::scope_states::scope_states;
+use super::thread::{self, LastDecision};
 use super::{clock, scopes, table};
 
 /// Whether a session with the server behind the replica `alias`, which said that it is `server` and has `position`, may serve
@@ -42,34 +42,35 @@ pub fn session_serves(
         return Ok(true);
     }
     let reason = thread::with_thread(|thread| match thread.last.get() {
-        Some(Decided::Read(name, chosen, reason)) if (name, chosen) == (cluster.name(), member) => Some(reason),
+        Some(LastDecision::Read(name, chosen, reason)) if (name, chosen) == (cluster.name(), member) => Some(reason),
         _ => None,
     });
     if reason == Some(Reason::Unavailable) || (reason.is_none() && !is_other) {
         return Ok(true);
     }
-    let (view, cells, now) = (cluster.view(), cells(py)?, clock::now());
+    let (view, scope_states, now) = (cluster.view(), scope_states(py)?, clock::now());
     // One that says how far it is, and not which server it is (a replica of a test), is taken for the one that is known.
     let is_nameless = server.is_empty() && position.is_some();
-    let is_known = is_nameless || view.progress().server(member).is_none_or(|known| known == number(server));
+    let is_known = is_nameless || view.replication().server(member).is_none_or(|known| known == number(server));
     let mut is_fit = true;
-    for memory in cells.iter().filter_map(|cell| cell.get(cluster.name())) {
+    for cluster_state in scope_states.iter().filter_map(|scope_state| scope_state.get(cluster.name())) {
         if is_known {
-            compare_server(memory, cluster, view.progress().changes(member), member, reason, now);
-            memory.restore_need(&view, now);
-        } else if memory.has_ended() {
+            compare_server(cluster_state, cluster, view.replication().changes(member), member, reason, now);
+            cluster_state.restore_requirement(&view, now);
+        } else if cluster_state.has_ended() {
             // The servers that are behind the aliases now had it, and this is another one.
             is_fit = false;
         }
         let position = position.map(|position| &position.0);
-        is_fit &= memory.need(|need| need.admits_session(cluster, &view, member, position, now));
+        is_fit &=
+            cluster_state.requirement(|requirement| requirement.admits_session(cluster, &view, member, position, now));
     }
     Ok(is_fit)
 }
 
 /// Where the scope read from `member` before its server changed for the last time: what it may have seen there, it must see.
 fn compare_server(
-    memory: &Memory,
+    cluster_state: &ClusterState,
     cluster: &Cluster,
     changes: u32,
     member: Member,
@@ -77,19 +78,21 @@ fn compare_server(
     now: Duration,
 ) {
     let name = cluster.members()[member as usize];
-    let places =
-        [(memory.sticky() == Some(name), Last::Sticky), (memory.last() == Last::Named(name), Last::Named(name))];
-    for (_, last) in places.into_iter().filter(|&(reads, last)| reads && memory.changes(last) != changes) {
-        if last == Last::Sticky && reason == Some(Reason::Balanced) {
+    let places = [
+        (cluster_state.sticky() == Some(name), LastRead::Sticky),
+        (cluster_state.last() == LastRead::Named(name), LastRead::Named(name)),
+    ];
+    for (_, last) in places.into_iter().filter(|&(reads, last)| reads && cluster_state.changes(last) != changes) {
+        if last == LastRead::Sticky && reason == Some(Reason::Balanced) {
             // Chosen for the very read that is about to be sent: nothing was seen there yet.
-            memory.set_changes(last, changes);
+            cluster_state.set_changes(last, changes);
             continue;
         }
-        memory.need(|need| need.require_read(None, now));
-        if last == Last::Sticky {
-            memory.unstick(name);
+        cluster_state.requirement(|requirement| requirement.require_read(None, now));
+        if last == LastRead::Sticky {
+            cluster_state.unstick(name);
         } else {
-            memory.reads_from(Last::Learned);
+            cluster_state.reads_from(LastRead::Learned);
         }
     }
 }

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::alias::Alias;
 use crate::cluster::Cluster;
-use crate::consistency::scope_state::{Cell, Last};
+use crate::consistency::scope_state::{LastRead, ScopeState};
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::replication::state::Observation;
@@ -18,15 +18,15 @@ use super::observations::take_in;
 use super::position::Position;
 use super::table::Entry;
 
-/// Asks the primary for its position, on this thread's connection to it, and tells `cell`. Returns whether this thread
+/// Asks the primary for its position, on this thread's connection to it, and tells `scope_state`. Returns whether this thread
 /// may do such things: one that runs an event loop may not.
-pub fn ask(py: Python<'_>, entry: &Entry, cell: &Cell) -> PyResult<bool> {
+pub fn ask(py: Python<'_>, entry: &Entry, scope_state: &ScopeState) -> PyResult<bool> {
     if runs_a_loop(py)? {
         return Ok(false);
     }
     let asked_at = clock::now();
     let position = ask_primary(py, entry)?;
-    tell(cell, &entry.cluster, position.as_ref(), asked_at);
+    tell(scope_state, &entry.cluster, position.as_ref(), asked_at);
     Ok(true)
 }
 
@@ -35,18 +35,20 @@ fn ask_primary(py: Python<'_>, entry: &Entry) -> PyResult<Option<Position>> {
     Ok(answer.extract()?)
 }
 
-/// Tells `cell` where the primary was when it was asked, after `asked_at`.
-pub fn tell(cell: &Cell, cluster: &Cluster, position: Option<&Position>, asked_at: Duration) {
+/// Tells `scope_state` where the primary was when it was asked, after `asked_at`.
+pub fn tell(scope_state: &ScopeState, cluster: &Cluster, position: Option<&Position>, asked_at: Duration) {
     let position = position.map(|position| &position.0);
-    cell.of(cluster.name()).need(|need| need.asked(position, asked_at, clock::now()));
+    scope_state
+        .of(cluster.name())
+        .requirement(|requirement| requirement.position_received(position, asked_at, clock::now()));
 }
 
-/// Waits for a replica, on this thread's connection to it, and tells `cell` and the cluster how that went. Returns whether
+/// Waits for a replica, on this thread's connection to it, and tells `scope_state` and the cluster how that went. Returns whether
 /// this thread may do such things.
 pub fn wait(
     py: Python<'_>,
     entry: &Entry,
-    cell: &Cell,
+    scope_state: &ScopeState,
     member: Member,
     position: crate::replication::position::Position,
     longest: Duration,
@@ -60,14 +62,14 @@ pub fn wait(
     let reached: Option<Position> = answer.extract()?;
     // It had the position when it answered, which was before now.
     let at = clock::now();
-    let memory = cell.of(entry.cluster.name());
-    memory.need(|need| need.waited(at.saturating_sub(begun), reached.is_some()));
+    let cluster_state = scope_state.of(entry.cluster.name());
+    cluster_state.requirement(|requirement| requirement.waited(at.saturating_sub(begun), reached.is_some()));
     if reached.is_none() && entry.cluster.is_unwatched(&entry.cluster.view()) {
         // Nobody else will find out that it can never be had.
-        if memory.need(|need| need.is_to_be_confirmed())
+        if cluster_state.requirement(|requirement| requirement.is_to_be_confirmed())
             && let Some(Position(primary)) = ask_primary(py, entry)?
         {
-            memory.need(|need| need.confirm(&primary));
+            cluster_state.requirement(|requirement| requirement.confirm(&primary));
         }
         // The next read asks again.
         return Ok(false);
@@ -79,9 +81,15 @@ pub fn wait(
     Ok(true)
 }
 
-/// Asks the member that a scope read from last how far it is, on this thread's connection to it, and tells `cell`; and
+/// Asks the member that a scope read from last how far it is, on this thread's connection to it, and tells `scope_state`; and
 /// `target`, where the read is to go, whether it has come so far. Returns whether this thread may do such things.
-pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Option<Member>) -> PyResult<bool> {
+pub fn learn(
+    py: Python<'_>,
+    entry: &Entry,
+    scope_state: &ScopeState,
+    last: Alias,
+    target: Option<Member>,
+) -> PyResult<bool> {
     if runs_a_loop(py)? {
         return Ok(false);
     }
@@ -97,15 +105,15 @@ pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Op
         Some(member) => position_of(member)?,
         None => None,
     };
-    let memory = cell.of(cluster.name());
+    let cluster_state = scope_state.of(cluster.name());
     if let (Some(Position(position)), Some(member)) = (position, cluster.member(last)) {
         let observe = |member, position, at| {
             let seen = Observation { member, position: Some(position), at, latency: None, server: None };
             take_in(cluster, std::slice::from_ref(&seen));
         };
-        memory.need(|need| need.require(&position, at));
+        cluster_state.requirement(|requirement| requirement.require(&position, at));
         observe(member, position.clone(), at);
-        if let Some(target) = target.filter(|&target| !cluster.view().progress().has(target, &position)) {
+        if let Some(target) = target.filter(|&target| !cluster.view().replication().has(target, &position)) {
             // Taken in also if it lacks something: it is not asked again before there is news of it.
             let at = clock::now();
             if let Some(Position(position)) = position_of(target)? {
@@ -113,9 +121,9 @@ pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Op
             }
         }
     } else {
-        memory.need(|need| need.require_read(Some(last), clock::now()));
+        cluster_state.requirement(|requirement| requirement.require_read(Some(last), clock::now()));
     }
-    memory.reads_from(Last::Learned);
+    cluster_state.reads_from(LastRead::Learned);
     Ok(true)
 }
 

@@ -10,10 +10,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
-use crate::alias::{Alias, Names};
+use crate::alias::{Alias, Aliases};
 use crate::cluster::Cluster;
 use crate::member::Member;
-use crate::routing::model_map::{ClusterIndex, Label, Models};
+use crate::routing::model_map::{ClusterIndex, Label, ModelMap};
 use crate::support::snapshot::Shared;
 
 use super::connection_lookup::Lookup;
@@ -32,7 +32,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Table {
     pub entries: Box<[Entry]>,
-    pub models: Models,
+    pub models: ModelMap,
     pub cache: ModelCache,
     pub lookup: Lookup,
     /// Where an alias stands, by name.
@@ -41,7 +41,7 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn new(entries: Box<[Entry]>, models: Models, lookup: Lookup, names: &Names) -> Self {
+    pub fn new(entries: Box<[Entry]>, models: ModelMap, lookup: Lookup, names: &Aliases) -> Self {
         let mut places = HashMap::new();
         let mut known = HashMap::new();
         for (index, entry) in entries.iter().enumerate() {
@@ -111,7 +111,7 @@ pub(super) static TABLE: LazyLock<Shared<Option<Table>>> = LazyLock::new(|| Shar
 static BEFORE: Mutex<Option<TableRef>> = Mutex::new(None);
 /// Held while the table in force is replaced, and never while Python runs.
 static CHANGING: Mutex<()> = Mutex::new(());
-static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
+static ALIASES: LazyLock<Mutex<Aliases>> = LazyLock::new(Mutex::default);
 /// Counts the configurations, so that a connection can tell that its own preparation is out of date.
 static CONFIGURED: AtomicU64 = AtomicU64::new(0);
 /// The next read is to start the monitor: nothing watches this configuration, or this process, yet.
@@ -224,6 +224,6 @@ fn start_monitor(py: Python<'_>) -> PyResult<()> {
 }
 
 /// The process-wide numbers of aliases.
-pub fn names() -> parking_lot::MutexGuard<'static, Names> {
-    NAMES.lock()
+pub fn names() -> parking_lot::MutexGuard<'static, Aliases> {
+    ALIASES.lock()
 }

@@ -29,14 +29,14 @@ pub struct Thread {
     draws: RefCell<Draws>,
     pub shard: Shard,
     /// The last decision, for whoever watches the statement that follows it.
-    pub last: Cell<Option<Last>>,
+    pub last: Cell<Option<LastDecision>>,
     /// The last decision that such a one has taken.
-    taken: Cell<Option<Last>>,
+    taken: Cell<Option<LastDecision>>,
 }
 
 /// A decision: its cluster, and for a read where it went and why.
 #[derive(Clone, Copy, Debug)]
-pub enum Last {
+pub enum LastDecision {
     Read(Alias, Member, Reason),
     Write(Alias),
 }
@@ -77,14 +77,14 @@ impl Thread {
     }
 
     /// The last decision, for whoever watches the statement that follows it; once.
-    pub fn take_decision(&self) -> Option<Last> {
+    pub fn take_decision(&self) -> Option<LastDecision> {
         let last = self.last.take();
         self.taken.set(last);
         last
     }
 
     /// The last decision, whether or not it was taken.
-    pub fn last_decision(&self) -> Option<Last> {
+    pub fn last_decision(&self) -> Option<LastDecision> {
         self.last.get().or_else(|| self.taken.get())
     }
 

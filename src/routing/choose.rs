@@ -6,8 +6,8 @@ use crate::alias::Alias;
 use crate::balance::pool::Pool;
 use crate::cluster::Cluster;
 use crate::cluster::view::View;
-use crate::consistency::eligibility::Gate;
-use crate::consistency::scope_state::{Cell, Last};
+use crate::consistency::eligibility::Eligible;
+use crate::consistency::scope_state::{LastRead, ScopeState};
 use crate::member::{Member, PRIMARY};
 use crate::settings::OnUnavailable;
 use crate::support::random::unit;
@@ -20,9 +20,9 @@ pub(super) struct Reader<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) view: &'a View,
     /// What the scope remembers.
-    pub(super) cell: Option<&'a Arc<Cell>>,
+    pub(super) scope_state: Option<&'a Arc<ScopeState>>,
     pub(super) sticky: Option<Alias>,
-    pub(super) gate: Gate,
+    pub(super) eligible_members: Eligible,
     pub(super) draw: u64,
     pub(super) mode: Mode,
 }
@@ -43,7 +43,7 @@ impl Reader<'_> {
     /// Rows 8 and 9: the scope's member while it is `eligible`, else one from `pool`.
     pub(super) fn choose(&self, pool: &Pool, eligible: impl Fn(Member) -> bool) -> Option<Decision> {
         let (cluster, turn) = (self.cluster, self.cluster.turn());
-        let may_serve = |&member: &Member| eligible(member) && self.gate.admits(member);
+        let may_serve = |&member: &Member| eligible(member) && self.eligible_members.admits(member);
         if let Some(member) = self.sticky.and_then(|alias| cluster.member(alias)).filter(may_serve) {
             return Some((member, Reason::Sticky));
         }
@@ -51,13 +51,13 @@ impl Reader<'_> {
             return Some(self.keep(member, may_serve));
         }
         let among;
-        let pool = match &self.gate {
-            Gate::Open => pool,
-            Gate::Only(member) => {
+        let pool = match &self.eligible_members {
+            Eligible::All => pool,
+            Eligible::Only(member) => {
                 among = self.pool_among(std::slice::from_ref(member));
                 &among
             }
-            Gate::Among(members) => {
+            Eligible::Among(members) => {
                 among = self.pool_among(members);
                 &among
             }
@@ -72,14 +72,14 @@ impl Reader<'_> {
     /// The scope sticks to `chosen`.
     pub(super) fn keep(&self, chosen: Member, may_serve: impl Fn(&Member) -> bool) -> Decision {
         let cluster = self.cluster;
-        let Some(cell) = self.cell.filter(|_| cluster.settings().sticky) else {
+        let Some(scope_state) = self.scope_state.filter(|_| cluster.settings().sticky) else {
             return (chosen, Reason::Balanced);
         };
-        let memory = cell.of(cluster.name());
+        let cluster_state = scope_state.of(cluster.name());
         // Two threads of one scope may choose at once; both then read from the first one's choice.
-        let winner = memory.stick(self.sticky, cluster.members()[chosen as usize]);
+        let winner = cluster_state.stick(self.sticky, cluster.members()[chosen as usize]);
         if winner == cluster.members()[chosen as usize] {
-            memory.set_changes(Last::Sticky, self.view.progress().changes(chosen));
+            cluster_state.set_changes(LastRead::Sticky, self.view.replication().changes(chosen));
         }
         match cluster.member(winner).filter(|member| *member != chosen && may_serve(member)) {
             Some(member) => (member, Reason::Sticky),
@@ -94,12 +94,13 @@ impl Reader<'_> {
             return None;
         }
         // Who must see something cannot be served by one whose progress nobody follows.
-        self.view.trial(self.mode == Mode::Decide, |_| self.gate == Gate::Open)
+        self.view.trial(self.mode == Mode::Decide, |_| self.eligible_members == Eligible::All)
     }
 
     /// The pool of those who have what must be seen; the primary always has, unless the scope had better stay where it is.
     fn pool_among(&self, members: &[Member]) -> Pool {
-        let own = Some(PRIMARY).filter(|&primary| self.view.serves(primary) && matches!(self.gate, Gate::Among(_)));
+        let own = Some(PRIMARY)
+            .filter(|&primary| self.view.serves(primary) && matches!(self.eligible_members, Eligible::Among(_)));
         self.cluster.pool_of(self.view, members.iter().copied().chain(own))
     }
 
@@ -124,6 +125,6 @@ impl Reader<'_> {
     /// This scope's draw from 0 to 1, so that either all of its reads are let through or none.
     fn spill(&self) -> f64 {
         let draw = unit(self.draw);
-        self.cell.map_or(draw, |cell| cell.of(self.cluster.name()).spill(draw))
+        self.scope_state.map_or(draw, |scope_state| scope_state.of(self.cluster.name()).spill(draw))
     }
 }

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::cluster::view::View;
-use crate::consistency::eligibility::Gate;
+use crate::consistency::eligibility::Eligible;
 use crate::consistency::scope::{Effect, Scope};
-use crate::consistency::scope_state::{Cell, Last};
+use crate::consistency::scope_state::{LastRead, ScopeState};
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 
 use super::choose::Reader;
 use super::question::{Decision, Mode, Read, Undecided};
-use super::read_context::{Around, Before};
-use super::resolve::{late, row_5};
+use super::read_context::{Before, ReadContext};
+use super::resolve::{late, resolve_requirement};
 
 /// Answers a question: which member of `cluster` serves the read, now that `view` says who may.
 ///
@@ -36,7 +36,7 @@ pub fn decide<I, C, L, N, E>(
 where
     I: FnMut(Member) -> Result<bool, E>,
     C: Fn() -> Result<bool, E>,
-    L: Fn() -> Result<Option<Arc<Cell>>, E>,
+    L: Fn() -> Result<Option<Arc<ScopeState>>, E>,
     N: Fn() -> Duration,
 {
     answer(cluster, view, read, draw, Mode::Decide)
@@ -56,12 +56,12 @@ pub fn explain<I, C, L, N, E>(
 where
     I: FnMut(Member) -> Result<bool, E>,
     C: Fn() -> Result<bool, E>,
-    L: Fn() -> Result<Option<Arc<Cell>>, E>,
+    L: Fn() -> Result<Option<Arc<ScopeState>>, E>,
     N: Fn() -> Duration,
 {
     let Read { exempt, scope, instance, in_transaction, is_changed, record, before, may_wait, now } = read;
     let scope = scope.map(|scope| scope.copied(cluster.name()));
-    let record = || Ok(record()?.map(|cell| Arc::new(cell.copied(cluster.name()))));
+    let record = || Ok(record()?.map(|scope_state| Arc::new(scope_state.copied(cluster.name()))));
     let read =
         Read { exempt, scope: scope.as_ref(), instance, in_transaction, is_changed, record, before, may_wait, now };
     match answer(cluster, view, read, draw, Mode::Explain) {
@@ -81,7 +81,7 @@ fn answer<I, C, L, N, E>(
 where
     I: FnMut(Member) -> Result<bool, E>,
     C: Fn() -> Result<bool, E>,
-    L: Fn() -> Result<Option<Arc<Cell>>, E>,
+    L: Fn() -> Result<Option<Arc<ScopeState>>, E>,
     N: Fn() -> Duration,
 {
     if read.exempt {
@@ -104,12 +104,20 @@ where
     };
     if read.scope.is_none() && read.instance.is_none() && (read.record)()?.is_none() {
         // Nothing around the read has anything to say, and there is nothing to keep its choice.
-        if cluster.settings().stays_home() {
+        if cluster.settings().keeps_to_primary() {
             return Ok((PRIMARY, Reason::Default));
         }
         match &before {
             None => {
-                let reader = Reader { cluster, view, cell: None, sticky: None, gate: Gate::Open, draw, mode };
+                let reader = Reader {
+                    cluster,
+                    view,
+                    scope_state: None,
+                    sticky: None,
+                    eligible_members: Eligible::All,
+                    draw,
+                    mode,
+                };
                 return reader.rows_8_to_11();
             }
             Some(Before { shown, stays: Some(member) }) => {
@@ -118,48 +126,49 @@ where
             Some(_) => {}
         }
     }
-    let mut around = Around::new(cluster, view, &read, effect);
-    let seen = before.map(|before| before.cell(cluster, &mut around));
+    let mut context = ReadContext::new(cluster, view, &read, effect);
+    let seen = before.map(|before| before.scope_state(cluster, &mut context));
     let own;
-    let record = if around.in_request {
+    let record = if context.in_request {
         read.scope.and_then(Scope::record)
     } else {
         own = (read.record)()?;
         own.as_ref()
     };
     // In a request they are one, but for a body that was suspended and goes on in another request.
-    let is_other = |record: &&Arc<Cell>| !around.cell.is_some_and(|cell| Arc::ptr_eq(cell, record));
-    let cells = [around.cell.or(seen.as_ref()), record.filter(is_other)];
-    let gate = if around.is_free(cluster, view, cells) {
-        Gate::Open
-    } else if let Some(member) = around.proven(cluster, view, cells)
+    let is_other =
+        |record: &&Arc<ScopeState>| !context.scope_state.is_some_and(|scope_state| Arc::ptr_eq(scope_state, record));
+    let scope_states = [context.scope_state.or(seen.as_ref()), record.filter(is_other)];
+    let eligible_members = if context.is_free(cluster, view, scope_states) {
+        Eligible::All
+    } else if let Some(member) = context.proven(cluster, view, scope_states)
         && !(read.in_transaction)(member)?
     {
-        Gate::Only(member)
+        Eligible::Only(member)
     } else {
-        let before = around.sticky;
-        match row_5(cluster, view, &mut read, &mut around, cells)? {
-            Some(gate) => gate,
+        let before = context.sticky;
+        match resolve_requirement(cluster, view, &mut read, &mut context, scope_states)? {
+            Some(eligible_members) => eligible_members,
             None if view.answers(PRIMARY) => return Ok((PRIMARY, Reason::Pinned)),
-            None => return late(cluster, view, &around, cells, effect, before, (draw, mode)),
+            None => return late(cluster, view, &context, scope_states, effect, before, (draw, mode)),
         }
     };
-    if let Some(member) = around.named.filter(|&member| gate.admits(member)) {
-        around.reads_from(cluster, view, Some(member));
+    if let Some(member) = context.named.filter(|&member| eligible_members.admits(member)) {
+        context.reads_from(cluster, view, Some(member));
         return Ok((member, Reason::UseReplica));
     }
-    if around.follows_primary {
+    if context.follows_primary {
         return Ok((PRIMARY, Reason::Instance));
     }
-    if around.stays_home {
+    if context.keeps_to_primary {
         return Ok((PRIMARY, Reason::Default));
     }
-    if let Some(from) = around.loaded.filter(|from| view.eligible().contains(from) && gate.admits(*from)) {
+    if let Some(from) = context.loaded.filter(|from| view.eligible().contains(from) && eligible_members.admits(*from)) {
         return Ok((from, Reason::Instance));
     }
-    if around.last != Last::Sticky {
-        around.reads_from(cluster, view, None);
+    if context.last != LastRead::Sticky {
+        context.reads_from(cluster, view, None);
     }
-    let Around { cell, sticky, .. } = around;
-    Reader { cluster, view, cell, sticky, gate, draw, mode }.rows_8_to_11()
+    let ReadContext { scope_state, sticky, .. } = context;
+    Reader { cluster, view, scope_state, sticky, eligible_members, draw, mode }.rows_8_to_11()
 }

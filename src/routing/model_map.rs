@@ -10,7 +10,7 @@ pub type ClusterIndex = usize;
 
 /// The names one cluster is configured with.
 #[derive(Clone, Debug, Default)]
-pub struct Names {
+pub struct ModelLabels {
     /// `MODELS`: what lives on it.
     pub models: Vec<String>,
     /// `PRIMARY_ONLY`: what is always read from its primary.
@@ -45,16 +45,16 @@ impl Label {
 
 /// The models of every cluster.
 #[derive(Clone, Debug, Default)]
-pub struct Models {
+pub struct ModelMap {
     homes: HashMap<Label, ClusterIndex>,
     exempt: Vec<HashSet<Label>>,
     rest: Option<ClusterIndex>,
 }
 
-impl Models {
+impl ModelMap {
     /// `rest` is the cluster that takes every model not named by another one (the one of `default`).
     #[must_use]
-    pub fn new(clusters: &[Names], rest: Option<ClusterIndex>) -> Self {
+    pub fn new(clusters: &[ModelLabels], rest: Option<ClusterIndex>) -> Self {
         let mut models = Self { rest, ..Self::default() };
         for (index, names) in clusters.iter().enumerate() {
             models.homes.extend(names.models.iter().map(|name| (Label::parse(name), index)));
@@ -91,15 +91,15 @@ impl Models {
 mod tests {
     use super::*;
 
-    fn names(models: &[&str], primary_only: &[&str]) -> Names {
+    fn names(models: &[&str], primary_only: &[&str]) -> ModelLabels {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        Names { models: owned(models), primary_only: owned(primary_only) }
+        ModelLabels { models: owned(models), primary_only: owned(primary_only) }
     }
 
-    fn models() -> Models {
+    fn models() -> ModelMap {
         let default = names(&[], &["sessions", "billing.Account"]);
         let people = names(&["people", "billing.Invoice"], &["people.Person"]);
-        Models::new(&[default, people], Some(0))
+        ModelMap::new(&[default, people], Some(0))
     }
 
     fn label(app: &str, model: &str) -> [Label; 1] {
@@ -110,7 +110,7 @@ mod tests {
     fn default_takes_the_rest() {
         assert_eq!(models().home(&label("board", "Post")), Some(0));
         assert_eq!(models().home(&label("people", "Person")), Some(1));
-        let no_default = Models::new(&[names(&["people"], &[])], None);
+        let no_default = ModelMap::new(&[names(&["people"], &[])], None);
         assert_eq!(no_default.home(&label("board", "Post")), None);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::alias::Alias;
 use crate::consistency::scope::Scope;
-use crate::consistency::scope_state::Cell;
+use crate::consistency::scope_state::ScopeState;
 use crate::member::Member;
 use crate::reason::Reason;
 use crate::replication::position::Position;
@@ -24,13 +24,13 @@ pub enum Undecided<E> {
     Failed(#[from] E),
     /// The primary is to be asked for its position, and the question put again.
     #[error("the primary's position is needed")]
-    Ask(Arc<Cell>),
+    Ask(Arc<ScopeState>),
     /// A member is to be asked for its position, which must be seen, and the question put again: the scope moves on from
     /// there.
     #[error("the position of the member read from last is needed")]
     Learn {
         /// Where the answer belongs.
-        cell: Arc<Cell>,
+        scope_state: Arc<ScopeState>,
         /// The member.
         last: Alias,
         /// Where the read is to go.
@@ -40,7 +40,7 @@ pub enum Undecided<E> {
     #[error("a replica must be waited for")]
     Wait {
         /// Where the outcome belongs.
-        cell: Arc<Cell>,
+        scope_state: Arc<ScopeState>,
         /// The replica.
         member: Member,
         /// What it must have.

@@ -6,18 +6,18 @@ use std::time::Duration;
 use crate::alias::Alias;
 use crate::cluster::Cluster;
 use crate::cluster::view::View;
-use crate::consistency::eligibility::Approach;
-use crate::consistency::requirement::Need;
+use crate::consistency::eligibility::EligibilityCheck;
+use crate::consistency::requirement::Requirement;
 use crate::consistency::scope::{Effect, Scope};
-use crate::consistency::scope_state::{Cell, Last, Memory};
+use crate::consistency::scope_state::{ClusterState, LastRead, ScopeState};
 use crate::member::{Member, PRIMARY};
-use crate::settings::Home;
+use crate::settings::ReadTarget;
 
 use super::question::{Read, Shown};
 
 /// What the code around a read, and the instance at hand, say about it.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
-pub(super) struct Around<'a> {
+pub(super) struct ReadContext<'a> {
     pub(super) in_request: bool,
     /// Positions and pins are set aside.
     pub(super) stale_ok: bool,
@@ -28,18 +28,18 @@ pub(super) struct Around<'a> {
     /// With no scope open: the member that loaded the instance at hand.
     pub(super) loaded: Option<Member>,
     /// Reads do not go to replicas here.
-    pub(super) stays_home: bool,
+    pub(super) keeps_to_primary: bool,
     /// What the outermost scope or the request remembers.
-    pub(super) cell: Option<&'a Arc<Cell>>,
+    pub(super) scope_state: Option<&'a Arc<ScopeState>>,
     /// The member that the scope reads from.
     pub(super) sticky: Option<Alias>,
     /// How often its server had changed when the scope began to.
     changes: u32,
     /// Where the scope read last.
-    pub(super) last: Last,
+    pub(super) last: LastRead,
 }
 
-impl<'a> Around<'a> {
+impl<'a> ReadContext<'a> {
     #[inline]
     pub(super) fn new<I, C, L, N>(
         cluster: &Cluster,
@@ -54,10 +54,13 @@ impl<'a> Around<'a> {
         };
         let in_request = read.scope.is_some_and(Scope::in_request);
         let migrating = read.scope.is_some_and(Scope::migrating);
-        let home =
-            if in_request || settings.reads == Home::Primary { settings.reads } else { settings.outside_requests };
-        let cell = read.scope.map(Scope::cell);
-        let memory = cell.and_then(|cell| cell.get(cluster.name()));
+        let home = if in_request || settings.reads == ReadTarget::Primary {
+            settings.reads
+        } else {
+            settings.outside_requests
+        };
+        let scope_state = read.scope.map(Scope::scope_state);
+        let cluster_state = scope_state.and_then(|scope_state| scope_state.get(cluster.name()));
         Self {
             in_request,
             stale_ok,
@@ -65,53 +68,61 @@ impl<'a> Around<'a> {
             follows_primary: effect.is_none()
                 && read.instance.is_some_and(|instance| instance.from == PRIMARY && !instance.exempt),
             loaded: read.instance.filter(|_| read.scope.is_none()).map(|instance| instance.from),
-            stays_home: migrating || settings.replicas.is_empty() || (effect.is_none() && home == Home::Primary),
-            cell,
-            sticky: memory.filter(|_| settings.sticky).and_then(Memory::sticky),
-            changes: memory.map_or(0, |memory| memory.changes(Last::Sticky)),
-            last: memory.filter(|_| settings.has_positions).map_or(Last::Sticky, Memory::last),
+            keeps_to_primary: migrating
+                || settings.replicas.is_empty()
+                || (effect.is_none() && home == ReadTarget::Primary),
+            scope_state,
+            sticky: cluster_state.filter(|_| settings.sticky).and_then(ClusterState::sticky),
+            changes: cluster_state.map_or(0, |cluster_state| cluster_state.changes(LastRead::Sticky)),
+            last: cluster_state.filter(|_| settings.has_positions).map_or(LastRead::Sticky, ClusterState::last),
         }
     }
 
     /// Whether row 5 has nothing to say: there is nothing that must be seen, and the scope can stay where it is.
     #[inline]
-    pub(super) fn is_free(&self, cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2]) -> bool {
+    pub(super) fn is_free(&self, cluster: &Cluster, view: &View, scope_states: [Option<&Arc<ScopeState>>; 2]) -> bool {
         !cluster.settings().consistent
             || (!self.sticky_is_gone(cluster, view)
-                && !Approach::is_needed(cells, cluster, view)
-                && self.named.is_none_or(|named| !Approach::named_may_lack(cells, cluster, named))
+                && !EligibilityCheck::is_needed(scope_states, cluster, view)
+                && self.named.is_none_or(|named| !EligibilityCheck::named_may_lack(scope_states, cluster, named))
                 && self.moves_from(cluster).is_none()
                 && !self.named_has_changed(cluster, view))
     }
 
     /// The member that the scope reads from, if that was found to have what must be seen and nothing has changed since.
     #[inline]
-    pub(super) fn proven(&self, cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2]) -> Option<Member> {
+    pub(super) fn proven(
+        &self,
+        cluster: &Cluster,
+        view: &View,
+        scope_states: [Option<&Arc<ScopeState>>; 2],
+    ) -> Option<Member> {
         if self.stale_ok || self.named.is_some() || self.loaded.is_some() || self.moves_from(cluster).is_some() {
             return None;
         }
         let member = self.sticky.and_then(|alias| cluster.member(alias))?;
-        let is_proven = |cell: &Arc<Cell>| {
-            cell.get(cluster.name())
-                .is_none_or(|memory| !memory.has_need_in(view) || memory.verdict(view.number(), member))
+        let is_proven = |scope_state: &Arc<ScopeState>| {
+            scope_state.get(cluster.name()).is_none_or(|cluster_state| {
+                !cluster_state.has_requirement_in(view) || cluster_state.verdict(view.number(), member)
+            })
         };
         let is_here = cluster.is_eligible(view, member) && !self.has_changed(cluster, view, member);
-        (is_here && cells.into_iter().flatten().all(is_proven)).then_some(member)
+        (is_here && scope_states.into_iter().flatten().all(is_proven)).then_some(member)
     }
 
     /// The member that this read moves away from, which may have shown more than where it goes has. Judged where there are
     /// positions, which tell.
     #[inline]
     pub(super) fn moves_from(&self, cluster: &Cluster) -> Option<Alias> {
-        let stays_home = self.named.is_none() && (self.follows_primary || self.stays_home);
-        if !cluster.settings().has_positions || self.stale_ok || stays_home {
+        let keeps_to_primary = self.named.is_none() && (self.follows_primary || self.keeps_to_primary);
+        if !cluster.settings().has_positions || self.stale_ok || keeps_to_primary {
             return None;
         }
         let target = self.named.map(|member| cluster.members()[member as usize]).or(self.sticky);
         let last = match self.last {
-            Last::Sticky => self.sticky,
-            Last::Named(alias) => Some(alias),
-            Last::Learned => None,
+            LastRead::Sticky => self.sticky,
+            LastRead::Named(alias) => Some(alias),
+            LastRead::Learned => None,
         };
         last.filter(|_| last != target)
     }
@@ -122,18 +133,18 @@ impl<'a> Around<'a> {
         if settings.has_positions
             && settings.consistent
             && !self.stale_ok
-            && let Some(cell) = self.cell
+            && let Some(scope_state) = self.scope_state
         {
             let named = named.map(|member| cluster.members()[member as usize]);
-            let last = named.filter(|_| self.sticky != named).map_or(Last::Sticky, Last::Named);
+            let last = named.filter(|_| self.sticky != named).map_or(LastRead::Sticky, LastRead::Named);
             if last != self.last {
-                let memory = cell.of(cluster.name());
-                if let Last::Named(alias) = last
+                let cluster_state = scope_state.of(cluster.name());
+                if let LastRead::Named(alias) = last
                     && let Some(member) = cluster.member(alias)
                 {
-                    memory.set_changes(last, view.progress().changes(member));
+                    cluster_state.set_changes(last, view.replication().changes(member));
                 }
-                memory.reads_from(last);
+                cluster_state.reads_from(last);
             }
         }
     }
@@ -152,30 +163,30 @@ impl<'a> Around<'a> {
     /// Whether the server behind `member`, the sticky one, has changed since the scope began to read there.
     #[inline]
     fn has_changed(&self, cluster: &Cluster, view: &View, member: Member) -> bool {
-        member != PRIMARY && cluster.settings().has_positions && view.progress().changes(member) != self.changes
+        member != PRIMARY && cluster.settings().has_positions && view.replication().changes(member) != self.changes
     }
 
     /// Whether the server behind the replica that the scope named last has changed since.
     #[inline]
     pub(super) fn named_has_changed(&self, cluster: &Cluster, view: &View) -> bool {
-        let Last::Named(alias) = self.last else { return false };
-        let memory = self.cell.and_then(|cell| cell.get(cluster.name()));
-        let before = memory.map_or(0, |memory| memory.changes(self.last));
-        cluster.member(alias).is_some_and(|member| view.progress().changes(member) != before)
+        let LastRead::Named(alias) = self.last else { return false };
+        let cluster_state = self.scope_state.and_then(|scope_state| scope_state.get(cluster.name()));
+        let before = cluster_state.map_or(0, |cluster_state| cluster_state.changes(self.last));
+        cluster.member(alias).is_some_and(|member| view.replication().changes(member) != before)
     }
 
     /// The scope no longer reads from where it did, and must see elsewhere what it may have seen there.
     pub(super) fn leave_sticky(&mut self, cluster: &Cluster, view: &View, now: Duration) {
         if let Some(alias) = self.sticky.take()
-            && let Some(memory) = self.cell.and_then(|cell| cell.get(cluster.name()))
+            && let Some(cluster_state) = self.scope_state.and_then(|scope_state| scope_state.get(cluster.name()))
         {
             if cluster.member(alias).is_some_and(|member| self.has_changed(cluster, view, member)) {
                 // It does not stand for what its server had shown before.
-                memory.need(|need| need.require_read(None, now));
+                cluster_state.requirement(|requirement| requirement.require_read(None, now));
             } else {
-                memory.need(|need| need.require_reads_of(cluster, view, alias, now));
+                cluster_state.requirement(|requirement| requirement.require_reads_of(cluster, view, alias, now));
             }
-            memory.unstick(alias);
+            cluster_state.unstick(alias);
         }
     }
 }
@@ -195,9 +206,9 @@ impl Before {
         if !settings.consistent || !settings.sticky {
             return None;
         }
-        let mut need = Need::default();
-        need.require_read(Some(shown.by), shown.at);
-        let has = |&member: &Member| need.admits(cluster, view, member, now);
+        let mut requirement = Requirement::default();
+        requirement.require_read(Some(shown.by), shown.at);
+        let has = |&member: &Member| requirement.admits(cluster, view, member, now);
         let mut replicas = (1..).zip(&settings.replicas).filter(|(_, (_, weight))| *weight > 0.0);
         if replicas.all(|(member, _)| has(&member)) {
             return None;
@@ -207,14 +218,14 @@ impl Before {
     }
 
     /// The same as what a scope must see, which stays where it is.
-    pub(super) fn cell(self, cluster: &Cluster, around: &mut Around<'_>) -> Arc<Cell> {
-        let cell = Cell::default();
-        cell.of(cluster.name()).need(|need| {
-            need.require_read(Some(self.shown.by), self.shown.at);
+    pub(super) fn scope_state(self, cluster: &Cluster, context: &mut ReadContext<'_>) -> Arc<ScopeState> {
+        let scope_state = ScopeState::default();
+        scope_state.of(cluster.name()).requirement(|requirement| {
+            requirement.require_read(Some(self.shown.by), self.shown.at);
             // The primary is not asked: the cell is forgotten after this read, and the answer with it.
-            need.waited(Duration::ZERO, false);
+            requirement.waited(Duration::ZERO, false);
         });
-        around.sticky = self.stays.filter(|_| self.shown.in_command).map(|_| self.shown.by);
-        Arc::new(cell)
+        context.sticky = self.stays.filter(|_| self.shown.in_command).map(|_| self.shown.by);
+        Arc::new(scope_state)
     }
 }

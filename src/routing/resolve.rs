@@ -6,25 +6,30 @@ use std::time::Duration;
 use crate::alias::Alias;
 use crate::cluster::Cluster;
 use crate::cluster::view::View;
-use crate::consistency::eligibility::{Approach, Gate, Shut};
-use crate::consistency::requirement::Need;
+use crate::consistency::eligibility::{Blocked, EligibilityCheck, Eligible};
+use crate::consistency::requirement::Requirement;
 use crate::consistency::scope::Effect;
-use crate::consistency::scope_state::{Cell, Last};
+use crate::consistency::scope_state::{LastRead, ScopeState};
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::settings::OnUnavailable;
 
 use super::choose::Reader;
 use super::question::{Decision, Mode, Read, Undecided};
-use super::read_context::Around;
+use super::read_context::ReadContext;
 
 /// A member that was read from, most often by the client before this scope began, and that serves no more.
-fn leave_those_that_serve_no_more(cluster: &Cluster, view: &View, cells: [Option<&Arc<Cell>>; 2], now: Duration) {
-    for memory in cells.into_iter().flatten().filter_map(|cell| cell.get(cluster.name())) {
-        if let Some((Some(alias), _)) = memory.need(|need| need.read())
+fn leave_those_that_serve_no_more(
+    cluster: &Cluster,
+    view: &View,
+    scope_states: [Option<&Arc<ScopeState>>; 2],
+    now: Duration,
+) {
+    for cluster_state in scope_states.into_iter().flatten().filter_map(|scope_state| scope_state.get(cluster.name())) {
+        if let Some((Some(alias), _)) = cluster_state.requirement(|requirement| requirement.read())
             && cluster.member(alias).is_none_or(|member| !view.serves(member))
         {
-            memory.need(|need| need.leave(alias, now));
+            cluster_state.requirement(|requirement| requirement.leave(alias, now));
         }
     }
 }
@@ -32,82 +37,87 @@ fn leave_those_that_serve_no_more(cluster: &Cluster, view: &View, cells: [Option
 /// Who may serve a scope that must see something; `None` if nobody but the primary.
 #[cold]
 #[inline(never)]
-pub(super) fn row_5<I, C, L, N, E>(
+pub(super) fn resolve_requirement<I, C, L, N, E>(
     cluster: &Cluster,
     view: &View,
     read: &mut Read<'_, I, C, L, N>,
-    around: &mut Around<'_>,
-    cells: [Option<&Arc<Cell>>; 2],
-) -> Result<Option<Gate>, Undecided<E>>
+    context: &mut ReadContext<'_>,
+    scope_states: [Option<&Arc<ScopeState>>; 2],
+) -> Result<Option<Eligible>, Undecided<E>>
 where
     I: FnMut(Member) -> Result<bool, E>,
     N: Fn() -> Duration,
 {
     let now = (read.now)();
-    if around.sticky_is_gone(cluster, view) {
-        around.leave_sticky(cluster, view, now);
+    if context.sticky_is_gone(cluster, view) {
+        context.leave_sticky(cluster, view, now);
     }
-    if around.stale_ok {
-        return Ok(Some(Gate::Open));
+    if context.stale_ok {
+        return Ok(Some(Eligible::All));
     }
-    leave_those_that_serve_no_more(cluster, view, cells, now);
-    if around.named_has_changed(cluster, view)
-        && let Some(memory) = around.cell.and_then(|cell| cell.get(cluster.name()))
+    leave_those_that_serve_no_more(cluster, view, scope_states, now);
+    if context.named_has_changed(cluster, view)
+        && let Some(cluster_state) = context.scope_state.and_then(|scope_state| scope_state.get(cluster.name()))
     {
-        memory.need(|need| need.require_read(None, now));
-        memory.reads_from(Last::Learned);
-        around.last = Last::Learned;
+        cluster_state.requirement(|requirement| requirement.require_read(None, now));
+        cluster_state.reads_from(LastRead::Learned);
+        context.last = LastRead::Learned;
     }
-    let approach = Approach { cluster, view, cells, now };
-    approach.forget_what_all_have(&mut read.in_transaction)?;
+    let check = EligibilityCheck { cluster, view, scope_states, now };
+    check.forget_what_all_have(&mut read.in_transaction)?;
     // A transaction that is open there has a snapshot, which stays as old as it is.
     let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
-    let wanted = around.named;
+    let wanted = context.named;
     if let Some(named) = wanted {
         // One that is known to lack something already is not asked about the rest: the scope stays where it is.
-        let may_learn = read.may_wait && around.moves_from(cluster).is_some();
-        let may_serve = approach.admits(named) || (may_learn && approach.may_admit(named));
+        let may_learn = read.may_wait && context.moves_from(cluster).is_some();
+        let may_serve = check.admits(named) || (may_learn && check.may_admit(named));
         if !may_serve || !is_usable(named)? {
-            around.named = None;
+            context.named = None;
         }
     }
-    if let Some(last) = around.moves_from(cluster)
-        && let Some(cell) = around.cell
+    if let Some(last) = context.moves_from(cluster)
+        && let Some(scope_state) = context.scope_state
     {
         if read.may_wait {
-            let target = around.named.or_else(|| around.sticky.and_then(|alias| cluster.member(alias)));
-            return Err(Undecided::Learn { cell: cell.clone(), last, target });
+            let target = context.named.or_else(|| context.sticky.and_then(|alias| cluster.member(alias)));
+            return Err(Undecided::Learn { scope_state: scope_state.clone(), last, target });
         }
-        let memory = cell.of(cluster.name());
-        memory.need(|need| need.require_read(Some(last), now));
-        memory.reads_from(Last::Learned);
-        around.last = Last::Learned;
+        let cluster_state = scope_state.of(cluster.name());
+        cluster_state.requirement(|requirement| requirement.require_read(Some(last), now));
+        cluster_state.reads_from(LastRead::Learned);
+        context.last = LastRead::Learned;
     }
-    around.named = around.named.filter(|&named| approach.admits(named));
-    if let Some(named) = around.named {
-        return Ok(Some(Gate::Only(named)));
+    context.named = context.named.filter(|&named| check.admits(named));
+    if let Some(named) = context.named {
+        return Ok(Some(Eligible::Only(named)));
     }
-    let told = |tell: fn(&Need) -> Option<Alias>| {
-        cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| tell(need)))
+    let told = |tell: fn(&Requirement) -> Option<Alias>| {
+        scope_states
+            .into_iter()
+            .flatten()
+            .find_map(|scope_state| scope_state.get(cluster.name())?.requirement(|requirement| tell(requirement)))
     };
-    let before = || told(|need| need.read()?.0).or_else(|| told(Need::preferred));
-    let last = || around.sticky.or_else(before).and_then(|alias| cluster.member(alias));
-    let candidate = around.loaded.or_else(last).filter(|&member| cluster.is_eligible(view, member));
-    if let Some(member) = candidate.filter(|&member| approach.admits(member))
+    let before = || told(|requirement| requirement.read()?.0).or_else(|| told(Requirement::preferred));
+    let last = || context.sticky.or_else(before).and_then(|alias| cluster.member(alias));
+    let candidate = context.loaded.or_else(last).filter(|&member| cluster.is_eligible(view, member));
+    if let Some(member) = candidate.filter(|&member| check.admits(member))
         && is_usable(member)?
     {
-        return Ok(Some(Gate::Only(member)));
+        return Ok(Some(Eligible::Only(member)));
     }
-    if around.sticky.is_some_and(|alias| alias != cluster.name()) {
-        around.leave_sticky(cluster, view, now);
+    if context.sticky.is_some_and(|alias| alias != cluster.name()) {
+        context.leave_sticky(cluster, view, now);
     }
     // It is of no use to wait for a replica if the read then stays at home.
-    let may_wait = read.may_wait && !around.stays_home && !around.follows_primary;
-    match approach.for_others(may_wait, wanted.or(candidate), is_usable)? {
-        Ok(gate) => Ok(Some(gate)),
-        Err(Shut::Pinned) => Ok(None),
-        Err(Shut::Ask { cell }) => Err(Undecided::Ask(cell)),
-        Err(Shut::Wait { cell, member, position, longest }) => Err(Undecided::Wait { cell, member, position, longest }),
+    let may_wait = read.may_wait && !context.keeps_to_primary && !context.follows_primary;
+    match check.for_others(may_wait, wanted.or(candidate), is_usable)? {
+        Ok(eligible_members) => Ok(Some(eligible_members)),
+        Err(Blocked::Pinned) => Ok(None),
+        Err(Blocked::Ask { scope_state }) => Err(Undecided::Ask(scope_state)),
+        Err(Blocked::Wait { scope_state, member, position, longest }) => {
+            Err(Undecided::Wait { scope_state, member, position, longest })
+        }
     }
 }
 
@@ -118,15 +128,15 @@ where
 pub(super) fn late<E>(
     cluster: &Cluster,
     view: &View,
-    around: &Around<'_>,
-    cells: [Option<&Arc<Cell>>; 2],
+    context: &ReadContext<'_>,
+    scope_states: [Option<&Arc<ScopeState>>; 2],
     effect: Option<Effect>,
     before: Option<Alias>,
     (draw, mode): (u64, Mode),
 ) -> Result<Decision, Undecided<E>> {
     match cluster.settings().on_unavailable {
         // Where reads do not go to replicas, no replica stands in.
-        _ if around.stays_home => return Ok((PRIMARY, Reason::Pinned)),
+        _ if context.keeps_to_primary => return Ok((PRIMARY, Reason::Pinned)),
         OnUnavailable::Primary => return Ok((PRIMARY, Reason::Pinned)),
         OnUnavailable::Error => return Err(Undecided::NoReplicaAvailable),
         OnUnavailable::Replica => {}
@@ -138,13 +148,16 @@ pub(super) fn late<E>(
     {
         return Err(Undecided::Late(named));
     }
-    let told = |tell: fn(&Need) -> Option<Alias>| {
-        cells.into_iter().flatten().find_map(|cell| cell.get(cluster.name())?.need(|need| tell(need)))
+    let told = |tell: fn(&Requirement) -> Option<Alias>| {
+        scope_states
+            .into_iter()
+            .flatten()
+            .find_map(|scope_state| scope_state.get(cluster.name())?.requirement(|requirement| tell(requirement)))
     };
     let before = before.filter(|&alias| alias != cluster.name());
-    let before = before.or_else(|| told(|need| need.read()?.0)).or_else(|| told(Need::preferred));
-    let Around { cell, sticky, .. } = *around;
-    let reader = Reader { cluster, view, cell, sticky, gate: Gate::Open, draw, mode };
+    let before = before.or_else(|| told(|requirement| requirement.read()?.0)).or_else(|| told(Requirement::preferred));
+    let ReadContext { scope_state, sticky, .. } = *context;
+    let reader = Reader { cluster, view, scope_state, sticky, eligible_members: Eligible::All, draw, mode };
     let chosen = match before.and_then(|alias| cluster.member(alias)).filter(serves) {
         Some(member) => Some(reader.keep(member, serves)),
         None => reader.choose(view.late(), |member| serves(&member)),

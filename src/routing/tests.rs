@@ -10,13 +10,13 @@ use super::question::{Decision, Loaded, Mode, Read, Shown, Undecided};
 use crate::alias::Alias;
 use crate::cluster::Cluster;
 use crate::consistency::scope::{Effect, Kind, Scope};
-use crate::consistency::scope_state::{Cell, Last};
+use crate::consistency::scope_state::{LastRead, ScopeState};
 use crate::member::{Member, PRIMARY, State};
 use crate::reason::Reason;
 use crate::replication::position::Position;
 use crate::replication::state::Observation;
 use crate::settings::tests::settings;
-use crate::settings::{Home, OnUnavailable, Order, Settings};
+use crate::settings::{Balance, OnUnavailable, ReadTarget, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 const CLUSTER: Alias = Alias::from_number(0);
@@ -35,7 +35,7 @@ fn request() -> Arc<Scope> {
 }
 
 fn wrote(scope: &Scope) {
-    scope.record().unwrap().of(CLUSTER).need(|need| need.publish_by_time(SECOND * 100));
+    scope.record().unwrap().of(CLUSTER).requirement(|requirement| requirement.publish_by_time(SECOND * 100));
 }
 
 /// Why there is no decision.
@@ -57,7 +57,7 @@ struct Ask {
     is_changed: bool,
     /// A member to which the connection is in a transaction.
     blocked: Option<Member>,
-    record: Option<Arc<Cell>>,
+    record: Option<Arc<ScopeState>>,
     before: Option<Shown>,
     may_wait: bool,
     now: Duration,
@@ -167,9 +167,9 @@ fn row_4_a_transaction_outranks_use_replica() {
 #[test]
 fn row_5_who_wrote_reads_from_the_primary_until_no_replica_can_be_behind() {
     let cluster = two_replicas();
-    let (request, record) = (request(), Arc::new(Cell::default()));
+    let (request, record) = (request(), Arc::new(ScopeState::default()));
     wrote(&request);
-    record.of(CLUSTER).need(|need| need.publish_by_time(SECOND * 100));
+    record.of(CLUSTER).requirement(|requirement| requirement.publish_by_time(SECOND * 100));
     let inside = |now| Ask { now: Duration::from_millis(now), ..within(&request) };
     let outside = |now| Ask { now: Duration::from_millis(now), record: Some(record.clone()), ..Ask::default() };
     assert_eq!(inside(104_999).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
@@ -178,13 +178,17 @@ fn row_5_who_wrote_reads_from_the_primary_until_no_replica_can_be_behind() {
     assert_eq!(Ask::default().of(&cluster).unwrap().1, Reason::Balanced);
     assert_eq!(inside(105_000).of(&cluster).unwrap().1, Reason::Balanced);
     assert_eq!(outside(105_000).of(&cluster).unwrap().1, Reason::Balanced);
-    assert!(!record.of(CLUSTER).has_need());
+    assert!(!record.of(CLUSTER).has_requirement());
 }
 
 #[test]
 fn row_5_concerns_only_the_cluster_that_was_written() {
     let request = request();
-    request.record().unwrap().of(Alias::from_number(9)).need(|need| need.publish_by_time(SECOND * 100));
+    request
+        .record()
+        .unwrap()
+        .of(Alias::from_number(9))
+        .requirement(|requirement| requirement.publish_by_time(SECOND * 100));
     assert_eq!(within(&request).of(&two_replicas()).unwrap().1, Reason::Balanced);
 }
 
@@ -256,7 +260,7 @@ fn row_5_a_scope_that_is_served_late_data_stays_where_it_read() {
 fn row_5_while_the_primary_is_down_a_named_replica_serves_late_data_and_others_stay_home() {
     let cluster = with(|settings| {
         settings.on_unavailable = OnUnavailable::Replica;
-        settings.outside_requests = Home::Primary;
+        settings.outside_requests = ReadTarget::Primary;
     });
     cluster.set_state(PRIMARY, State::Down);
     let request = request();
@@ -265,8 +269,8 @@ fn row_5_while_the_primary_is_down_a_named_replica_serves_late_data_and_others_s
         let named = scope(Some(&request), named(name));
         assert_eq!(within(&named).of(&cluster), Ok((name, Reason::Unavailable)));
     }
-    let record = Arc::new(Cell::default());
-    record.of(CLUSTER).need(|need| need.publish_by_time(SECOND * 100));
+    let record = Arc::new(ScopeState::default());
+    record.of(CLUSTER).requirement(|requirement| requirement.publish_by_time(SECOND * 100));
     assert_eq!(Ask { record: Some(record), ..Ask::default() }.of(&cluster), Ok((PRIMARY, Reason::Pinned)));
     let primary = scope(Some(&request), Effect::Primary);
     assert_eq!(within(&primary).of(&cluster), Ok((PRIMARY, Reason::UsePrimary)));
@@ -275,7 +279,7 @@ fn row_5_while_the_primary_is_down_a_named_replica_serves_late_data_and_others_s
 #[test]
 fn row_5_a_primary_that_is_down_is_not_asked_for_its_position() {
     let (cluster, request) = (with_positions(), request());
-    request.cell().of(CLUSTER).need(|need| need.publish(None, SECOND * 100));
+    request.scope_state().of(CLUSTER).requirement(|requirement| requirement.publish(None, SECOND * 100));
     cluster.set_state(PRIMARY, State::Down);
     assert_eq!(within(&request).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
     cluster.set_state(PRIMARY, State::Up);
@@ -300,9 +304,9 @@ fn row_5_no_read_waits_for_replicas_that_cannot_arrive_in_time() {
     let now = SECOND * 90 + SECOND / 2;
     let written = |cluster: &Cluster, place| {
         let request = request();
-        request.cell().of(CLUSTER).need(|need| need.publish(Some(&lsn(place)), now));
+        request.scope_state().of(CLUSTER).requirement(|requirement| requirement.publish(Some(&lsn(place)), now));
         let asked = [Mode::Explain, Mode::Decide].map(|mode| Ask { now, mode, ..within(&request) }.of(cluster));
-        (asked, request.cell().of(CLUSTER).need(|need| need.missed()))
+        (asked, request.scope_state().of(CLUSTER).requirement(|requirement| requirement.missed()))
     };
     let pinned = Ok((PRIMARY, Reason::Pinned));
     // The client's next request does not wait either.
@@ -320,15 +324,15 @@ fn row_5_no_read_waits_for_replicas_that_cannot_arrive_in_time() {
 fn row_5_what_the_scope_must_see_does_not_end_what_its_thread_must_see() {
     for replicas in 1..=3 {
         let cluster = Cluster::try_new(settings(&vec![1.0; replicas])).unwrap();
-        let (block, record) = (scope(None, REPLICA), Arc::new(Cell::default()));
+        let (block, record) = (scope(None, REPLICA), Arc::new(ScopeState::default()));
         let ask = || Ask { record: Some(record.clone()), ..within(&block) };
         assert_eq!(ask().of(&cluster).unwrap().1, Reason::Balanced);
-        record.of(CLUSTER).need(|need| need.publish_by_time(SECOND * 100));
+        record.of(CLUSTER).requirement(|requirement| requirement.publish_by_time(SECOND * 100));
         // The first of these leaves the sticky replica, and the block has something it must see, too.
         for _ in 0..3 {
             assert_eq!(ask().of(&cluster), Ok((PRIMARY, Reason::Pinned)));
         }
-        assert!(record.of(CLUSTER).has_need());
+        assert!(record.of(CLUSTER).has_requirement());
     }
 }
 
@@ -338,7 +342,7 @@ fn row_5_a_scope_that_must_see_what_another_member_showed_does_not_stay_where_it
     let request = request();
     let (sticky, _) = within(&request).of(&cluster).unwrap();
     let other = cluster.members()[3 - sticky as usize];
-    request.cell().of(CLUSTER).need(|need| need.require_read(Some(other), SECOND * 99));
+    request.scope_state().of(CLUSTER).requirement(|requirement| requirement.require_read(Some(other), SECOND * 99));
     assert_eq!(within(&request).of(&cluster), Ok((PRIMARY, Reason::Pinned)));
 }
 
@@ -352,7 +356,7 @@ fn row_6_a_named_replica_serves_even_with_weight_0_and_does_not_stick() {
 
 #[test]
 fn row_6_a_named_replica_that_may_not_serve_is_replaced_whatever_reads_says() {
-    let cluster = with(|settings| settings.reads = Home::Primary);
+    let cluster = with(|settings| settings.reads = ReadTarget::Primary);
     cluster.set_state(1, State::Lagging);
     assert_eq!(within(&scope(None, named(1))).of(&cluster), Ok((2, Reason::Balanced)));
     assert_eq!(within(&scope(None, named(77))).of(&cluster), Ok((2, Reason::Balanced)));
@@ -391,7 +395,7 @@ fn row_6_while_the_named_replica_lacks_the_position_the_scope_stays_where_it_is_
     let cluster = Cluster::try_new(Settings { has_positions: true, ..settings(&[1.0; 4]) }).unwrap();
     look(&cluster, SECOND * 101, &[(PRIMARY, 20), (1, 10), (2, 20), (3, 20), (4, 20)]);
     let request = request();
-    request.cell().of(CLUSTER).need(|need| need.publish(Some(&lsn(20)), SECOND * 100));
+    request.scope_state().of(CLUSTER).requirement(|requirement| requirement.publish(Some(&lsn(20)), SECOND * 100));
     let inside = |seed| Ask { seed, now: SECOND * 102, ..within(&scope(Some(&request), named(1))) };
     let (first, reason) = inside(0).of(&cluster).unwrap();
     assert_eq!(reason, Reason::Balanced);
@@ -411,10 +415,10 @@ fn row_6_a_named_replica_that_was_asked_in_vain_is_not_asked_again() {
     let inside = || Ask { now: SECOND * 102, ..within(&scope(Some(&request), named(other))) };
     assert_eq!(inside().of(&cluster), Err(Not::Learned(alias)));
     // The answers: it is at 30, and the other one at 20.
-    let memory = request.cell().of(CLUSTER);
-    memory.need(|need| need.require(&lsn(30), SECOND * 101));
+    let cluster_state = request.scope_state().of(CLUSTER);
+    cluster_state.requirement(|requirement| requirement.require(&lsn(30), SECOND * 101));
     look(&cluster, SECOND * 101, &[(sticky, 30), (other, 20)]);
-    memory.reads_from(Last::Learned);
+    cluster_state.reads_from(LastRead::Learned);
     for _ in 0..5 {
         assert_eq!(inside().of(&cluster), Ok((sticky, Reason::Sticky)));
     }
@@ -425,7 +429,7 @@ fn row_6_a_scope_that_leaves_the_named_replica_must_see_what_that_showed() {
     let (cluster, request) = (with_positions(), request());
     let inside = || Ask { now: SECOND * 102, ..within(&scope(Some(&request), named(1))) };
     assert_eq!(inside().of(&cluster), Ok((1, Reason::UseReplica)));
-    request.cell().of(CLUSTER).need(|need| need.publish(Some(&lsn(20)), SECOND * 101));
+    request.scope_state().of(CLUSTER).requirement(|requirement| requirement.publish(Some(&lsn(20)), SECOND * 101));
     look(&cluster, SECOND * 102, &[(PRIMARY, 20), (1, 15), (2, 20)]);
     assert_eq!(inside().of(&cluster), Err(Not::Learned(cluster.members()[1])));
 }
@@ -455,7 +459,7 @@ fn row_7b_with_no_scope_one_object_graph_reads_from_one_replica() {
     assert_eq!(Ask { instance: Some(loaded(2)), ..within(&request()) }.of(&cluster).unwrap().1, Reason::Balanced);
     cluster.set_state(2, State::Ejected);
     assert_eq!(Ask { instance: Some(loaded(2)), ..Ask::default() }.of(&cluster), Ok((1, Reason::Balanced)));
-    let primary = with(|settings| settings.reads = Home::Primary);
+    let primary = with(|settings| settings.reads = ReadTarget::Primary);
     assert_eq!(Ask { instance: Some(loaded(2)), ..Ask::default() }.of(&primary), Ok((PRIMARY, Reason::Default)));
 }
 
@@ -490,18 +494,18 @@ fn row_8_the_primary_chosen_by_its_weight_is_kept_too() {
 fn row_9_every_read_is_balanced_without_stickiness_or_scope() {
     let cluster = with(|settings| {
         settings.sticky = false;
-        settings.balance = Order::RoundRobin;
+        settings.balance = Balance::RoundRobin;
     });
     let request = request();
     let members: Vec<Member> = (0..4).map(|_| within(&request).of(&cluster).unwrap().0).collect();
     assert_eq!(members, [1, 2, 1, 2]);
-    let two = with(|settings| settings.balance = Order::RoundRobin);
+    let two = with(|settings| settings.balance = Balance::RoundRobin);
     assert_eq!((0..4).map(|_| Ask::default().of(&two).unwrap().0).collect::<Vec<_>>(), [1, 2, 1, 2]);
 }
 
 #[test]
 fn row_10_reads_stay_home_unless_a_scope_asks() {
-    let cluster = with(|settings| settings.reads = Home::Primary);
+    let cluster = with(|settings| settings.reads = ReadTarget::Primary);
     assert_eq!(Ask::default().of(&cluster), Ok((PRIMARY, Reason::Default)));
     assert_eq!(within(&request()).of(&cluster), Ok((PRIMARY, Reason::Default)));
     assert_eq!(within(&scope(None, REPLICA)).of(&cluster).unwrap().1, Reason::Balanced);
@@ -509,7 +513,7 @@ fn row_10_reads_stay_home_unless_a_scope_asks() {
 
 #[test]
 fn row_10_outside_requests_reads_can_be_kept_on_the_primary() {
-    let cluster = with(|settings| settings.outside_requests = Home::Primary);
+    let cluster = with(|settings| settings.outside_requests = ReadTarget::Primary);
     assert_eq!(Ask::default().of(&cluster), Ok((PRIMARY, Reason::Default)));
     assert_eq!(within(&request()).of(&cluster).unwrap().1, Reason::Balanced);
     assert_eq!(within(&scope(None, REPLICA)).of(&cluster).unwrap().1, Reason::Balanced);
@@ -575,7 +579,7 @@ fn row_11_the_spill_lets_its_share_of_scopes_through() {
 
 #[test]
 fn explain_leaves_no_trace() {
-    let cluster = with(|settings| settings.balance = Order::RoundRobin);
+    let cluster = with(|settings| settings.balance = Balance::RoundRobin);
     let request = request();
     let explain = || Ask { mode: Mode::Explain, ..within(&request) }.of(&cluster);
     assert_eq!(explain(), Ok((1, Reason::Balanced)));
@@ -587,7 +591,7 @@ fn explain_leaves_no_trace() {
 #[test]
 fn what_would_be_asked_first_is_explained_as_pinned() {
     let (cluster, request) = (with_positions(), request());
-    request.cell().of(CLUSTER).need(|need| need.publish(None, SECOND * 100));
+    request.scope_state().of(CLUSTER).requirement(|requirement| requirement.publish(None, SECOND * 100));
     assert_eq!(Ask { mode: Mode::Explain, ..within(&request) }.of(&cluster), Ok((PRIMARY, Reason::Pinned)));
     assert_eq!(within(&request).of(&cluster), Err(Not::Asked));
 }
@@ -675,23 +679,23 @@ proptest! {
     ) {
         let cluster = Cluster::try_new(Settings {
             has_positions, watched, sticky, primary_weight, wait, on_unavailable, primary_spill: 0.5,
-            reads: if reads_home { Home::Primary } else { Home::Replica },
-            balance: if robin { Order::RoundRobin } else { Order::Random },
+            reads: if reads_home { ReadTarget::Primary } else { ReadTarget::Replica },
+            balance: if robin { Balance::RoundRobin } else { Balance::Random },
             ..settings(&[1.0, 2.0, 1.0])
         }).unwrap();
         let outermost = if in_request { request() } else { scope(None, REPLICA) };
-        let own = Arc::new(Cell::default());
+        let own = Arc::new(ScopeState::default());
         let record = outermost.record().unwrap_or(&own).clone();
-        let memory = || record.of(CLUSTER);
+        let cluster_state = || record.of(CLUSTER);
         for (number, event) in (90..).zip(events) {
             let now = SECOND * number;
             match event {
                 Event::Wrote(place) if has_positions => {
-                    memory().need(|need| need.publish(place.map(lsn).as_ref(), now));
+                    cluster_state().requirement(|requirement| requirement.publish(place.map(lsn).as_ref(), now));
                 }
-                Event::Wrote(_) | Event::WroteByTime => memory().need(|need| need.publish_by_time(now)),
+                Event::Wrote(_) | Event::WroteByTime => cluster_state().requirement(|requirement| requirement.publish_by_time(now)),
                 Event::ReadElsewhere(member) => {
-                    memory().need(|need| need.require_read(Some(cluster.members()[member as usize]), now));
+                    cluster_state().requirement(|requirement| requirement.require_read(Some(cluster.members()[member as usize]), now));
                 }
                 Event::Looked(member, place) if has_positions => look(&cluster, now, &[(member, place)]),
                 Event::Looked(..) => {}
@@ -739,22 +743,22 @@ proptest! {
         policy in prop::sample::select(vec![OnUnavailable::Primary, OnUnavailable::Replica, OnUnavailable::Error]),
         seed in any::<u64>(),
     ) {
-        let home = |primary| if primary { Home::Primary } else { Home::Replica };
+        let home = |primary| if primary { ReadTarget::Primary } else { ReadTarget::Replica };
         let cluster = Cluster::try_new(Settings {
             primary_weight, sticky, reads: home(reads), outside_requests: home(outside), on_unavailable: policy,
-            balance: if robin { Order::RoundRobin } else { Order::Random },
+            balance: if robin { Balance::RoundRobin } else { Balance::Random },
             ..settings(&weights)
         }).unwrap();
         let members = u32::try_from(cluster.members().len()).unwrap();
         for member in 1..members {
             cluster.set_state(member, State::ALL[states[member as usize - 1]]);
         }
-        let mut around = in_request.then(request);
-        if wrote_before && let Some(request) = &around {
+        let mut context = in_request.then(request);
+        if wrote_before && let Some(request) = &context {
             wrote(request);
         }
         if let Some(effect) = effect {
-            around = Some(scope(around.as_ref(), effect));
+            context = Some(scope(context.as_ref(), effect));
         }
         let instance = from.filter(|&from| from < members).map(loaded);
         let stale_ok = effect == Some(Effect::Replica { member: None, stale_ok: true });
@@ -762,7 +766,7 @@ proptest! {
             || (in_request && wrote_before && !stale_ok);
         for step in 0..5 {
             let answer = Ask {
-                exempt, in_transaction, scope: around.clone(), instance, seed: seed.wrapping_add(step), ..Ask::default()
+                exempt, in_transaction, scope: context.clone(), instance, seed: seed.wrapping_add(step), ..Ask::default()
             }.of(&cluster);
             let Ok((member, reason)) = answer else {
                 prop_assert!(!must_be_primary && policy == OnUnavailable::Error);

@@ -6,12 +6,12 @@ use crate::health::window;
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
-fn fail(health: &mut Health, times: u32, now: Duration) {
+fn fail(health: &mut Breaker, times: u32, now: Duration) {
     (0..times).for_each(|_| health.read(Outcome::Failed, true, 0.0, now));
 }
 
 /// Ejected at `now` as a ward would.
-fn ejected(health: &mut Health, jitter: f64, now: Duration) -> Duration {
+fn ejected(health: &mut Breaker, jitter: f64, now: Duration) -> Duration {
     fail(health, FAILURES_IN_A_ROW, now);
     assert!(health.is_to_be_ejected(now));
     health.eject(jitter, now);
@@ -20,7 +20,7 @@ fn ejected(health: &mut Health, jitter: f64, now: Duration) -> Duration {
 
 #[test]
 fn five_failures_in_a_row_are_too_many_and_four_are_not() {
-    let mut health = Health::default();
+    let mut health = Breaker::default();
     fail(&mut health, 4, SECOND);
     assert!(!health.is_to_be_ejected(SECOND));
     health.read(Outcome::Ok, true, 0.0, SECOND);
@@ -32,7 +32,7 @@ fn five_failures_in_a_row_are_too_many_and_four_are_not() {
 
 #[test]
 fn more_than_half_of_twenty_reads_in_the_window_are_too_many() {
-    let mut health = Health::default();
+    let mut health = Breaker::default();
     let mut alternate = |failures: u32, now: Duration| {
         for number in 0..20 {
             health.read(if number < failures { Outcome::Failed } else { Outcome::Ok }, true, 0.0, now);
@@ -56,7 +56,7 @@ fn ejections_double_from_five_seconds_to_three_hundred_and_some_last_a_fifth_lon
 }
 
 fn eight_times(jitter: f64) -> Vec<u64> {
-    let (mut health, mut now, mut times) = (Health::default(), SECOND, Vec::new());
+    let (mut health, mut now, mut times) = (Breaker::default(), SECOND, Vec::new());
     for _ in 0..8 {
         let until = ejected(&mut health, jitter, now);
         times.push(until.saturating_sub(now).as_secs());
@@ -69,7 +69,7 @@ fn eight_times(jitter: f64) -> Vec<u64> {
 
 #[test]
 fn an_ejection_is_forgotten_for_each_minute_of_service() {
-    let mut health = Health::default();
+    let mut health = Breaker::default();
     for _ in 0..3 {
         let until = ejected(&mut health, 0.0, SECOND);
         health.probe(Outcome::Ok, until, until);
@@ -81,7 +81,7 @@ fn an_ejection_is_forgotten_for_each_minute_of_service() {
 
 #[test]
 fn minutes_of_service_count_that_were_interrupted_by_a_moment_of_silence() {
-    let mut health = Health::default();
+    let mut health = Breaker::default();
     for _ in 0..3 {
         let until = ejected(&mut health, 0.0, SECOND);
         health.probe(Outcome::Ok, until, until);
@@ -95,7 +95,7 @@ fn minutes_of_service_count_that_were_interrupted_by_a_moment_of_silence() {
 
 #[test]
 fn jitter_is_drawn_once_for_an_ejection() {
-    let mut health = Health::default();
+    let mut health = Breaker::default();
     let until = ejected(&mut health, 0.5, SECOND);
     assert_eq!(until, SECOND + MS * 5500);
     for jitter in [0.0, 0.9] {
@@ -107,7 +107,7 @@ fn jitter_is_drawn_once_for_an_ejection() {
 
 #[test]
 fn a_probe_readmits_after_the_ejection_and_no_read_does() {
-    let mut health = Health::default();
+    let mut health = Breaker::default();
     ejected(&mut health, 0.0, SECOND);
     health.probe(Outcome::Ok, SECOND * 2, SECOND * 2);
     assert_eq!(health.state(SECOND * 2), State::Ejected);
@@ -124,7 +124,7 @@ fn a_probe_readmits_after_the_ejection_and_no_read_does() {
 
 #[test]
 fn who_does_not_answer_a_probe_is_down_until_it_answers_a_later_one() {
-    let mut health = Health::default();
+    let mut health = Breaker::default();
     health.probe(Outcome::Gone, SECOND * 2, SECOND * 3);
     assert_eq!(health.state(SECOND * 3), State::Down);
     // Sent before the one that failed, heard later.
@@ -137,7 +137,7 @@ fn who_does_not_answer_a_probe_is_down_until_it_answers_a_later_one() {
 
 #[test]
 fn a_probe_that_was_answered_before_a_read_was_refused_says_nothing() {
-    let mut health = Health::default();
+    let mut health = Breaker::default();
     health.read(Outcome::Gone, true, 0.0, SECOND * 3);
     assert_eq!(health.state(SECOND * 3), State::Down);
     health.probe(Outcome::Ok, SECOND * 2, SECOND * 4);
@@ -148,7 +148,7 @@ fn a_probe_that_was_answered_before_a_read_was_refused_says_nothing() {
 
 #[test]
 fn who_is_down_while_ejected_serves_the_rest_of_the_ejection() {
-    let mut health = Health::default();
+    let mut health = Breaker::default();
     ejected(&mut health, 0.0, SECOND);
     health.probe(Outcome::Gone, SECOND * 2, SECOND * 2);
     assert_eq!(health.state(SECOND * 2), State::Down);
@@ -160,7 +160,7 @@ fn who_is_down_while_ejected_serves_the_rest_of_the_ejection() {
 
 #[test]
 fn where_nobody_probes_one_read_is_the_trial() {
-    let mut health = Health::default();
+    let mut health = Breaker::default();
     health.read(Outcome::Gone, false, 0.0, SECOND);
     health.tick(false, SECOND * 5);
     assert_eq!((health.state(SECOND * 5), health.trial().is_some()), (State::Down, false));
@@ -180,7 +180,7 @@ fn where_nobody_probes_one_read_is_the_trial() {
 
 #[test]
 fn a_trial_of_which_nobody_tells_is_followed_by_another() {
-    let mut health = Health::default();
+    let mut health = Breaker::default();
     health.read(Outcome::Gone, false, 0.0, SECOND);
     health.tick(false, SECOND * 6);
     assert!(take(&health.trial().unwrap()));
@@ -192,7 +192,7 @@ fn a_trial_of_which_nobody_tells_is_followed_by_another() {
 
 #[test]
 fn who_comes_back_is_given_more_from_second_to_second() {
-    let mut health = Health::default();
+    let mut health = Breaker::default();
     assert_eq!(health.ramp(Duration::ZERO), FULL);
     health.probe(Outcome::Gone, SECOND, SECOND);
     health.probe(Outcome::Ok, SECOND * 2, SECOND * 2);
@@ -217,7 +217,7 @@ proptest! {
     /// after the time of its ejection.
     #[test]
     fn only_a_successful_probe_readmits(events in prop::collection::vec(event(), 1..200), jitter in 0.0..1.0_f64) {
-        let (mut health, mut now) = (Health::default(), SECOND);
+        let (mut health, mut now) = (Breaker::default(), SECOND);
         for (event, pause) in events {
             now += MS * pause;
             health.tick(true, now);
