@@ -1,4 +1,4 @@
-//! Where a read goes that a member has failed: the same table, without the member.
+//! Where a read goes after a member failed it: the same routing table, without that member.
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -15,10 +15,10 @@ use super::{clock, errors, reads, scopes, steps, table};
 /// One for the scope and one for the thread, as in [`super::router::read`].
 const MOST_QUESTIONS: u8 = 2;
 
-/// Where a read of the cluster of `alias` goes, now that the members `failed` have failed it; `None` for an alias of no
-/// cluster. Which model is read is not known any more, and so no exemption.
+/// Where a read of the cluster of `alias` goes after the members `failed` failed it; `None` for an alias of no cluster.
+/// The model is not known any more, and so no exemption applies.
 ///
-/// The scope moves: what it may have seen on a member that failed it must see where it goes.
+/// The scope moves: what it may have seen on a member that failed it is required of the next one.
 #[pyfunction]
 pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyResult<Option<Bound<'py, PyString>>> {
     let table = table::in_force(py)?;
@@ -29,7 +29,7 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
     let failed: Vec<Member> = failed.into_iter().filter_map(place).collect();
     let scope = scopes::current(py)?;
     if let Some(cluster_state) = scope.as_ref().and_then(|node| node.get().scope.scope_state().get(cluster.name())) {
-        // One that never answered has shown nothing that must be seen again.
+        // A member that never answered has shown nothing.
         for &member in &failed {
             cluster_state.leave_unanswered(cluster.members()[member as usize]);
         }
@@ -64,7 +64,7 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
             }
             Err(Undecided::NoReplicaAvailable) => return Err(errors::no_replica_available(py, &table, cluster)),
             Err(Undecided::Failed(error)) => return Err(error),
-            // Whoever has just failed is not to be asked how far it was.
+            // A member that has just failed is not queried for its position.
             Err(Undecided::Learn { scope_state, last, .. })
                 if cluster.member(last).is_some_and(|last| failed.contains(&last)) =>
             {
@@ -87,7 +87,7 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
     }
 }
 
-/// Whether the read that follows was sent to the primary `alias` because no other member is known to have what must be seen.
+/// Whether the read that follows was sent to the primary `alias` because no other member satisfies the requirement.
 #[pyfunction]
 pub fn is_pinned(alias: &str) -> bool {
     let Some(LastDecision::Read(cluster, PRIMARY, Reason::Pinned)) = thread::with_thread(|thread| thread.last.get())
@@ -97,14 +97,14 @@ pub fn is_pinned(alias: &str) -> bool {
     table::present().is_some_and(|table| table.name(cluster) == alias)
 }
 
-/// The read of this thread's last decision was sent: what follows without a decision is another one.
+/// The read of this thread's last decision was sent: a statement that follows without a decision is another one.
 #[pyfunction]
 pub fn spend_decision() {
     thread::with_thread(Thread::take_decision);
 }
 
-/// What is known of the member behind `alias`: `"up"`, `"lagging"`, `"ejected"`, `"probing"` or `"down"`; `None` for an alias
-/// of no cluster.
+/// The state of the member `alias`: `"up"`, `"lagging"`, `"ejected"`, `"probing"` or `"down"`; `None` for an alias of
+/// no cluster.
 #[pyfunction]
 pub fn member_state(alias: &str) -> Option<&'static str> {
     let table = table::present()?;

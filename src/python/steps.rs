@@ -1,4 +1,4 @@
-//! What a decision may need first: asking a server for its position, or waiting for a replica.
+//! The steps that a decision may need first: querying a server for its position, or waiting for a replica.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use super::observations::take_in;
 use super::position::Position;
 use super::table::Entry;
 
-/// Asks the primary for its position, on this thread's connection to it, and tells `scope_state`. Returns whether this thread
-/// may do such things: one that runs an event loop may not.
+/// Queries the primary for its position on this thread's connection, and records it in `scope_state`. Returns whether
+/// this thread may do such things: a thread that runs an event loop may not.
 pub fn ask(py: Python<'_>, entry: &Entry, scope_state: &ScopeState) -> PyResult<bool> {
     if runs_a_loop(py)? {
         return Ok(false);
@@ -43,8 +43,8 @@ pub fn tell(scope_state: &ScopeState, cluster: &Cluster, position: Option<&Posit
         .requirement(|requirement| requirement.position_received(position, asked_at, clock::now()));
 }
 
-/// Waits for a replica, on this thread's connection to it, and tells `scope_state` and the cluster how that went. Returns whether
-/// this thread may do such things.
+/// Waits for a replica on this thread's connection, and records the outcome in `scope_state` and in the cluster.
+/// Returns whether this thread may do such things.
 pub fn wait(
     py: Python<'_>,
     entry: &Entry,
@@ -65,7 +65,7 @@ pub fn wait(
     let cluster_state = scope_state.of(entry.cluster.name());
     cluster_state.requirement(|requirement| requirement.waited(at.saturating_sub(begun), reached.is_some()));
     if reached.is_none() && entry.cluster.is_unwatched(&entry.cluster.view()) {
-        // Nobody else will find out that it can never be had.
+        // Without a monitor, nothing else detects that the position can never be reached.
         if cluster_state.requirement(|requirement| requirement.is_to_be_confirmed())
             && let Some(Position(primary)) = ask_primary(py, entry)?
         {
@@ -81,8 +81,9 @@ pub fn wait(
     Ok(true)
 }
 
-/// Asks the member that a scope read from last how far it is, on this thread's connection to it, and tells `scope_state`; and
-/// `target`, where the read is to go, whether it has come so far. Returns whether this thread may do such things.
+/// Queries the member that a scope read from last for its position, on this thread's connection, and records it in
+/// `scope_state`; and queries `target`, where the read is to go, for whether it has that position. Returns whether this
+/// thread may do such things.
 pub fn learn(
     py: Python<'_>,
     entry: &Entry,
@@ -98,7 +99,7 @@ pub fn learn(
         let causality = py.import("replicant.causality")?;
         Ok(causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?)
     };
-    // Who is known not to answer is not asked: that could take as long as a connection may.
+    // A member that is known to be down is not queried: that could take as long as a connection attempt.
     let answers = |member: &Member| cluster.view().answers(*member);
     let position = match cluster.member(last).filter(answers) {
         Some(PRIMARY) => ask_primary(py, entry)?,
@@ -114,7 +115,8 @@ pub fn learn(
         cluster_state.requirement(|requirement| requirement.require(&position, at));
         observe(member, position.clone(), at);
         if let Some(target) = target.filter(|&target| !cluster.view().replication().has(target, &position)) {
-            // Taken in also if it lacks something: it is not asked again before there is news of it.
+            // The answer is taken in also if it lacks something: the member is then not queried again before the next
+            // probe.
             let at = clock::now();
             if let Some(Position(position)) = position_of(target)? {
                 observe(target, position, at);
@@ -127,14 +129,14 @@ pub fn learn(
     Ok(true)
 }
 
-/// Tells people that `member` serves late data, since the primary is down; returns that as a decision.
+/// Reports that `member` serves late data because the primary is down; returns that as a decision.
 pub fn late(py: Python<'_>, entry: &Entry, member: Member) -> PyResult<Decision> {
     let aliases = (&entry.strings[PRIMARY as usize], &entry.strings[member as usize]);
     py.import("replicant.health")?.call_method1("served_late", aliases)?;
     Ok((member, Reason::Unavailable))
 }
 
-/// Whether this thread runs an event loop, which must not be kept waiting.
+/// Whether this thread runs an event loop, which must not be blocked.
 pub fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
     Ok(!py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))?.is_none())
 }

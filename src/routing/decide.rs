@@ -16,16 +16,15 @@ use super::question::{Decision, Mode, Read, Undecided};
 use super::read_context::{Before, ReadContext};
 use super::resolve::{late, resolve_requirement};
 
-/// Answers a question: which member of `cluster` serves the read, now that `view` says who may.
+/// Decides which member of `cluster` serves the read, given the states in `view`.
 ///
-/// `draw` are 64 random bits. Who asks for a read that will follow counts
-/// the answer.
+/// `draw` is 64 random bits. The caller counts the decision if a read follows.
 ///
 /// # Errors
-/// [`Undecided::NoReplicaAvailable`] if no replica may serve and `ON_UNAVAILABLE` or `PRIMARY_SPILL` forbid the primary;
-/// [`Undecided::Failed`] with the error of what the question asks; [`Undecided::Ask`], [`Undecided::Learn`] and
-/// [`Undecided::Wait`] with what to do before it is put again, unless it `may_wait` no more; [`Undecided::Late`] with what to
-/// do before its decision counts.
+/// [`Undecided::NoReplicaAvailable`] if no replica is eligible and `ON_UNAVAILABLE` or `PRIMARY_SPILL` keep the read
+/// off the primary; [`Undecided::Failed`] with the error of a function of the question; [`Undecided::Ask`],
+/// [`Undecided::Learn`] and [`Undecided::Wait`] if the caller must act before it decides again, unless the read
+/// `may_wait` no more; [`Undecided::Late`] if the caller must report the decision.
 #[inline]
 pub fn decide<I, C, L, N, E>(
     cluster: &Cluster,
@@ -42,11 +41,11 @@ where
     answer(cluster, view, read, draw, Mode::Decide)
 }
 
-/// What [`decide`] would answer to the same question, without a trace: it is put to copies of all that is remembered.
-/// `pinned` also where a server would have to be asked or waited for first.
+/// The decision that [`decide`] would make, without a trace: it works on copies of all states. It is `pinned` also
+/// where a server would have to be queried or waited for first.
 ///
 /// # Errors
-/// [`Undecided::NoReplicaAvailable`] and [`Undecided::Failed`], as there.
+/// [`Undecided::NoReplicaAvailable`] and [`Undecided::Failed`], as for [`decide`].
 pub fn explain<I, C, L, N, E>(
     cluster: &Cluster,
     view: &View,
@@ -103,7 +102,7 @@ where
         _ => None,
     };
     if read.scope.is_none() && read.instance.is_none() && (read.record)()?.is_none() {
-        // Nothing around the read has anything to say, and there is nothing to keep its choice.
+        // No scope, no instance hint, no requirement: choose statelessly.
         if cluster.settings().keeps_to_primary() {
             return Ok((PRIMARY, Reason::Default));
         }
@@ -135,7 +134,7 @@ where
         own = (read.record)()?;
         own.as_ref()
     };
-    // In a request they are one, but for a body that was suspended and goes on in another request.
+    // In a request they are one state, except for a body that was suspended and continues in another request.
     let is_other =
         |record: &&Arc<ScopeState>| !context.scope_state.is_some_and(|scope_state| Arc::ptr_eq(scope_state, record));
     let scope_states = [context.scope_state.or(seen.as_ref()), record.filter(is_other)];

@@ -18,7 +18,7 @@ use super::choose::Reader;
 use super::question::{Decision, Mode, Read, Undecided};
 use super::read_context::ReadContext;
 
-/// A member that was read from, most often by the client before this scope began, and that serves no more.
+/// Replaces reads from a member that serves no more, most often by the client before this scope began.
 fn leave_those_that_serve_no_more(
     cluster: &Cluster,
     view: &View,
@@ -34,7 +34,7 @@ fn leave_those_that_serve_no_more(
     }
 }
 
-/// Who may serve a scope that must see something; `None` if nobody but the primary.
+/// The members that satisfy the scope's requirement; `None` if only the primary does.
 #[cold]
 #[inline(never)]
 pub(super) fn resolve_requirement<I, C, L, N, E>(
@@ -69,7 +69,7 @@ where
     let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
     let wanted = context.named;
     if let Some(named) = wanted {
-        // One that is known to lack something already is not asked about the rest: the scope stays where it is.
+        // A replica that is known to lack something already is not queried about the rest: the scope stays where it is.
         let may_learn = read.may_wait && context.moves_from(cluster).is_some();
         let may_serve = check.admits(named) || (may_learn && check.may_admit(named));
         if !may_serve || !is_usable(named)? {
@@ -109,7 +109,7 @@ where
     if context.sticky.is_some_and(|alias| alias != cluster.name()) {
         context.leave_sticky(cluster, view, now);
     }
-    // It is of no use to wait for a replica if the read then stays at home.
+    // Waiting for a replica is of no use if the read then stays on the primary.
     let may_wait = read.may_wait && !context.keeps_to_primary && !context.follows_primary;
     match check.for_others(may_wait, wanted.or(candidate), is_usable)? {
         Ok(eligible_members) => Ok(Some(eligible_members)),
@@ -121,8 +121,9 @@ where
     }
 }
 
-/// Where a read goes that only the primary may serve, while that one is down: where `ON_UNAVAILABLE` says. `before` is the
-/// member that the scope read from: a scope that is served late data stays where it is, so that it does not go back in time.
+/// Where a read goes that only the primary may serve, while the primary is down: `ON_UNAVAILABLE` decides. `before` is
+/// the member that the scope read from: a scope that is served late data stays where it is, so that it does not go back
+/// in time.
 #[cold]
 #[inline(never)]
 pub(super) fn late<E>(
@@ -162,6 +163,6 @@ pub(super) fn late<E>(
         Some(member) => Some(reader.keep(member, serves)),
         None => reader.choose(view.late(), |member| serves(&member)),
     };
-    // Without any, the primary's own error says what is wrong.
+    // Without any replica, the primary's own error says what is wrong.
     chosen.map_or(Ok((PRIMARY, Reason::Pinned)), |(member, _)| Err(Undecided::Late(member)))
 }
