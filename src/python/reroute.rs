@@ -3,17 +3,13 @@
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::consistency::scope_state::LastRead;
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::routing::decide::decide;
-use crate::routing::question::{Read, Undecided};
+use crate::routing::question::Read;
 
 use super::thread::{self, LastDecision, Thread};
-use super::{clock, errors, reads, scopes, steps, table};
-
-/// One for the scope and one for the thread, as in [`super::router::read`].
-const MOST_QUESTIONS: u8 = 2;
+use super::{clock, reads, scopes, steps, table};
 
 /// Where a read of the cluster of `alias` goes after the members `failed` failed it; `None` for an alias of no cluster.
 /// The model is not known any more, and so no exemption applies.
@@ -35,8 +31,7 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
         }
     }
     let before = if scope.is_none() { reads::last(py, cluster.name())? } else { None };
-    let (mut may_wait, mut questions) = (true, 0);
-    loop {
+    let (member, reason) = steps::perform(py, &table, entry, &failed, |may_wait| {
         let question = Read {
             exempt: false,
             scope: scope.as_ref().map(|node| &*node.get().scope),
@@ -48,43 +43,13 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
             may_wait,
             now: clock::now,
         };
-        let view = cluster.view_without(&failed);
-        let draw = thread::with_thread(Thread::draw);
-        let answer = match decide(cluster, &view, question, draw) {
-            Err(Undecided::Late(member)) => Ok(steps::late(py, entry, member)?),
-            answer => answer,
-        };
-        match answer {
-            Ok((member, reason)) => {
-                thread::with_thread(|thread| {
-                    cluster.counters().count(&thread.shard, member, reason);
-                    thread.last.set(Some(LastDecision::Read(cluster.name(), member, reason)));
-                });
-                return Ok(Some(entry.strings[member as usize].bind(py).clone()));
-            }
-            Err(Undecided::NoReplicaAvailable) => return Err(errors::no_replica_available(py, &table, cluster)),
-            Err(Undecided::Failed(error)) => return Err(error),
-            // A member that has just failed is not queried for its position.
-            Err(Undecided::Learn { scope_state, last, .. })
-                if cluster.member(last).is_some_and(|last| failed.contains(&last)) =>
-            {
-                let cluster_state = scope_state.of(cluster.name());
-                cluster_state.requirement(|requirement| requirement.require_read(Some(last), clock::now()));
-                cluster_state.reads_from(LastRead::Learned);
-            }
-            Err(Undecided::Learn { scope_state, last, target }) => {
-                may_wait = steps::learn(py, entry, &scope_state, last, target)?;
-            }
-            Err(Undecided::Ask(scope_state)) => {
-                questions += 1;
-                may_wait = steps::ask(py, entry, &scope_state)? && questions < MOST_QUESTIONS;
-            }
-            Err(Undecided::Wait { scope_state, member, position, longest }) => {
-                may_wait = steps::wait(py, entry, &scope_state, member, position, longest)?;
-            }
-            Err(Undecided::Late(_)) => unreachable!("it is a decision by now"),
-        }
-    }
+        decide(cluster, &cluster.view_without(&failed), question, thread::with_thread(Thread::draw))
+    })?;
+    thread::with_thread(|thread| {
+        cluster.counters().count(&thread.shard, member, reason);
+        thread.last.set(Some(LastDecision::Read(cluster.name(), member, reason)));
+    });
+    Ok(Some(entry.strings[member as usize].bind(py).clone()))
 }
 
 /// Whether the read that follows was sent to the primary `alias` because no other member satisfies the requirement.

@@ -12,7 +12,7 @@ use crate::consistency::scope_state::ScopeState;
 use crate::member::{Member, PRIMARY};
 use crate::routing::decide;
 use crate::routing::model_map::{ClusterIndex, Label};
-use crate::routing::question::{Decision, Loaded, Read, Shown, Undecided};
+use crate::routing::question::{Decision, Loaded, Read, Shown};
 use crate::support::snapshot::Kept;
 
 use super::ffi::attached::attached;
@@ -269,10 +269,6 @@ fn beside<'table>(
     Ok(Some(Asked { loaded: from.map(|from| Loaded { from, exempt: own.exempt }), ..asked }))
 }
 
-/// How often a read may query the primary: for the scope and for the thread. While another thread of the scope goes on
-/// writing, no answer would be the last.
-const MOST_QUESTIONS: u8 = 2;
-
 /// A cluster and its decision; `None` where the router has no say.
 type Answer<'table> = Option<(&'table Entry, Decision)>;
 
@@ -290,42 +286,19 @@ fn read<'table>(
     let Asked { index, entry, .. } = asked;
     table::watch(py)?;
     let scope = scopes::current(py)?;
-    let (mut may_wait, mut questions) = (true, 0);
-    loop {
+    let decision = steps::perform(py, table, entry, &[], |may_wait| {
         let before = asked.before(py, scope.as_ref())?;
         let question = asked.question(py, table, scope.as_ref(), before, may_wait);
         let shared = entry.cluster.shared_view();
         if views[index].refreshed(shared).is_waiting() {
             entry.cluster.settle(clock::now(), draw);
         }
-        let view = views[index].refreshed(shared);
-        match decide::decide(&entry.cluster, view, question, draw) {
-            Ok(decision) => {
-                if scope.is_none() {
-                    reads::decided(py, &entry.cluster, decision)?;
-                }
-                return Ok(Some((entry, decision)));
-            }
-            Err(Undecided::Learn { scope_state, last, target }) => {
-                may_wait = steps::learn(py, entry, &scope_state, last, target)?;
-            }
-            Err(Undecided::Ask(scope_state)) => {
-                questions += 1;
-                may_wait = steps::ask(py, entry, &scope_state)? && questions < MOST_QUESTIONS;
-            }
-            Err(Undecided::Wait { scope_state, member, position, longest }) => {
-                may_wait = steps::wait(py, entry, &scope_state, member, position, longest)?;
-            }
-            Err(Undecided::Late(member)) => {
-                let decision = steps::late(py, entry, member)?;
-                if scope.is_none() {
-                    reads::decided(py, &entry.cluster, decision)?;
-                }
-                return Ok(Some((entry, decision)));
-            }
-            Err(why) => return Err(no_decision(py, table, entry, why)),
-        }
+        decide::decide(&entry.cluster, views[index].refreshed(shared), question, draw)
+    })?;
+    if scope.is_none() {
+        reads::decided(py, &entry.cluster, decision)?;
     }
+    Ok(Some((entry, decision)))
 }
 
 /// The decision that a read would get, without a trace.
@@ -343,14 +316,6 @@ pub fn explain<'table>(
     let before = asked.before(py, scope.as_ref())?;
     let question = asked.question(py, table, scope.as_ref(), before, !steps::runs_a_loop(py)?);
     let view = views[index].refreshed(entry.cluster.shared_view());
-    let decision = decide::explain(&entry.cluster, view, question, draw);
-    Ok(Some((entry, decision.map_err(|why| no_decision(py, table, entry, why))?)))
-}
-
-#[cold]
-fn no_decision(py: Python<'_>, table: &Table, entry: &Entry, why: Undecided<PyErr>) -> PyErr {
-    match why {
-        Undecided::Failed(error) => error,
-        _ => errors::no_replica_available(py, table, &entry.cluster),
-    }
+    let decision = decide::explain(&entry.cluster, view, question, draw)?;
+    Ok(Some((entry, decision.ok_or_else(|| errors::no_replica_available(py, table, &entry.cluster))?)))
 }

@@ -11,16 +11,59 @@ use crate::consistency::scope_state::{LastRead, ScopeState};
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::replication::state::Observation;
-use crate::routing::question::Decision;
+use crate::routing::question::{Decision, Step};
 
-use super::clock;
 use super::observations::take_in;
 use super::position::Position;
-use super::table::Entry;
+use super::table::{Entry, Table};
+use super::{clock, errors};
+
+/// How often a read may query the primary: for the scope and for the thread. While another thread of the scope goes on
+/// writing, no answer would be the last.
+const MOST_QUERIES: u8 = 2;
+
+/// Performs the steps of a read until it is decided. `next` decides, and is told whether the read may wait; the members
+/// `failed` have just failed the read.
+#[inline]
+pub fn perform(
+    py: Python<'_>,
+    table: &Table,
+    entry: &Entry,
+    failed: &[Member],
+    mut next: impl FnMut(bool) -> PyResult<Step>,
+) -> PyResult<Decision> {
+    let (mut may_wait, mut queries) = (true, 0);
+    loop {
+        match next(may_wait)? {
+            Step::Decided(member, reason) => return Ok((member, reason)),
+            Step::ServeLate(member) => return serve_late(py, entry, member),
+            Step::NoReplica => return Err(errors::no_replica_available(py, table, &entry.cluster)),
+            Step::QueryPrimaryPosition(scope_state) => {
+                queries += 1;
+                may_wait = query_primary(py, entry, &scope_state)? && queries < MOST_QUERIES;
+            }
+            // A member that has just failed is not queried for its position.
+            Step::QueryMemberPosition { scope_state, last, .. }
+                if entry.cluster.member(last).is_some_and(|last| failed.contains(&last)) =>
+            {
+                let cluster_state = scope_state.of(entry.cluster.name());
+                cluster_state.requirement(|requirement| requirement.require_read(Some(last), clock::now()));
+                cluster_state.reads_from(LastRead::Learned);
+            }
+            Step::QueryMemberPosition { scope_state, last, target } => {
+                may_wait = query_last(py, entry, &scope_state, last, target)?;
+            }
+            Step::WaitForReplica { scope_state, member, position, longest } => {
+                may_wait = wait(py, entry, &scope_state, member, position, longest)?;
+            }
+        }
+    }
+}
 
 /// Queries the primary for its position on this thread's connection, and records it in `scope_state`. Returns whether
 /// this thread may do such things: a thread that runs an event loop may not.
-pub fn ask(py: Python<'_>, entry: &Entry, scope_state: &ScopeState) -> PyResult<bool> {
+#[cold]
+fn query_primary(py: Python<'_>, entry: &Entry, scope_state: &ScopeState) -> PyResult<bool> {
     if runs_a_loop(py)? {
         return Ok(false);
     }
@@ -45,7 +88,8 @@ pub fn tell(scope_state: &ScopeState, cluster: &Cluster, position: Option<&Posit
 
 /// Waits for a replica on this thread's connection, and records the outcome in `scope_state` and in the cluster.
 /// Returns whether this thread may do such things.
-pub fn wait(
+#[cold]
+fn wait(
     py: Python<'_>,
     entry: &Entry,
     scope_state: &ScopeState,
@@ -84,7 +128,8 @@ pub fn wait(
 /// Queries the member that a scope read from last for its position, on this thread's connection, and records it in
 /// `scope_state`; and queries `target`, where the read is to go, for whether it has that position. Returns whether this
 /// thread may do such things.
-pub fn learn(
+#[cold]
+fn query_last(
     py: Python<'_>,
     entry: &Entry,
     scope_state: &ScopeState,
@@ -130,7 +175,8 @@ pub fn learn(
 }
 
 /// Reports that `member` serves late data because the primary is down; returns that as a decision.
-pub fn late(py: Python<'_>, entry: &Entry, member: Member) -> PyResult<Decision> {
+#[cold]
+fn serve_late(py: Python<'_>, entry: &Entry, member: Member) -> PyResult<Decision> {
     let aliases = (&entry.strings[PRIMARY as usize], &entry.strings[member as usize]);
     py.import("replicant.health")?.call_method1("served_late", aliases)?;
     Ok((member, Reason::Unavailable))

@@ -9,11 +9,11 @@ use crate::cluster::view::View;
 use crate::consistency::eligibility::Eligible;
 use crate::consistency::scope_state::{LastRead, ScopeState};
 use crate::member::{Member, PRIMARY};
+use crate::reason::Reason;
 use crate::settings::OnUnavailable;
 use crate::support::random::unit;
 
-use super::question::{Decision, Mode, Undecided};
-use crate::reason::Reason;
+use super::question::{Decision, Mode, Step};
 
 /// A read that has reached rows 8 to 11.
 pub(super) struct Reader<'a> {
@@ -29,7 +29,7 @@ pub(super) struct Reader<'a> {
 
 impl Reader<'_> {
     #[inline]
-    pub(super) fn rows_8_to_11<E>(&self) -> Result<Decision, Undecided<E>> {
+    pub(super) fn rows_8_to_11(&self) -> Step {
         let (cluster, view) = (self.cluster, self.view);
         // The pool may hold the primary alone, which is then no choice among members.
         let chosen = if view.eligible().is_empty() {
@@ -37,7 +37,10 @@ impl Reader<'_> {
         } else {
             self.choose(view.pool(), |member| cluster.is_eligible(view, member))
         };
-        chosen.or_else(|| self.unavailable()).ok_or(Undecided::NoReplicaAvailable)
+        match chosen.or_else(|| self.unavailable()) {
+            Some((member, reason)) => Step::Decided(member, reason),
+            None => Step::NoReplica,
+        }
     }
 
     /// Rows 8 and 9: the sticky member while it is `eligible`, else one from `pool`.

@@ -6,29 +6,26 @@ use std::time::Duration;
 use crate::alias::Alias;
 use crate::consistency::scope::Scope;
 use crate::consistency::scope_state::ScopeState;
-use crate::member::Member;
+use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::replication::position::Position;
 
 /// Where a read goes, and why.
 pub type Decision = (Member, Reason);
 
-/// Why there is no decision yet, or none at all.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Undecided<E> {
-    /// No replica is eligible, and the settings keep this read off the primary.
-    #[error("no replica may serve this read, and the policy keeps it off the primary")]
-    NoReplicaAvailable,
-    /// Something that the question asks could not be found out.
-    #[error(transparent)]
-    Failed(#[from] E),
-    /// The primary must be queried for its position; then decide again.
-    #[error("the primary's position is needed")]
-    Ask(Arc<ScopeState>),
-    /// The member that the scope read from last must be queried for its position, which becomes part of the requirement
-    /// because the scope moves on from there; then decide again.
-    #[error("the position of the member read from last is needed")]
-    Learn {
+/// The next step of a read. The caller performs it, and decides again unless the read is decided.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// The read goes to this member, for this reason.
+    Decided(Member, Reason),
+    /// The primary is down, no replica is known to satisfy the requirement, and by the settings this member serves late
+    /// data: the read goes there as soon as that was reported.
+    ServeLate(Member),
+    /// Query the primary for its position, and record the answer in this state.
+    QueryPrimaryPosition(Arc<ScopeState>),
+    /// Query the member that the scope read from last for its position, which becomes part of the requirement because
+    /// the scope moves on from there.
+    QueryMemberPosition {
         /// The state that the answer belongs to.
         scope_state: Arc<ScopeState>,
         /// The member.
@@ -36,9 +33,8 @@ pub enum Undecided<E> {
         /// The member that the read is to go to.
         target: Option<Member>,
     },
-    /// A replica must be waited for; then decide again.
-    #[error("a replica must be waited for")]
-    Wait {
+    /// Wait for a replica, and record the outcome.
+    WaitForReplica {
         /// The state that the outcome belongs to.
         scope_state: Arc<ScopeState>,
         /// The replica.
@@ -48,22 +44,16 @@ pub enum Undecided<E> {
         /// The longest time to wait.
         longest: Duration,
     },
-    /// The primary is down, no replica is known to satisfy the requirement, and by the settings this member serves late
-    /// data. That must be logged and signalled; then it is a decision: [`Undecided::decided`].
-    #[error("the primary is down, and a replica serves late data")]
-    Late(Member),
+    /// No replica is eligible, and the settings keep this read off the primary.
+    NoReplica,
 }
 
-impl<E> Undecided<E> {
-    /// The decision that [`Undecided::Late`] becomes once it was reported.
-    ///
-    /// # Errors
-    /// Itself, if it is none.
-    pub fn decided(self) -> Result<Decision, Self> {
-        match self {
-            Self::Late(member) => Ok((member, Reason::Unavailable)),
-            why => Err(why),
-        }
+impl Step {
+    /// The read goes to the primary.
+    #[inline]
+    #[must_use]
+    pub const fn primary(reason: Reason) -> Self {
+        Self::Decided(PRIMARY, reason)
     }
 }
 
