@@ -11,7 +11,7 @@ from contextvars import ContextVar
 import pytest
 from django.db import router
 
-from replicant.engines import punctual
+from replicant.engines import connect_deadline
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.monitoring import black_hole, watching
@@ -63,7 +63,7 @@ def test_a_connection_that_is_made_too_late_is_closed():
         return made
 
     with pytest.raises(TimeoutError, match="late"):
-        punctual.connect(make, 0.01, TimeoutError("late"))
+        connect_deadline.connect(make, 0.01, TimeoutError("late"))
     assert not made.closed.is_set()
     goes_on.set()
     assert made.closed.wait(_SECONDS)
@@ -78,7 +78,7 @@ def test_a_connection_that_is_made_in_time_stays_open_and_knows_the_context():
         seen.append(variable.get())
         return made
 
-    assert punctual.connect(make, _SECONDS, TimeoutError()) is made
+    assert connect_deadline.connect(make, _SECONDS, TimeoutError()) is made
     assert seen == [7]
     assert not made.closed.is_set()
 
@@ -88,4 +88,4 @@ def test_an_error_is_the_callers():
         raise ValueError("refused")
 
     with pytest.raises(ValueError, match="refused"):
-        punctual.connect(make, _SECONDS, TimeoutError())
+        connect_deadline.connect(make, _SECONDS, TimeoutError())

@@ -12,8 +12,8 @@ import pytest
 from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant.discovery import Member, Unusable, aurora, hosts, members, resolved
 from replicant.engines import engine_of
+from replicant.monitor.discovery import Member, Unusable, aurora, hosts, members, resolved
 from tests.servers import Cluster, Node
 from tests.servers.machine import HOST, wait_until
 from tests.servers.postgresql import PostgreSQLNode

@@ -18,10 +18,11 @@ from django.db import DatabaseError, OperationalError, connection, connections, 
 from django.db.backends.mysql import base
 from django.test import override_settings
 
-from replicant import _core, causality
+from replicant import _core
 from replicant._core import Position
-from replicant.engines import NOTHING, UNKNOWN, asking, engine_of
+from replicant.engines import NOTHING, UNKNOWN, engine_of, query
 from replicant.engines import mysql as engine
+from replicant.scopes import causality
 from tests.app.models import Account, Item, Tag
 from tests.databases import use_databases
 from tests.drivers import DRIVERS, mysql_driver
@@ -546,7 +547,7 @@ def test_a_connection_lost_just_after_an_answer_is_an_error_of_djangos(
     servers: Cluster, monkeypatch: pytest.MonkeyPatch
 ):
     def ask_and_lose(wrapper: Any, sql: str) -> Any:
-        row = asking.ask(wrapper, sql)
+        row = query.ask(wrapper, sql)
         number = wrapper.connection.info.backend_pid
         servers.primary.query(f"SELECT pg_terminate_backend({number}, 5000)")
         return row

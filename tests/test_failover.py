@@ -14,7 +14,9 @@ import pytest
 from django.db import DatabaseError, OperationalError, connections, router, transaction
 from django.test import override_settings
 
-from replicant import NoReplicaAvailable, _core, health, lines, monitor, request_scope, use_replica
+from replicant import NoReplicaAvailable, _core, request_scope, use_replica
+from replicant.connections import observations, sockets
+from replicant.monitor import cluster_monitor
 from replicant.tracing import record_queries
 from tests.app.models import Item
 from tests.databases import use_databases
@@ -44,7 +46,7 @@ def stocked(servers: Cluster, database: str) -> Iterator[Cluster]:
     Item.objects.bulk_create([Item(name=str(number)) for number in range(3)])
     servers.wait_until_caught_up()
     yield servers
-    monitor.stop()
+    cluster_monitor.stop()
     for alias in ("default", *REPLICAS):
         _core.set_state(alias, "up")
     for node in servers.nodes:
@@ -287,10 +289,10 @@ def test_with_queries_logged_a_read_survives_as_well(reading: Cluster):
 def test_a_connection_from_before_an_outage_is_not_used_again(reading: Cluster):
     before = session_of("replica1")
     _core.set_state("replica1", "up")
-    health.report("replica1", "gone")
+    observations.report("replica1", "gone")
     _core.set_state("replica1", "up")
     assert session_of("replica1") != before
-    health.report("replica1", "gone")
+    observations.report("replica1", "gone")
     connections["replica1"].close_if_unusable_or_obsolete()
     assert connections["replica1"].connection is None
 
@@ -310,7 +312,7 @@ def test_a_wrong_password_is_nobodys_failure_but_the_settings(naive: Cluster, da
 def test_naive_a_read_waits_for_a_silent_replica_for_ever(naive: Cluster, database: str):
     with use_databases(naive.databases(database), REPLICANT=watching(FAST)):
         router.db_for_read(Item)
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+        wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all are known")
         answers: list[list[str]] = []
         connected = threading.Event()
 
@@ -327,8 +329,10 @@ def test_naive_a_read_waits_for_a_silent_replica_for_ever(naive: Cluster, databa
         connected.wait()
         naive.replicas[0].suspend()
         suspended.set()
-        silent = lines.SILENCE_SECONDS * 1.5
-        wait_until(lambda: monitor.latest()["replica1"].latency > silent, SECONDS, "it has been silent for long")
+        silent = sockets.SILENCE_SECONDS * 1.5
+        wait_until(
+            lambda: cluster_monitor.latest()["replica1"].latency > silent, SECONDS, "it has been silent for long"
+        )
         assert answers == []
         naive.replicas[0].resume()
         thread.join()
@@ -339,7 +343,7 @@ def test_naive_a_read_waits_for_a_silent_replica_for_ever(naive: Cluster, databa
 def test_a_read_that_waits_for_a_silent_replica_is_answered_by_another(naive: Cluster, database: str):
     with use_databases(ours(naive.databases(database)), REPLICANT=watching(FAST)):
         router.db_for_read(Item)
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+        wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all are known")
         assert names() == ["0", "1", "2"]
         naive.replicas[0].suspend()
         assert names() == ["0", "1", "2"]
@@ -403,7 +407,7 @@ def persistent(naive: Cluster, database: str) -> Callable[[dict[str, Any]], Any]
         databases = {alias: {**settings, "CONN_MAX_AGE": None} for alias, settings in databases.items()}
         with use_databases(databases, REPLICANT=watching(FAST)):
             router.db_for_read(Item)
-            wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+            wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all are known")
             yield
 
     return use

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 from django.db import DatabaseError, connections, router
 
-from replicant import _core, health
+from replicant import _core
+from replicant.connections import observations
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.monitoring import watching
@@ -84,7 +85,7 @@ def test_what_the_statement_before_has_found_is_not_asked_of_another_session(rea
 def test_rows_that_still_come_are_read_to_the_end_though_their_replica_was_taken_out_of_service(reading: Cluster):
     items = iter(Item.objects.using("replica1").order_by("name").iterator(chunk_size=1))
     assert next(items).name == "0"
-    health.report("replica1", "gone")
+    observations.report("replica1", "gone")
     _core.set_state("replica1", "up")
     before = connections["replica1"].connection
     assert names() == ["0", "1", "2"]

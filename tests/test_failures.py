@@ -8,7 +8,7 @@ import pymysql
 import pytest
 from django.db import DatabaseError, OperationalError
 
-from replicant.engines import Failure, described, mysql, postgresql, punctual, sqlite
+from replicant.engines import Failure, connect_deadline, described, mysql, postgresql, sqlite
 from tests.test_failover import black_hole
 
 MySQLdb = pytest.importorskip("MySQLdb")
@@ -90,6 +90,6 @@ def test_psycopg_gives_up_after_parts_of_a_second():
     with black_hole() as port:
         begun = time.monotonic()
         with pytest.raises(errors.ConnectionTimeout):
-            punctual.Database(psycopg, 0.3).connect(host="127.0.0.1", port=port, connect_timeout=2)
+            connect_deadline.Database(psycopg, 0.3).connect(host="127.0.0.1", port=port, connect_timeout=2)
         # By itself it would take two.
         assert time.monotonic() - begun < 1.9

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.db import connections, router
 
-from replicant import monitor, placement
+from replicant.connections import server_map
+from replicant.monitor import cluster_monitor
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.servers import Cluster
@@ -27,18 +28,18 @@ def test_whoever_comes_after_a_prober_that_ended_in_good_order_goes_on_with_the_
         serve("replica1", "replica2", alias_of(added))
         old.kill()
         servers.promote(added)
-        wait_until(lambda: placement.server_of("default") == alias_of(added), SECONDS, "it is followed")
-        monitor.stop(SECONDS)
+        wait_until(lambda: server_map.server_of("default") == alias_of(added), SECONDS, "it is followed")
+        cluster_monitor.stop(SECONDS)
     # All that this process knew is gone, as in one that has just been started.
-    placement.keep(set())
+    server_map.keep(set())
     with use_databases(databases, REPLICANT=clusters()):
         assert alias_of(added) not in connections.settings
         Item.objects.create(name="after")
         assert added.value(f"SELECT count(*) FROM {database}.app_item WHERE name = 'after'") == "1"
-        assert placement.server_of("default") == alias_of(added)
+        assert server_map.server_of("default") == alias_of(added)
         # As it was, for the others; nothing is left for them.
         servers.rejoin(old)
         serve("replica1", "replica2", alias_of(added))
         servers.promote(old)
         servers.rejoin(added)
-        wait_until(lambda: placement.server_of("default") == "default", SECONDS, "the old one is followed")
+        wait_until(lambda: server_map.server_of("default") == "default", SECONDS, "the old one is followed")

@@ -11,9 +11,11 @@ from django.core.management import call_command
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import monitor, placement, status, use_replica
-from replicant.discovery import Member, Unusable, group_replication, members
+from replicant import status, use_replica
+from replicant.connections import server_map
 from replicant.engines import engine_of
+from replicant.monitor import cluster_monitor
+from replicant.monitor.discovery import Member, Unusable, group_replication, members
 from tests import conftest
 from tests.app.models import Item
 from tests.databases import use_databases
@@ -142,12 +144,12 @@ def test_the_groups_own_failover_is_followed(group: Group, primary: BaseDatabase
     topology = {"METHOD": "group_replication", "TEMPLATE": "replica1"}
     with use_databases(ours(databases), REPLICANT=watching(0.1, TOPOLOGY=topology)):
         Item.objects.create(name="before")
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+        wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all are known")
         old = group.primary
         old.kill()
         new = group.elected()
         (alias,) = [alias for alias, each in databases.items() if each["PORT"] == new.port]
-        wait_until(lambda: placement.server_of("default") == alias, SECONDS, f"{alias} is behind 'default'")
+        wait_until(lambda: server_map.server_of("default") == alias, SECONDS, f"{alias} is behind 'default'")
         Item.objects.create(name="after")
         assert [name for (name,) in new.query("SELECT name FROM app_item ORDER BY id", DATABASE)] == ["before", "after"]
         connections["default"].ensure_connection()
@@ -158,7 +160,7 @@ def test_the_groups_own_failover_is_followed(group: Group, primary: BaseDatabase
         wait_until(lambda: states()[alias] == "up", SECONDS, "the former primary is well")
         with use_replica(alias):
             wait_until(lambda: router.db_for_read(Item) == alias, SECONDS, "the former primary serves")
-        monitor.stop()
+        cluster_monitor.stop()
 
 
 def states() -> dict[str, str]:

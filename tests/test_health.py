@@ -12,8 +12,10 @@ import pytest
 from django.db import connections, router
 from django.test import override_settings
 
-from replicant import NoReplicaAvailable, _core, explain, health, monitor, request_scope, status
+from replicant import NoReplicaAvailable, _core, explain, request_scope, status
+from replicant.connections import observations
 from replicant.engines import Sample
+from replicant.monitor import cluster_monitor
 from replicant.signals import replica_ejected, replica_restored
 from tests.app.models import Item
 from tests.monitoring import use_prober, watching
@@ -28,9 +30,9 @@ FAST = 0.05
 
 @pytest.fixture(autouse=True)
 def stopped() -> Iterator[None]:
-    health._limits.clear()
+    observations._limits.clear()
     yield
-    monitor.stop()
+    cluster_monitor.stop()
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def sample(alias: str, latency: float = 0.001, error: str | None = None, *, is_g
 
 def fail(alias: str, times: int = 5) -> None:
     for _ in range(times):
-        health.report(alias, "failed")
+        observations.report(alias, "failed")
 
 
 # What reads and probes tell.
@@ -87,7 +89,7 @@ def silenced(site, monkeypatch: pytest.MonkeyPatch) -> None:
     Even with an interval of 1,000 s the monitor would probe once when it starts, and on a busy machine in the middle of
     the test.
     """
-    monkeypatch.setattr(monitor, "start", lambda: None)
+    monkeypatch.setattr(cluster_monitor, "start", lambda: None)
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def test_five_failures_eject_a_replica_and_four_do_not(heard: list[Any]):
     assert reads() == {"replica2"}
     assert explain(Item).eligible == ("replica2",)
     # A probe in the meantime does not end it.
-    health.observe([sample("replica1")])
+    observations.observe([sample("replica1")])
     assert state("replica1") == "ejected"
     assert heard == [("ejected", "replica1", "ejected")]
 
@@ -125,11 +127,11 @@ def test_half_of_the_replicas_stay_whatever_fails():
 def test_replicas_that_refuse_are_all_down_and_a_later_probe_finds_them(heard: list[Any]):
     before = [sample(alias) for alias in REPLICAS]
     for alias in REPLICAS:
-        health.report(alias, "gone")
+        observations.report(alias, "gone")
     # They answered before they refused.
-    health.observe(before)
+    observations.observe(before)
     assert explain(Item)[:2] == ("default", "unavailable")
-    health.observe([sample(alias) for alias in REPLICAS])
+    observations.observe([sample(alias) for alias in REPLICAS])
     assert set(explain(Item).eligible) == set(REPLICAS)
     assert Counter(heard) == Counter(
         (signal, alias, word) for alias in REPLICAS for signal, word in [("ejected", "down"), ("restored", "up")]
@@ -138,17 +140,17 @@ def test_replicas_that_refuse_are_all_down_and_a_later_probe_finds_them(heard: l
 
 @pytest.mark.usefixtures("told")
 def test_a_probe_that_fails_makes_nothing_better_and_a_wrong_password_nothing_worse():
-    health.observe([sample("replica1", error="OperationalError: refused", is_gone=True)])
+    observations.observe([sample("replica1", error="OperationalError: refused", is_gone=True)])
     assert state("replica1") == "down"
     for alias in REPLICAS:
-        health.observe([sample(alias, error="OperationalError: Access denied")])
+        observations.observe([sample(alias, error="OperationalError: Access denied")])
     assert [state(alias) for alias in REPLICAS] == ["down", "up"]
 
 
 @pytest.mark.usefixtures("told")
 def test_a_replica_that_comes_back_is_given_a_tenth_of_its_reads_first():
-    health.report("replica1", "gone")
-    health.observe([sample("replica1")])
+    observations.report("replica1", "gone")
+    observations.observe([sample("replica1")])
     counts = Counter(router.db_for_read(Item) for _ in range(1000))
     # 1 in 11: 91, with a standard deviation of 9.
     assert 45 < counts["replica1"] < 140
@@ -156,14 +158,14 @@ def test_a_replica_that_comes_back_is_given_a_tenth_of_its_reads_first():
 
 def test_with_no_monitor_one_read_tries_a_replica_that_refused(site, monkeypatch: pytest.MonkeyPatch):
     with override_settings(REPLICANT=watching(None)):
-        health.report("replica1", "ok")
+        observations.report("replica1", "ok")
         explain(Item)
-        health.report("replica1", "gone")
+        observations.report("replica1", "gone")
         assert reads() == {"replica2"}
         wait_until(lambda: "replica1" in reads(1), SECONDS, "a read tries it")
         assert state("replica1") == "probing"
         assert reads() == {"replica2"}
-        health.report("replica1", "ok")
+        observations.report("replica1", "ok")
         assert state("replica1") == "up"
         assert "replica1" in reads(1000)
 
@@ -172,19 +174,19 @@ def test_with_no_monitor_one_read_tries_a_replica_that_refused(site, monkeypatch
 def test_the_fast_replica_is_preferred_and_the_slow_one_is_not_forgotten():
     with override_settings(REPLICANT=watching(1000.0, BALANCE="least_latency")):
         explain(Item)
-        health.observe([sample("replica1", 0.001), sample("replica2", 0.02)])
+        observations.observe([sample("replica1", 0.001), sample("replica2", 0.02)])
         assert member("replica2")["latency"] == pytest.approx(0.02)
         counts = Counter(router.db_for_read(Item) for _ in range(4000))
         # Half of a twentieth: 100, with a standard deviation of 10.
         assert 50 < counts["replica2"] < 150
         # To fail fast is not to be fast.
-        health.observe([sample("replica2", 0.0, "OperationalError: Access denied")])
+        observations.observe([sample("replica2", 0.0, "OperationalError: Access denied")])
         assert member("replica2")["latency"] == pytest.approx(0.02)
 
 
 @pytest.mark.usefixtures("told")
 def test_a_replica_at_another_address_is_not_blamed(site):
-    health.report("replica1", "gone")
+    observations.report("replica1", "gone")
     with override_settings(REPLICANT=watching(1000.0, STICKY=False)):
         assert state("replica1") == "down"
         moved = {**connections.settings["replica1"], "NAME": "elsewhere"}
@@ -200,8 +202,8 @@ def test_a_replica_at_another_address_is_not_blamed(site):
 def test_a_replica_that_comes_and_goes_does_not_fill_the_log(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, logger="replicant"):
         for _ in range(50):
-            health.report("replica1", "gone")
-            health.observe([sample("replica1")])
+            observations.report("replica1", "gone")
+            observations.observe([sample("replica1")])
     lines = [record.getMessage() for record in caplog.records]
     assert lines[:2] == [
         "The replica 'replica1' is down: it does not answer. It was up.",
@@ -213,12 +215,12 @@ def test_a_replica_that_comes_and_goes_does_not_fill_the_log(caplog: pytest.LogC
 @pytest.mark.usefixtures("told")
 def test_a_line_says_why(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, logger="replicant"):
-        health.observe([sample("replica1", error="OperationalError: refused", is_gone=True)])
-        health.observe([sample("replica1")])
-        health.report("replica1", "gone", error="OperationalError: timed out")
-        health.observe([sample("replica1")])
+        observations.observe([sample("replica1", error="OperationalError: refused", is_gone=True)])
+        observations.observe([sample("replica1")])
+        observations.report("replica1", "gone", error="OperationalError: timed out")
+        observations.observe([sample("replica1")])
         for _ in range(5):
-            health.report("replica2", "failed", error="OperationalError: too many")
+            observations.report("replica2", "failed", error="OperationalError: too many")
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         "The replica 'replica1' is down: OperationalError: refused. It was up.",
         "The replica 'replica1' is down: OperationalError: timed out. It was up.",
@@ -233,7 +235,7 @@ def test_a_receiver_that_raises_stops_nobody(heard: list[Any]):
 
     replica_ejected.connect(fails)
     try:
-        health.report("replica1", "gone")
+        observations.report("replica1", "gone")
     finally:
         replica_ejected.disconnect(fails)
     assert heard == [("ejected", "replica1", "down")]
@@ -254,12 +256,12 @@ def watched(servers: Cluster, database: str) -> Iterator[Callable[..., Any]]:
         override.enable()
         overrides.append(override)
         router.db_for_read(Item)
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+        wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all are known")
         for alias in REPLICAS:
             becomes(alias, "up")
 
     yield watch
-    monitor.stop()
+    cluster_monitor.stop()
     for override in reversed(overrides):
         override.disable()
     # What was found of a server here must not be known to the next test.
@@ -333,8 +335,8 @@ def test_an_idle_primary_makes_nobody_lag(servers: Cluster, watched, writes: Cal
     # PostgreSQL writes to its log after a commit, too, and sends that half a second later.
     wait_until(lambda: all(member(alias)["lag"] == 0.0 for alias in REPLICAS), SECONDS, "nobody lags")
     heard.clear()
-    begun = monitor.latest()["replica1"].asked_at
-    wait_until(lambda: monitor.latest()["replica1"].asked_at > begun + 1e9, SECONDS, "a second goes by")
+    begun = cluster_monitor.latest()["replica1"].asked_at
+    wait_until(lambda: cluster_monitor.latest()["replica1"].asked_at > begun + 1e9, SECONDS, "a second goes by")
     assert [state(alias) for alias in REPLICAS] == ["up", "up"]
     assert heard == []
 
@@ -348,7 +350,7 @@ def test_a_killed_replica_is_down_within_two_probes_and_comes_back_by_itself(
     killed_at = time.monotonic_ns()
 
     def is_down() -> bool:
-        latest = monitor.latest()["replica1"]
+        latest = cluster_monitor.latest()["replica1"]
         if latest.asked_at > killed_at and latest not in looked:
             looked.append(latest)
         return state("replica1") == "down"
@@ -377,13 +379,13 @@ def test_a_dead_primary_makes_nobody_lag(servers: Cluster, watched, writes: Call
     watched(MAX_LAG=0.3)
     servers.replicas[0].pause_replication()
     writes()
-    asked_at = monitor.latest()["default"].asked_at
-    wait_until(lambda: monitor.latest()["default"].asked_at > asked_at, SECONDS, "the write is seen")
+    asked_at = cluster_monitor.latest()["default"].asked_at
+    wait_until(lambda: cluster_monitor.latest()["default"].asked_at > asked_at, SECONDS, "the write is seen")
     servers.primary.kill()
     becomes("default", "down")
     becomes("replica2", "up")
-    since = monitor.latest()["replica1"].asked_at
-    wait_until(lambda: monitor.latest()["replica1"].asked_at > since + 5e8, SECONDS, "half a second goes by")
+    since = cluster_monitor.latest()["replica1"].asked_at
+    wait_until(lambda: cluster_monitor.latest()["replica1"].asked_at > since + 5e8, SECONDS, "half a second goes by")
     assert "replica2" in reads()
     assert state("replica2") == "up"
 
@@ -394,8 +396,8 @@ def test_a_wrong_password_for_the_monitor_takes_no_replica_away(servers: Cluster
     connections.settings["replica1"]["PROBE"] = {"USER": "nobody", "PASSWORD": "nothing"}
     with override_settings(REPLICANT=watching(FAST)):
         router.db_for_read(Item)
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all were looked at")
-        found = monitor.latest()["replica1"]
+        wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all were looked at")
+        found = cluster_monitor.latest()["replica1"]
         assert found.error is not None
         assert not found.is_gone
         assert state("replica1") == "up"

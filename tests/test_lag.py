@@ -18,7 +18,8 @@ from django.test import Client, override_settings
 from django.urls import path
 
 import replicant
-from replicant import monitor, request_scope, use_primary, use_replica
+from replicant import request_scope, use_primary, use_replica
+from replicant.monitor import cluster_monitor
 from replicant.testing import assert_reads, count_queries, lag, use_real_lag
 from replicant.testing.lagging import _histories
 from replicant.testing.snapshots import _copy
@@ -164,7 +165,7 @@ class TestOnDelayedServers(Late):
             cluster.wait_until_caught_up()
             look()
             yield
-            monitor.stop()
+            cluster_monitor.stop()
 
 
 def delayed(cluster: Cluster) -> Callable[..., Any]:
@@ -197,7 +198,7 @@ def add_the_item() -> None:
 def look() -> None:
     """Have the monitor see which servers are there: in the test before, others answered to the same aliases."""
     contextvars.Context().run(name)
-    until(lambda: monitor.latest().keys() >= {"default", "replica1", "replica2"}, "the monitor has seen all")
+    until(lambda: cluster_monitor.latest().keys() >= {"default", "replica1", "replica2"}, "the monitor has seen all")
 
 
 class Virtual(Late):
@@ -294,7 +295,7 @@ class TestWithNoReplica(Virtual):
             add_the_item()
             look()
             yield
-            monitor.stop()
+            cluster_monitor.stop()
 
 
 class TestOnServersWithNoReplica(Virtual):
@@ -308,7 +309,7 @@ class TestOnServersWithNoReplica(Virtual):
             add_the_item()
             look()
             yield
-            monitor.stop()
+            cluster_monitor.stop()
 
 
 @pytest.mark.parametrize("serializes", [True, False], ids=["serialize", "iterdump"])

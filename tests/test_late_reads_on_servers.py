@@ -12,7 +12,8 @@ import pytest
 from django.db import OperationalError, connections, router
 from django.test import override_settings
 
-from replicant import NoReplicaAvailable, _core, after, health, request_scope, status, token, use_primary, use_replica
+from replicant import NoReplicaAvailable, _core, after, request_scope, status, token, use_primary, use_replica
+from replicant.connections import observations
 from tests.app.models import Item
 from tests.servers import Cluster
 from tests.test_requirement_on_servers import (
@@ -35,7 +36,7 @@ WARNING = "serves late data"
 @pytest.fixture(autouse=True)
 def fresh_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test keeps back the lines of another one."""
-    monkeypatch.setattr(health, "_late_limits", {})
+    monkeypatch.setattr(observations, "_late_limits", {})
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def die(shop: Cluster) -> None:
 
 def notice() -> None:
     """Have the monitor know."""
-    until(lambda: health.observe([probed("default")]) or _core.member_state("default") == "down", "it is down")
+    until(lambda: observations.observe([probed("default")]) or _core.member_state("default") == "down", "it is down")
 
 
 def late_reads() -> int:

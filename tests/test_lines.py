@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from replicant import lines
+from replicant.connections import sockets
 
 
 class Connection:
@@ -38,8 +38,8 @@ def connect() -> Iterator[object]:
             stack.enter_context(theirs)
             theirs.setblocking(False)
             connection = Connection(alias, server, ours)
-            lines.opened(connection)
-            stack.callback(lines.closed, connection)
+            sockets.opened(connection)
+            stack.callback(sockets.closed, connection)
             return connection, theirs
 
         yield connect
@@ -54,9 +54,9 @@ def has_ended(end: socket.socket) -> bool:
 
 def test_only_what_leads_to_the_server_is_hung_up(connect):
     ends = [connect(alias, server)[1] for alias, server in [("a", "a"), ("a", "b"), ("b", "b")]]
-    lines.hang_up("a", "b")
+    sockets.hang_up("a", "b")
     assert [has_ended(end) for end in ends] == [False, True, False]
-    lines.hang_up("a")
+    sockets.hang_up("a")
     assert [has_ended(end) for end in ends] == [True, True, False]
 
 
@@ -64,13 +64,13 @@ def test_a_connection_that_was_closed_is_left_alone_and_leaves_nothing_behind(co
     descriptors = Path("/proc/self/fd")
     before = len(list(descriptors.iterdir()))
     connection, end = connect("a", "a")
-    lines.closed(connection)
-    lines.hang_up("a")
+    sockets.closed(connection)
+    sockets.hang_up("a")
     assert not has_ended(end)
     forgotten, other = connect("a", "a")
     forgotten.__dict__.clear()
     gc.collect()
-    assert lines.of("a") == []
+    assert sockets.of("a") == []
     for each in (connection.connection, end, other):
         each.close()
     assert len(list(descriptors.iterdir())) <= before + 1
@@ -84,9 +84,9 @@ def test_connections_may_be_opened_while_they_are_listed():
         several = [Connection("busy", "busy", ours) for _ in range(100)]
         while not stopping.is_set():
             for connection in several:
-                lines.opened(connection)
+                sockets.opened(connection)
         for connection in several:
-            lines.closed(connection)
+            sockets.closed(connection)
 
     switches, threads = sys.getswitchinterval(), [threading.Thread(target=open_and_close) for _ in range(2)]
     sys.setswitchinterval(1e-6)
@@ -94,7 +94,7 @@ def test_connections_may_be_opened_while_they_are_listed():
         for thread in threads:
             thread.start()
         for _ in range(2000):
-            lines.of("busy")
+            sockets.of("busy")
     finally:
         sys.setswitchinterval(switches)
         stopping.set()
@@ -109,7 +109,7 @@ def test_a_child_leaves_its_parents_connections_alone(connect):
     _, end = connect("a", "a")
     child = os.fork()
     if child == 0:
-        lines.hang_up("a")
+        sockets.hang_up("a")
         os._exit(0)
     os.waitpid(child, 0)
     assert not has_ended(end)

@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from replicant import samples, shared_placement
 from replicant._core import Position
+from replicant.connections import shared_placement
 from replicant.engines import Sample
+from replicant.monitor import shared_file
+from replicant.monitor.shared_file import Samples
+from replicant.monitor.topology import View
 from replicant.private_folder import FOLDER_VARIABLE
-from replicant.samples import Samples
-from replicant.topology import View
 
 SAMPLE = Sample("default", "one", True, Position("postgresql", "1:0/16B3748"), 1, 0.25)
-PACKED = samples._packed(SAMPLE)
+PACKED = shared_file._packed(SAMPLE)
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def prober(folder: Path) -> Iterator[Samples]:
 def publish(folder: Path, body: Any) -> None:
     """What a process with another idea of the content would write: whole, and of this version."""
     text = json.dumps(body).encode()
-    head = samples._HEADER.pack(samples._MAGIC, samples.FORMAT, len(text))
+    head = shared_file._HEADER.pack(shared_file._MAGIC, shared_file.FORMAT, len(text))
     (file,) = folder.iterdir()
     file.write_bytes(head + hashlib.sha256(head + text).digest() + text)
 

@@ -18,8 +18,8 @@ from django.core.management import call_command
 from django.db import connections, router
 from django.test import override_settings
 
-from replicant import monitor
 from replicant.engines import Sample
+from replicant.monitor import cluster_monitor
 from replicant.private_folder import FOLDER_VARIABLE
 from replicant.tracing import record_queries
 from tests.app.models import Item
@@ -30,8 +30,8 @@ from tests.monitoring import (
     REPOSITORY,
     black_hole,
     environment,
+    samples_path,
     sessions,
-    shared_file,
     use_prober,
     watching,
 )
@@ -76,14 +76,14 @@ class Heard:
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     heard = Heard()
-    monkeypatch.setattr(monitor, "consumer", heard)
+    monkeypatch.setattr(cluster_monitor, "consumer", heard)
     return heard
 
 
 @pytest.fixture(autouse=True)
 def stopped() -> Iterator[None]:
     yield
-    monitor.stop()
+    cluster_monitor.stop()
     wait_until(lambda: not threads(), SECONDS, "the monitor's threads end")
 
 
@@ -115,10 +115,10 @@ def test_it_ends_when_settings_change_and_begins_anew_with_the_next_read(site: P
         with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1"], "PROBE_SECONDS": 0.05}}):
             assert not threads()
             router.db_for_read(Item)
-            wait_until(lambda: len(monitor.latest()) == 2, SECONDS, "the two members are known")
+            wait_until(lambda: len(cluster_monitor.latest()) == 2, SECONDS, "the two members are known")
         assert not threads()
         router.db_for_read(Item)
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "the three members are known")
+        wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "the three members are known")
 
 
 def test_each_cluster_has_its_own_interval(site: Path, heard: Heard):
@@ -137,7 +137,7 @@ def test_whoever_cannot_wait_wakes_it(site: Path, heard: Heard):
         router.db_for_read(Item)
         heard.wait(lambda sample: True, *ALIASES)
         begun = time.monotonic()
-        monitor.wake()
+        cluster_monitor.wake()
         wait_until(lambda: len(heard.of("default")) == 2, SECONDS, "another sample comes")
         assert time.monotonic() - begun < 1.5
 
@@ -149,11 +149,11 @@ def test_a_consumer_that_fails_does_not_end_it(site: Path, monkeypatch: pytest.M
         calls.append(samples)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(monitor, "consumer", fail)
+    monkeypatch.setattr(cluster_monitor, "consumer", fail)
     with override_settings(REPLICANT=watching(0.02)):
         router.db_for_read(Item)
         wait_until(lambda: len(calls) > 2, SECONDS, "it is called again")
-        monitor.stop()
+        cluster_monitor.stop()
     assert "goes on" in caplog.text
 
 
@@ -215,13 +215,13 @@ def test_a_look_is_one_statement_that_nobody_else_sees(probed: Cluster, heard: H
     with override_settings(REPLICANT=watching(0.05)), record_queries() as queries:
         router.db_for_read(Item)
         heard.wait(lambda sample: True, *ALIASES)
-        monitor.stop()
+        cluster_monitor.stop()
         wait_until(lambda: not threads(), SECONDS, "the monitor's threads end")
         before = [node.statements() for node in probed.nodes]
         heard.calls.clear()
         router.db_for_read(Item)
         wait_until(lambda: len(heard.of("default")) >= 10, SECONDS, "ten samples come")
-        monitor.stop()
+        cluster_monitor.stop()
         wait_until(lambda: not threads(), SECONDS, "the monitor's threads end")
         after = [node.statements() for node in probed.nodes]
     # The last look may have been counted by the server, and have come too late to be passed on.
@@ -237,7 +237,7 @@ def test_its_connections_are_closed_at_the_server(probed: Cluster, heard: Heard)
         router.db_for_read(Item)
         heard.wait(lambda sample: sample.error is None, *ALIASES)
         assert [sessions(node) for node in probed.nodes] == [1, 1, 1]
-        monitor.stop()
+        cluster_monitor.stop()
         wait_until(lambda: not any(sessions(node) for node in probed.nodes), SECONDS, "its sessions end")
 
 
@@ -327,7 +327,7 @@ def test_looks_into_a_black_hole_leave_nothing_behind_and_disturb_nobody(probed:
         assert descriptors() <= opened + 1
         assert all(sample.error for sample in heard.of("replica1"))
         assert not any(sample.error for sample in heard.of("default"))
-        monitor.stop()
+        cluster_monitor.stop()
         wait_until(lambda: not threads(), SECONDS, "the monitor's threads end")
         assert (descriptors(), threading.active_count()) == before
 
@@ -340,7 +340,7 @@ def test_without_a_file_each_process_asks_for_itself(site: Path, heard: Heard, m
     with override_settings(REPLICANT=watching(0.05)):
         router.db_for_read(Item)
         wait_until(lambda: len(heard.of("replica1")) > 3, SECONDS, "samples come")
-        assert monitor.probing() == ["default"]
+        assert cluster_monitor.probing() == ["default"]
     assert [record.getMessage() for record in caplog.records if "for itself" in record.getMessage()][1:] == []
     assert "for itself" in caplog.text
 
@@ -349,8 +349,8 @@ def test_without_a_secret_key_nothing_is_shared(site: Path, heard: Heard):
     with override_settings(REPLICANT=watching(0.05), SECRET_KEY=""):
         router.db_for_read(Item)
         heard.wait(lambda sample: True, *ALIASES)
-        assert monitor.probing() == ["default"]
-        assert monitor._watches[0]._samples is None
+        assert cluster_monitor.probing() == ["default"]
+        assert cluster_monitor._watches[0]._samples is None
 
 
 def test_two_sites_on_one_host_do_not_share(site: Path):
@@ -363,10 +363,10 @@ def test_two_sites_on_one_host_do_not_share(site: Path):
     ):
         with override_settings(**{"REPLICANT": watching(1.0), **settings}):
             router.db_for_read(Item)
-            names.add(monitor._watches[0]._file_name)
+            names.add(cluster_monitor._watches[0]._file_name)
     with use_databases(sqlite(site / "elsewhere", *ALIASES), REPLICANT=watching(1.0)):
         router.db_for_read(Item)
-        names.add(monitor._watches[0]._file_name)
+        names.add(cluster_monitor._watches[0]._file_name)
     assert len(names) == 5
 
 
@@ -443,7 +443,7 @@ def test_a_script_that_reads_once_ends_as_fast_as_without(environ: dict[str, str
 def test_a_script_that_ends_leaves_no_file(environ: dict[str, str]):
     name, _ = run(READ + WAIT + FILE, environ)
     assert len(name) == 32
-    assert not shared_file(name).exists()
+    assert not samples_path(name).exists()
 
 
 @pytest.mark.parametrize("ready", ["", WAIT])
@@ -553,7 +553,7 @@ print(pid, threading.active_count())
     child, count = line.split()
     try:
         assert count == "1"
-        assert not shared_file(name).exists()
+        assert not samples_path(name).exists()
     finally:
         os.kill(int(child), signal.SIGKILL)
 
@@ -609,13 +609,13 @@ def test_a_stuck_prober_is_not_waited_for(environ: dict[str, str], probed: Clust
         with override_settings(REPLICANT=watching(0.05)):
             router.db_for_read(Item)
             heard.wait(lambda sample: True, *ALIASES)
-            assert monitor.probing() == []
+            assert cluster_monitor.probing() == []
             process.send_signal(signal.SIGSTOP)
             stopped_at = time.monotonic_ns()
             heard.wait(lambda sample: sample.asked_at > stopped_at + 5e8, *ALIASES)
-            assert monitor.probing() == ["default"]
+            assert cluster_monitor.probing() == ["default"]
             process.send_signal(signal.SIGCONT)
-            wait_until(lambda: monitor.probing() == [], SECONDS, "the prober is heard again")
+            wait_until(lambda: cluster_monitor.probing() == [], SECONDS, "the prober is heard again")
     finally:
         process.kill()
         process.wait()

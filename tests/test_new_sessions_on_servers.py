@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, OperationalError, connections, router
 
-from replicant import NoReplicaAvailable, _core, health, monitor, request_scope, use_replica
+from replicant import NoReplicaAvailable, _core, request_scope, use_replica
+from replicant.connections import observations
 from replicant.engines import Sample, engine_of
+from replicant.monitor import cluster_monitor
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.proxy import Proxy, proxy
@@ -40,9 +42,9 @@ def reading(databases: dict[str, Any], *, is_ours: bool, **keys: Any) -> Iterato
     clusters = {"default": {**ONE_REPLICA["default"], **keys}}
     with use_databases(ours(databases) if is_ours else databases, REPLICANT=clusters):
         router.db_for_read(Item)
-        wait_until(lambda: len(monitor.latest()) == 2, SECONDS, "the monitor has looked")
+        wait_until(lambda: len(cluster_monitor.latest()) == 2, SECONDS, "the monitor has looked")
         yield
-        monitor.stop()
+        cluster_monitor.stop()
 
 
 def look() -> dict[str, Sample]:
@@ -55,7 +57,7 @@ def look() -> dict[str, Sample]:
             connection.set_autocommit(True)
         samples[alias] = engine_of(connection).probe(connection)
         connection.connection.close()
-    health.observe(list(samples.values()))
+    observations.observe(list(samples.values()))
     return samples
 
 

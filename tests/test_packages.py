@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.test import override_settings
 
-from replicant.exemptions import PACKAGES
+from replicant.conf.primary_only import PACKAGES
 from tests.databases import TWO_REPLICAS
 from tests.test_scripts import elsewhere
 

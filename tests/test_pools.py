@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connections, router, transaction
 
-from replicant import _core, health, monitor, placement
+from replicant import _core
+from replicant.connections import observations, server_map
+from replicant.monitor import cluster_monitor
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.monitoring import ALIASES, watching
@@ -40,10 +42,10 @@ def use_pools(databases: dict[str, Any], interval: float) -> Iterator[None]:
         try:
             yield
         finally:
-            monitor.stop()
+            cluster_monitor.stop()
             connections.close_all()
             for alias in ALIASES:
-                placement.drop_pools(alias)
+                server_map.drop_pools(alias)
                 _core.set_state(alias, "up")
 
 
@@ -146,7 +148,7 @@ def test_whoever_waits_for_a_pool_that_is_closed_reads_elsewhere(reading: Cluste
         thread = threading.Thread(target=read)
         thread.start()
         wait_until(lambda: pool.get_stats()["requests_waiting"] == 1, SECONDS, "it waits")
-        health.report("replica1", "gone")
+        observations.report("replica1", "gone")
         thread.join()
     assert found == [["0", "1", "2"]]
 
@@ -154,12 +156,12 @@ def test_whoever_waits_for_a_pool_that_is_closed_reads_elsewhere(reading: Cluste
 def test_after_a_promotion_what_is_opened_with_the_pool_leads_to_the_new_primary(servers: Cluster, database: str):
     old, new = servers.primary, servers.replicas[0]
     with use_pools(pooled(ours(servers.databases(database))), FAST):
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+        wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all are known")
         with contextlib.suppress(DatabaseError), transaction.atomic():
             # Given back to a pool that is closed by then.
             assert port_of("default") == old.port
             servers.promote(new)
-            wait_until(lambda: placement.server_of("default") == "replica1", SECONDS, "the new one is followed")
+            wait_until(lambda: server_map.server_of("default") == "replica1", SECONDS, "the new one is followed")
         assert port_of("default") == new.port
         Item.objects.create(name="after")
         connections["default"].close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from replicant.prober import Bell, Prober
+from replicant.monitor.prober import Bell, Prober
 from tests.monitoring import black_hole
 from tests.servers.machine import wait_until
 

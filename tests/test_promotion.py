@@ -10,7 +10,7 @@ import pytest
 
 from replicant._core import Position
 from replicant.engines import Sample
-from replicant.promotion import Judge, Placement
+from replicant.monitor.promotion import Judge, Placement
 
 MEMBERS = ("default", "replica1", "replica2")
 BEFORE = Placement.of_settings(MEMBERS)

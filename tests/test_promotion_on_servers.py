@@ -18,7 +18,9 @@ from django.db.models import F
 from django.db.utils import Error
 from django.test import override_settings
 
-from replicant import ReplicaWriteError, monitor, placement, status, use_replica
+from replicant import ReplicaWriteError, status, use_replica
+from replicant.connections import server_map
+from replicant.monitor import cluster_monitor
 from replicant.signals import primary_changed
 from tests.app.models import Account, Item
 from tests.databases import use_databases
@@ -38,9 +40,9 @@ def site(servers: Cluster, database: str) -> Iterator[Cluster]:
         Item.objects.all().delete()
         Account.objects.all().delete()
         servers.wait_until_caught_up()
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+        wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all are known")
         yield servers
-        monitor.stop()
+        cluster_monitor.stop()
         _forget_threads_connections()
     for node in servers.nodes:
         if node.suspended:
@@ -80,7 +82,7 @@ def port_of(alias: str) -> int:
 
 
 def is_followed(server: str = "replica1") -> bool:
-    return placement.server_of("default") == server
+    return server_map.server_of("default") == server
 
 
 def follows(server: str = "replica1") -> None:
@@ -184,11 +186,11 @@ def test_a_promotion_under_load(site: Cluster, database: str, changes: list[dict
         old.kill()
         wait_until(lambda: len(load.failed) > WRITERS, SECONDS, "writes fail")
         site.promote(new)
-        looked = {monitor.latest()["replica1"].asked_at}
+        looked = {cluster_monitor.latest()["replica1"].asked_at}
 
         def is_found() -> bool:
             is_done = is_followed()
-            looked.add(monitor.latest()["default" if is_done else "replica1"].asked_at)
+            looked.add(cluster_monitor.latest()["default" if is_done else "replica1"].asked_at)
             return is_done
 
         wait_until(is_found, SECONDS, "the promoted server is behind 'default'")
@@ -252,8 +254,8 @@ def test_the_old_primary_serves_behind_the_others_alias_once_it_replicates_again
     assert [member(alias)["server"] for alias in ("default", "replica1")] == ["replica1", "default"]
     # It comes back, and does not replicate: nothing is read from it, though it answers.
     old.restart()
-    asked_at = monitor.latest()["replica1"].asked_at
-    looked_at = iter(lambda: monitor.latest()["replica1"].asked_at, None)
+    asked_at = cluster_monitor.latest()["replica1"].asked_at
+    looked_at = iter(lambda: cluster_monitor.latest()["replica1"].asked_at, None)
     wait_until(lambda: next(looked_at) > asked_at + 4 * FAST * 1e9, SECONDS, "it was looked at again")
     assert member("replica1")["state"] == "down"
     site.rejoin(old)
@@ -277,7 +279,9 @@ def test_a_planned_change_ends_open_transactions_and_repeats_nothing(
     new = site.replicas[0]
     with override_settings(REPLICANT=watching(FAST)):
         router.db_for_read(Item)
-        wait_until(lambda: monitor.latest().keys() == {"default", "replica1", "replica2"}, SECONDS, "all are known")
+        wait_until(
+            lambda: cluster_monitor.latest().keys() == {"default", "replica1", "replica2"}, SECONDS, "all are known"
+        )
         created, followed = threading.Event(), threading.Event()
         outcome: list[BaseException] = []
 
@@ -409,7 +413,7 @@ def test_a_process_that_starts_after_a_promotion_finds_the_primary_with_its_firs
     script = "import django; django.setup(); from tests.app.models import Item; Item.objects.create(name='new process')"
     run = [sys.executable, "-c", script]
     # With nobody to ask but the servers, of which one is dead, and later is a replica.
-    monitor.stop(SECONDS)
+    cluster_monitor.stop(SECONDS)
     subprocess.run(run, env=environment(databases, FAST), check=True, timeout=SECONDS)
     site.rejoin(old)
     subprocess.run(run, env=environment(databases, FAST), check=True, timeout=SECONDS)

@@ -11,7 +11,8 @@ import pytest
 from django.db.models import QuerySet
 from django.db.models.query import RawQuerySet
 
-from replicant import raw_queries, request_scope, use_primary, use_replica
+from replicant import request_scope, use_primary, use_replica
+from replicant.patches import raw_queries
 from replicant.tracing import record_queries
 from tests.app.models import Item
 from tests.servers import Cluster

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 from django.db import OperationalError, connections, router
 
-from replicant import monitor
 from replicant.engines import Failure, postgresql
 from replicant.engines.failure import mark_connecting
+from replicant.monitor import cluster_monitor
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.monitoring import watching
@@ -93,8 +93,8 @@ def test_the_monitors_wrong_password_in_another_language_ejects_no_replica(naive
         databases["replica1"] = {**databases["replica1"], "PORT": str(port)}
         with use_databases(databases, REPLICANT=watching(FAST)):
             router.db_for_read(Item)
-            wait_until(lambda: len(attempts) > 3 and "replica1" in monitor.latest(), _SECONDS, "it is probed")
-            assert not monitor.latest()["replica1"].is_gone
+            wait_until(lambda: len(attempts) > 3 and "replica1" in cluster_monitor.latest(), _SECONDS, "it is probed")
+            assert not cluster_monitor.latest()["replica1"].is_gone
 
 
 @pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from replicant import _core, monitor, reports, status
-from replicant.reports import Reporter
+from replicant import _core, status
+from replicant.monitor import cluster_monitor, reports
+from replicant.monitor.reports import Reporter
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.monitoring import PROBER, PROBER_PASSWORD, use_prober, watching
@@ -33,7 +34,7 @@ def delayed(servers: Cluster, database: str, monkeypatch: pytest.MonkeyPatch) ->
     servers.wait_until_caught_up()
     servers.replicas[0].delay(DELAY)
     yield servers
-    monitor.stop()
+    cluster_monitor.stop()
     servers.replicas[0].delay(0)
 
 

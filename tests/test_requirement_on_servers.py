@@ -16,9 +16,11 @@ from django.db import OperationalError, connections, router, transaction
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.test import override_settings
 
-from replicant import _core, after, health, monitor, request_scope, token, use_replica
+from replicant import _core, after, request_scope, token, use_replica
+from replicant.connections import observations
 from replicant.engines import Sample
-from replicant.prober import Bell, Prober
+from replicant.monitor import cluster_monitor
+from replicant.monitor.prober import Bell, Prober
 from replicant.tracing import record_queries
 from tests.app.models import Item
 from tests.databases import use_databases
@@ -48,7 +50,7 @@ def shop(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Ite
     with use_databases(ours(databases) if request.param == "replicant" else databases, REPLICANT=settings()):
         probe()
         yield cluster
-        monitor.stop()
+        cluster_monitor.stop()
     for node in cluster.nodes:
         if node.suspended:
             node.resume()
@@ -66,12 +68,12 @@ def probe(*aliases: str) -> None:
     """Have members (all, if none is named) probed now, and tell the core: what a cycle of the monitor does."""
     elsewhere(lambda: router.db_for_read(Item))
     # Its one cycle: what that finds is older than what is found here, and so changes nothing afterwards.
-    until(lambda: len(monitor.latest()) >= 3, "the monitor has probed")
-    health.observe([probed(alias) for alias in aliases or ALIASES])
+    until(lambda: len(cluster_monitor.latest()) >= 3, "the monitor has probed")
+    observations.observe([probed(alias) for alias in aliases or ALIASES])
 
 
 def probed(alias: str) -> Sample:
-    prober = Prober(alias, monitor._settings_of(alias), SECONDS, Bell())
+    prober = Prober(alias, cluster_monitor._settings_of(alias), SECONDS, Bell())
     prober.ask()
     until(lambda: not prober.is_busy, f"{alias} was probed")
     sample = prober.take()

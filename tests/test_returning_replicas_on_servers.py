@@ -15,8 +15,9 @@ import pytest
 from django.db import connections
 from django.test import override_settings
 
-from replicant import NoReplicaAvailable, _core, explain, monitor, request_scope, use_replica
+from replicant import NoReplicaAvailable, _core, explain, request_scope, use_replica
 from replicant.backends import ReplicantMixin
+from replicant.monitor import cluster_monitor
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.monitoring import watching
@@ -40,7 +41,7 @@ def shop(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Ite
         elsewhere(read)
         until(lambda: eligible() == BOTH and known(), "both replicas serve")
         yield cluster
-        monitor.stop()
+        cluster_monitor.stop()
     for node in cluster.nodes:
         if node.suspended:
             node.resume()
@@ -72,7 +73,8 @@ def probed_again(alias: str = "default") -> None:
     for _ in range(3):
         now = time.monotonic_ns()
         until(
-            lambda now=now: alias in monitor.latest() and monitor.latest()[alias].asked_at > now, f"{alias} is probed"
+            lambda now=now: alias in cluster_monitor.latest() and cluster_monitor.latest()[alias].asked_at > now,
+            f"{alias} is probed",
         )
 
 

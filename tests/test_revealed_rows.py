@@ -12,7 +12,9 @@ from django.db import IntegrityError, connection, connections, transaction
 from django.test import override_settings
 
 import replicant
-from replicant import causality, explain, monitor, request_scope
+from replicant import explain, request_scope
+from replicant.monitor import cluster_monitor
+from replicant.scopes import causality
 from tests.app.models import Item, Piece
 from tests.databases import migrate, use_databases
 from tests.monitoring import watching
@@ -39,7 +41,7 @@ def late(request: pytest.FixtureRequest) -> Iterator[str]:
             replica.pause_replication()
         in_another_thread(lambda: Item.objects.create(pk=1, name="theirs"))
         yield engine
-        monitor.stop()
+        cluster_monitor.stop()
     for replica in cluster.replicas:
         replica.resume_replication()
     cluster.wait_until_caught_up()

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from replicant import private_folder, samples
+from replicant import private_folder
 from replicant._core import Position
 from replicant.engines import Sample
+from replicant.monitor import shared_file
+from replicant.monitor.shared_file import Samples, name_of
+from replicant.monitor.topology import View
 from replicant.private_folder import FOLDER_VARIABLE, CannotShare
-from replicant.samples import Samples, name_of
-from replicant.topology import View
 
 FOUND = [
     Sample("default", "one", True, Position("postgresql", "1:0/16B3748"), 1, 0.25),
@@ -112,8 +113,8 @@ def test_a_file_that_was_removed_under_the_prober_is_noticed(prober: Samples, fo
 def test_of_several_that_want_it_one_gets_it(folder: Path, monkeypatch: pytest.MonkeyPatch, swept: bool):
     """Also while the one before removes the file, and while others take it for abandoned."""
     if swept:
-        monkeypatch.setattr(samples, "_ABANDONED_SECONDS", -1.0)
-        monkeypatch.setattr(samples, "_NAME", re.compile("[ab]-.*"))
+        monkeypatch.setattr(shared_file, "_ABANDONED_SECONDS", -1.0)
+        monkeypatch.setattr(shared_file, "_NAME", re.compile("[ab]-.*"))
     for _ in range(50):
         sweeper = Samples("b")
         first = Samples("a")
@@ -149,7 +150,7 @@ def test_of_several_that_want_it_one_gets_it(folder: Path, monkeypatch: pytest.M
 
 def left_behind(folder: Path, number: int, *, days: float) -> Path:
     """The file of a configuration that a prober was killed with, so long ago."""
-    file = folder / f"{number:032x}-{samples.FORMAT}"
+    file = folder / f"{number:032x}-{shared_file.FORMAT}"
     file.touch(mode=0o600)
     moment = time.time() - days * 24 * 3600
     os.utime(file, (moment, moment))
@@ -169,7 +170,7 @@ def test_who_is_elected_clears_away_what_nobody_uses_any_more(folder: Path):
     os.utime(locked, (0, 0))
     new = Samples("a")
     assert new.elect()
-    assert {file.name for file in folder.iterdir()} == {recent.name, locked.name, other.name, f"a-{samples.FORMAT}"}
+    assert {file.name for file in folder.iterdir()} == {recent.name, locked.name, other.name, f"a-{shared_file.FORMAT}"}
     assert held.elect()
     new.close()
     held.close()
@@ -276,12 +277,12 @@ def test_the_next_publication_mends_what_is_damaged(prober: Samples, reader: Sam
 def test_another_version_is_no_sample_and_has_another_file(
     prober: Samples, reader: Samples, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(samples, "FORMAT", samples.FORMAT + 1)
+    monkeypatch.setattr(shared_file, "FORMAT", shared_file.FORMAT + 1)
     prober.publish(FOUND)
     monkeypatch.undo()
     assert reader.read() is None
     monkeypatch.setenv(FOLDER_VARIABLE, str(folder.parent))
-    monkeypatch.setattr(samples, "FORMAT", samples.FORMAT + 1)
+    monkeypatch.setattr(shared_file, "FORMAT", shared_file.FORMAT + 1)
     other = Samples("a")
     assert other.elect()
     other.close()
@@ -303,7 +304,7 @@ def test_a_link_that_somebody_laid_is_not_followed(folder: Path, tmp_path: Path)
     target = tmp_path / "target"
     target.write_text("precious")
     folder.mkdir(mode=0o700)
-    (folder / f"a-{samples.FORMAT}").symlink_to(target)
+    (folder / f"a-{shared_file.FORMAT}").symlink_to(target)
     with pytest.raises(CannotShare):
         Samples("a")
     assert target.read_text() == "precious"
@@ -334,7 +335,7 @@ def test_a_folder_of_somebody_else_is_not_used(folder: Path):
 
 def test_something_else_than_a_file_is_not_waited_for(folder: Path):
     folder.mkdir(mode=0o700)
-    os.mkfifo(folder / f"a-{samples.FORMAT}", 0o600)
+    os.mkfifo(folder / f"a-{shared_file.FORMAT}", 0o600)
     with pytest.raises(CannotShare, match="not this user's alone"):
         Samples("a")
 
@@ -416,7 +417,8 @@ def test_the_name_is_the_same_for_the_same_thing_and_tells_nothing():
 
 def test_a_name_does_not_depend_on_the_process():
     script = (
-        "from replicant.samples import name_of; print(name_of(b'k', {'a': {'x', 'y', 'z'}, 'f': name_of, 'n': None}))"
+        "from replicant.monitor.shared_file import name_of; "
+        "print(name_of(b'k', {'a': {'x', 'y', 'z'}, 'f': name_of, 'n': None}))"
     )
     names = {
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout

@@ -24,9 +24,10 @@ from django.test import Client, override_settings
 from django.urls import path
 
 import replicant
-from replicant import _core, explain, monitor, request_scope, tokens, use_primary, use_replica
+from replicant import _core, explain, request_scope, tokens, use_primary, use_replica
 from replicant._core import Position
-from replicant.causality import Causality
+from replicant.monitor import cluster_monitor
+from replicant.scopes.causality import Causality
 from replicant.tracing import record_queries
 from tests.app.models import Account, Item, Piece, Tag
 from tests.databases import migrate, use_databases
@@ -72,7 +73,7 @@ def shop(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Ite
     databases = cluster.databases(database)
     with use_databases(ours(databases) if request.param == "replicant" else databases, REPLICANT=settings()):
         yield cluster
-        monitor.stop()
+        cluster_monitor.stop()
     for replica in cluster.replicas:
         replica.resume_replication()
     cluster.wait_until_caught_up()
@@ -130,7 +131,10 @@ def looked() -> None:
     for _ in range(2):
         now = time.monotonic_ns()
         until(
-            lambda now=now: len(monitor.latest()) >= 3 and all(one.asked_at > now for one in monitor.latest().values()),
+            lambda now=now: (
+                len(cluster_monitor.latest()) >= 3
+                and all(one.asked_at > now for one in cluster_monitor.latest().values())
+            ),
             "the monitor has looked",
         )
 
@@ -945,7 +949,7 @@ def test_without_a_probe_the_replica_is_asked_when_it_matters(paused: Cluster):
         resumed.join()
         assert (alias in BOTH, found) == (True, True)
         assert {read(pk) for _ in range(5)} == {(alias, True)}
-    assert monitor.latest() == {}
+    assert cluster_monitor.latest() == {}
 
 
 @using(PROBE_SECONDS=None, WAIT_SECONDS=0.1)

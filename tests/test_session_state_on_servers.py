@@ -15,8 +15,9 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.db.backends.signals import connection_created
 from django.test import override_settings
 
-from replicant import _core, explain, monitor, request_scope, use_replica
-from replicant.changed_sessions import session_differs
+from replicant import _core, explain, request_scope, use_replica
+from replicant.connections.session_changes import session_differs
+from replicant.monitor import cluster_monitor
 from replicant.tracing import record_queries
 from tests.app.models import Item
 from tests.databases import use_databases
@@ -39,7 +40,7 @@ def shop(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Ite
     databases = cluster.databases(database)
     with use_databases(ours(databases) if request.param == "replicant" else databases, REPLICANT=settings()):
         yield cluster
-        monitor.stop()
+        cluster_monitor.stop()
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def carrying(cluster: Cluster, database: str) -> Iterator[Cluster]:
     )
     with use_databases(ours(cluster.databases(database)), REPLICANT=settings(SESSION_STATE=names)):
         yield cluster
-        monitor.stop()
+        cluster_monitor.stop()
 
 
 def execute(sql: str, params: Any = None, alias: str = "default") -> None:
@@ -301,7 +302,7 @@ def test_a_pool_hands_a_changed_session_to_another_thread(cluster: Cluster, data
         thread.start()
         thread.join()
         assert found == ["session_state", "balanced"]
-        monitor.stop()
+        cluster_monitor.stop()
         for alias in databases:
             connections[alias].close()
             connections[alias].close_pool()
@@ -424,7 +425,7 @@ def test_a_pool_hands_out_no_other_tenants_settings(cluster: Cluster, database: 
         thread.start()
         thread.join()
         assert found == [("replica1", [])]
-        monitor.stop()
+        cluster_monitor.stop()
         for alias in ("replica1", "replica2"):
             connections[alias].close()
             connections[alias].close_pool()

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from replicant import conf, shared_placement
+from replicant import conf
+from replicant.connections import shared_placement
+from replicant.connections.shared_placement import Record, addresses, change, place_of, record
 from replicant.private_folder import FOLDER_VARIABLE, CannotShare
-from replicant.shared_placement import Record, addresses, change, place_of, record
 
 A, B, C, D = (f"mysql 10.0.0.{number} 3306" for number in range(4))
 

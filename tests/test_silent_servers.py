@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from django.db import connections, router
 
-from replicant import _core, lines, monitor
+from replicant import _core
+from replicant.connections import sockets
 from replicant.engines import Sample
-from replicant.prober import Bell, Prober
+from replicant.monitor import cluster_monitor
+from replicant.monitor.prober import Bell, Prober
 from tests.app.models import Item
 from tests.black_holes import PHASES, schedules
 from tests.databases import use_databases
@@ -125,14 +127,14 @@ def test_an_answer_that_was_not_taken_yet_does_not_hide_the_silence_after_it():
 
 def test_a_thread_that_wakes_up_late_notes_it():
     watch: Any = SimpleNamespace(_late_at=0)
-    pause = monitor._Watch._pause
+    pause = cluster_monitor._Watch._pause
 
     def bell(seconds: float) -> Any:
         return SimpleNamespace(wait=lambda _: time.sleep(seconds))
 
     pause(watch, bell(0.0), 0.1)
     assert watch._late_at == 0
-    pause(watch, bell(monitor._LATE_SECONDS + 0.05), 0.0)
+    pause(watch, bell(cluster_monitor._LATE_SECONDS + 0.05), 0.0)
     assert watch._late_at > 0
 
 
@@ -140,8 +142,8 @@ def test_a_thread_that_wakes_up_late_notes_it():
 def test_while_all_members_are_silent_none_is_taken_out_of_service(servers: Cluster, database: str):
     with use_databases(servers.databases(database), REPLICANT=watching(FAST)):
         router.db_for_read(Item)
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
-        (watch,) = monitor._watches
+        wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all are known")
+        (watch,) = cluster_monitor._watches
         probers = [watch._probers[alias] for alias in ALIASES]
         states = set()
         try:
@@ -155,7 +157,7 @@ def test_while_all_members_are_silent_none_is_taken_out_of_service(servers: Clus
             wait_until(have_missed_two, SECONDS, "all have missed two probes")
             states.update(_core.member_state(alias) for alias in ALIASES)
             # A machine that has stood still for so long that all counts says nothing here.
-            stood_still = max(prober.silence() for prober in probers) >= monitor._COMMON_SILENCE_SECONDS
+            stood_still = max(prober.silence() for prober in probers) >= cluster_monitor._COMMON_SILENCE_SECONDS
         finally:
             for node in servers.nodes:
                 node.resume()
@@ -167,7 +169,7 @@ def test_while_all_members_are_silent_none_is_taken_out_of_service(servers: Clus
             assert _core.member_state("default") == "up"
         finally:
             servers.replicas[0].resume()
-        monitor.stop()
+        cluster_monitor.stop()
 
 
 @pytest.mark.parametrize(
@@ -182,4 +184,4 @@ def test_a_read_does_not_wait_for_a_replica_in_a_black_hole_whatever_the_monitor
     with schedules(servers, servers.databases(database), driver) as run:
         longest = [run.run(seed) for seed in range(len(PHASES))]
     # On a machine that is not busy, none takes 1.5 s; without the monitor's help, each takes as long as a driver waits.
-    assert max(longest) < 2 * lines.SILENCE_SECONDS
+    assert max(longest) < 2 * sockets.SILENCE_SECONDS

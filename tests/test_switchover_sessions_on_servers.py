@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, close_old_connections, connections
 
-from replicant.changed_sessions import changes_of
+from replicant.connections.session_changes import changes_of
 from tests.app.models import Item
 from tests.servers import Cluster
 from tests.servers.machine import wait_until

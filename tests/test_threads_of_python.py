@@ -14,7 +14,8 @@ import pytest
 from django.db import connections
 from django.db.backends.signals import connection_created
 
-from replicant import failover, hooks, lines
+from replicant.connections import reroute, sockets
+from replicant.patches import hooks
 
 
 def test_a_thread_that_finds_the_hooks_installed_finds_them_all(monkeypatch: pytest.MonkeyPatch):
@@ -59,23 +60,23 @@ def test_no_outage_is_lost_to_another_at_the_same_time(site: Path):
         def __setitem__(self, alias, value):
             if self.interrupts:
                 self.interrupts = False
-                failover.retire(alias)
-                with failover.connecting(between):
+                reroute.retire(alias)
+                with reroute.connecting(between):
                     pass
             super().__setitem__(alias, value)
 
     before, between = connections.create_connection("replica1"), connections.create_connection("replica1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(failover, "_outages", Interrupted())
-        with failover.connecting(before):
+        patch.setattr(reroute, "_outages", Interrupted())
+        with reroute.connecting(before):
             pass
-        failover.retire("replica1")
-        assert failover.is_outdated(before)
-        assert failover.is_outdated(between)
+        reroute.retire("replica1")
+        assert reroute.is_outdated(before)
+        assert reroute.is_outdated(between)
         after = connections.create_connection("replica1")
-        with failover.connecting(after):
+        with reroute.connecting(after):
             pass
-        assert not failover.is_outdated(after)
+        assert not reroute.is_outdated(after)
 
 
 def test_the_lines_are_listed_from_a_copy(monkeypatch: pytest.MonkeyPatch):
@@ -85,8 +86,8 @@ def test_the_lines_are_listed_from_a_copy(monkeypatch: pytest.MonkeyPatch):
         def values(self):
             raise RuntimeError("dictionary changed size during iteration")
 
-    monkeypatch.setattr(lines, "_lines", Unlisted())
-    assert lines.of("replica1") == []
+    monkeypatch.setattr(sockets, "_lines", Unlisted())
+    assert sockets.of("replica1") == []
 
 
 def test_the_client_library_is_left_alone_while_the_gil_is_off():

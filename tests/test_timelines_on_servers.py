@@ -9,8 +9,10 @@ import pytest
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import monitor, placement, status, use_replica
+from replicant import status, use_replica
+from replicant.connections import server_map
 from replicant.engines import postgresql
+from replicant.monitor import cluster_monitor
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.monitoring import watching
@@ -53,11 +55,11 @@ def site(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Ite
         Item.objects.create(name="first")
         router.db_for_read(Item)
         if is_ours:
-            wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+            wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all are known")
             fail_over(cluster)
-            wait_until(lambda: placement.server_of("default") == "replica1", SECONDS, "it is followed")
+            wait_until(lambda: server_map.server_of("default") == "replica1", SECONDS, "it is followed")
         yield cluster
-        monitor.stop()
+        cluster_monitor.stop()
         connections.close_all()
 
 
@@ -84,7 +86,7 @@ def state(alias: str) -> str:
 
 def timeline(alias: str) -> int:
     """The one that the monitor has found a server on; 0 while it has found nothing."""
-    sample = monitor.latest().get(alias)
+    sample = cluster_monitor.latest().get(alias)
     return postgresql.timeline_of(sample.position) if sample is not None and sample.position is not None else 0
 
 
@@ -169,12 +171,12 @@ def test_a_split_brain_standby_is_not_admitted(cluster: Cluster, database: str):
     databases = cluster.databases(database)
     with use_databases(ours(databases), REPLICANT=watching_all(databases)):
         Item.objects.create(name="first")
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+        wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all are known")
         # The old primary is away for a while, and its standby stays with it.
         cluster.wait_until_caught_up()
         old.suspend()
         new.become_primary()
-        wait_until(lambda: placement.server_of("default") == "replica1", SECONDS, "it is followed")
+        wait_until(lambda: server_map.server_of("default") == "replica1", SECONDS, "it is followed")
         old.resume()
         takes_writes(old)
         Item.objects.create(name="acknowledged")
@@ -183,5 +185,5 @@ def test_a_split_brain_standby_is_not_admitted(cluster: Cluster, database: str):
         assert "lost" in {name for (name,) in standby.query("SELECT name FROM app_item", database)}
         wait_until(lambda: state("replica2") == "lagging", SECONDS, "the standby of the old primary does not serve")
         assert timeline("replica2") == 1
-        monitor.stop()
+        cluster_monitor.stop()
         connections.close_all()

@@ -19,8 +19,9 @@ from django.test import override_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replicant import _core, carried, conf, request_scope, token_stores, tokens, use_primary
+from replicant import _core, conf, request_scope, tokens, use_primary
 from replicant._core import Position
+from replicant.tokens import carried, stores
 from tests.app.models import Item
 from tests.browser import Jar
 from tests.databases import use_databases
@@ -114,7 +115,7 @@ class Request:
         self._scopes = [request_scope(), *([use_primary()] if self.kind == "post" else [])]
         for scope in self._scopes:
             scope.__enter__()
-        self.store = token_stores.in_force()
+        self.store = stores.in_force()
         assert self.store is not None
         self.carried = self.store.receive(self.request)
 
@@ -163,7 +164,7 @@ def simulated(template: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     folder = tmp_path_factory.mktemp("interleavings")
     with pytest.MonkeyPatch.context() as patch, use_databases(sqlite(folder, *ALIASES), REPLICANT={}):
-        patch.setattr("replicant.monitor.start", lambda: None)
+        patch.setattr("replicant.monitor.cluster_monitor.start", lambda: None)
         patch.setattr(conf, "stand_ins", {"default": None})
         yield
 

@@ -18,8 +18,8 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
-from replicant import token_log
-from replicant.token_log import Log
+from replicant.tokens import cache_log
+from replicant.tokens.cache_log import Log
 from tests.app import urls, views
 from tests.app.models import Item
 from tests.app.views import where
@@ -281,7 +281,7 @@ def test_two_that_begin_a_list_begin_one():
 
 
 def test_a_cache_that_adds_nothing_ends_the_attempts(monkeypatch):
-    monkeypatch.setattr(token_log, "_ATTEMPTS", 7)
+    monkeypatch.setattr(cache_log, "_ATTEMPTS", 7)
     calls = []
     monkeypatch.setattr(type(caches["default"]), "add", lambda *args, **kwargs: calls.append(args) and False)
     Log("name", "moni", 60).append(1, lambda: "entry", lambda other: None)

@@ -20,9 +20,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.views.decorators.cache import cache_page
 
-from replicant import _core, causality, tokens
+from replicant import _core, tokens
 from replicant._core import Position
 from replicant.middleware import ReplicaMiddleware
+from replicant.scopes import causality
 from tests.app import urls, views
 from tests.app.models import Item
 from tests.app.views import where

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import replicant
-from replicant import after, explain, request_scope, token, token_seal, tokens
+from replicant import after, explain, request_scope, token, tokens
 from replicant._core import Cipher, Position
-from replicant.causality import Causality
+from replicant.scopes.causality import Causality
+from replicant.tokens import seal
 from tests.app.models import Item
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -159,7 +160,7 @@ def test_short_positions_leave_their_room_to_the_long_one(told):
     short = Position("postgresql", "3:A/16B3748")
     default, other = told(item("default", gaps(100)), item("other", short))
     assert other.position == short
-    assert len(str(default.position)) > token_seal.ROOM / 2
+    assert len(str(default.position)) > seal.ROOM / 2
 
 
 def test_a_position_of_too_many_servers_becomes_a_write_now(told):
@@ -214,7 +215,7 @@ def test_the_cipher_seals_as_libsodium_does():
 
 def test_a_token_is_sealed_with_the_sites_secret_and_its_header(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("os.urandom", lambda length: bytes(range(length)))
-    payload = base64.urlsafe_b64decode(token_seal.seal("a secret", 3, b"text") + "==")
+    payload = base64.urlsafe_b64decode(seal.seal("a secret", 3, b"text") + "==")
     assert (payload[0], payload[9:33]) == (3, bytes(range(24)))
     assert Cipher(b"a secret", b"replicant.token").open(payload[9:33], payload[:33], payload[33:]) == b"text"
 
@@ -535,7 +536,7 @@ def test_a_write_after_a_token_belongs_to_the_request_around():
         with request_scope():
             with after(sent):
                 Item.objects.create(name="again")
-            assert replicant.causality.has_written()
+            assert replicant.scopes.causality.has_written()
 
     apart(elsewhere)
 

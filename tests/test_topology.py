@@ -13,12 +13,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.test import override_settings
 
-from replicant import _core, conf, explain, monitor, placement, reload, status, topology, use_replica
-from replicant.discovery import Member
+from replicant import _core, conf, explain, reload, status, use_replica
+from replicant.connections import server_map
 from replicant.engines import Sample
-from replicant.promotion import Placement
-from replicant.scout import Looks
-from replicant.topology import View, is_allowed, recognised, settings_of
+from replicant.monitor import cluster_monitor, topology
+from replicant.monitor.discovery import Member
+from replicant.monitor.discovery.poller import Looks
+from replicant.monitor.promotion import Placement
+from replicant.monitor.topology import View, is_allowed, recognised, settings_of
 from tests.app.models import Item
 from tests.databases import use_databases
 
@@ -92,7 +94,7 @@ def following(**keys: Any) -> dict[str, Any]:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[conf.Cluster]:
     """A cluster that follows its servers, of which there is none: nobody is to look for them."""
-    monkeypatch.setattr(monitor, "start", lambda: None)
+    monkeypatch.setattr(cluster_monitor, "start", lambda: None)
     with use_databases(DATABASES, REPLICANT=following()):
         conf.load()
         (cluster,) = conf.in_force()
@@ -278,13 +280,13 @@ def test_a_scope_stays_on_its_replica_while_others_come_and_go(cluster: conf.Clu
 def test_a_promotion_is_not_undone_by_members_that_come_and_go(cluster: conf.Cluster):
     put("replica1", "replica2", C)
     (now,) = conf.in_force()
-    before = placement.begin(now)
-    placement.decide("default", before, before.promoting("default", "replica1"), gone=False)
+    before = server_map.begin(now)
+    server_map.decide("default", before, before.promoting("default", "replica1"), gone=False)
     # The old primary is behind 'replica1', and the view of the new one has the rest.
     put("replica2", C, "default@10.0.0.10:3306", **{"default@10.0.0.10:3306": ("10.0.0.10", "3306")})
     (now,) = conf.in_force()
-    assert placement.begin(now).servers["default"] == "replica1"
-    assert placement.server_of("default") == "replica1"
+    assert server_map.begin(now).servers["default"] == "replica1"
+    assert server_map.server_of("default") == "replica1"
     assert eligible() == {"replica2", C, "default@10.0.0.10:3306"}
     put("replica2", "default")
     assert eligible() == {"replica1", "replica2"}

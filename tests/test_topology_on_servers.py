@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from django.db import connections, router
 
-from replicant import explain, monitor, placement, reload, request_scope, status, topology
+from replicant import explain, reload, request_scope, status
+from replicant.connections import server_map
+from replicant.monitor import cluster_monitor, topology
 from tests.app.models import Item
 from tests.databases import use_databases
 from tests.load import Load, load
@@ -49,7 +51,7 @@ def grown(servers: Cluster, database: str) -> Iterator[Callable[[], list[Node]]]
     servers.wait_until_caught_up()
     primary, replicas = servers.primary, list(servers.replicas)
     yield lambda: [servers.add_replica() for _ in range(3)]
-    monitor.stop()
+    cluster_monitor.stop()
     connections.close_all()
     for node in servers.replicas[:]:
         if node not in (primary, *replicas):
@@ -108,7 +110,7 @@ def test_two_replicas_grow_to_five_and_shrink_to_one_with_no_error(
         before = [node.statements() for node in added]
         get_none(naive)
         assert [node.statements() for node in added] == before
-        monitor.stop()
+        cluster_monitor.stop()
     new = [alias_of(node) for node in added]
     with use_databases(databases, REPLICANT=clusters()):
         first = servers.replicas[0]
@@ -121,7 +123,9 @@ def test_two_replicas_grow_to_five_and_shrink_to_one_with_no_error(
                 node.query("STOP REPLICA")
             serve("replica1", new[2])
             get_none(running, "replica2", *new[:2])
-            wait_until(lambda: not set(new[:2]) & monitor.latest().keys(), SECONDS, "they are looked at no more")
+            wait_until(
+                lambda: not set(new[:2]) & cluster_monitor.latest().keys(), SECONDS, "they are looked at no more"
+            )
             added[2].kill()
             serve("replica1")
             take_reads(running, "replica1")
@@ -147,11 +151,11 @@ def test_the_same_by_reload_for_those_who_know_their_servers(
             new = {
                 f"replica{number}": {**databases["replica1"], "PORT": node.port} for number, node in enumerate(added, 3)
             }
-            probed = monitor._watches[0]._probers["replica1"]
+            probed = cluster_monitor._watches[0]._probers["replica1"]
             reload({"default": {"REPLICAS": ["replica1", "replica2", *new]}}, databases=new)
             serve("replica1", "replica2", *new)
             take_reads(running, "replica1", "replica2", *new)
-            assert monitor._watches[0]._probers["replica1"] is probed
+            assert cluster_monitor._watches[0]._probers["replica1"] is probed
             reload({"default": {"REPLICAS": ["replica4"]}})
             serve("replica4")
             get_none(running, "replica1", "replica2", "replica3", "replica5")
@@ -172,11 +176,11 @@ def test_members_come_and_go_after_a_promotion_and_the_primary_stays(servers: Cl
         serve("replica1", "replica2")
         old.kill()
         servers.promote(new)
-        wait_until(lambda: placement.server_of("default") == "replica1", SECONDS, "the promoted server is followed")
+        wait_until(lambda: server_map.server_of("default") == "replica1", SECONDS, "the promoted server is followed")
         serve("replica2")
         (added,) = [servers.add_replica()]
         serve("replica2", alias_of(added))
-        assert placement.server_of("default") == "replica1"
+        assert server_map.server_of("default") == "replica1"
         Item.objects.create(name="after")
         assert new.value(f"SELECT count(*) FROM {database}.app_item WHERE name = 'after'") == "1"
         # The old primary replicates: it is behind the alias that the new one had.
@@ -184,13 +188,13 @@ def test_members_come_and_go_after_a_promotion_and_the_primary_stays(servers: Cl
         serve("replica1", "replica2", alias_of(added))
         stop(servers, database, other)
         serve("replica1", alias_of(added))
-        assert placement.server_of("replica1") == "default"
+        assert server_map.server_of("replica1") == "default"
         other.query("START REPLICA")
         serve("replica1", "replica2", alias_of(added))
         # One that was found is promoted in its turn, and the rest replicates from it.
         new.kill()
         servers.promote(added)
-        wait_until(lambda: placement.server_of("default") == alias_of(added), SECONDS, "it is followed")
+        wait_until(lambda: server_map.server_of("default") == alias_of(added), SECONDS, "it is followed")
         Item.objects.create(name="at last")
         assert added.value(f"SELECT count(*) FROM {database}.app_item WHERE name = 'at last'") == "1"
         servers.rejoin(new)
@@ -198,7 +202,7 @@ def test_members_come_and_go_after_a_promotion_and_the_primary_stays(servers: Cl
         # As it was, for the others; nothing is left for them.
         servers.promote(old)
         servers.rejoin(added)
-        wait_until(lambda: placement.server_of("default") == "default", SECONDS, "the first one is followed again")
+        wait_until(lambda: server_map.server_of("default") == "default", SECONDS, "the first one is followed again")
 
 
 ANOTHER = """
@@ -232,7 +236,7 @@ def test_the_processes_of_a_host_agree_and_one_of_them_asks(servers: Cluster, da
             timeout=2 * SECONDS,
         )
         assert json.loads(ran.stdout) == [sorted(["replica1", "replica2", added]), []]
-        assert monitor.probing() == ["default"]
+        assert cluster_monitor.probing() == ["default"]
 
 
 @on_mysql
@@ -244,8 +248,8 @@ def test_credentials_go_to_no_host_that_allow_does_not_match(
         router.db_for_read(Item)
         added = servers.add_replica()
         wait_until(lambda: "ALLOW does not let 127.0.0.1 have" in caplog.text, SECONDS, "it is said")
-        after = monitor.latest()["default"].asked_at + 5 * FAST * 1e9
-        wait_until(lambda: monitor.latest()["default"].asked_at > after, SECONDS, "some looks are over")
+        after = cluster_monitor.latest()["default"].asked_at + 5 * FAST * 1e9
+        wait_until(lambda: cluster_monitor.latest()["default"].asked_at > after, SECONDS, "some looks are over")
         assert eligible() == {"replica1", "replica2"}
         assert alias_of(added) not in connections.settings
         assert caplog.text.count("ALLOW does not let") == 1
@@ -357,13 +361,13 @@ def test_whoever_takes_over_from_a_prober_that_was_killed_goes_on_with_what_it_f
         with use_databases(databases, REPLICANT=clusters()):
             router.db_for_read(Item)
             serve("replica1", "replica2", alias_of(added))
-            assert monitor.probing() == []
+            assert cluster_monitor.probing() == []
             prober.kill()
             missed = []
 
             def has_looked() -> bool:
                 missed.extend({alias_of(added)} - eligible())
-                watch = monitor._watches[0]
+                watch = cluster_monitor._watches[0]
                 return watch.is_probing and watch._latest["default"].asked_at > killed_at + 5 * FAST * 1e9
 
             killed_at = time.monotonic_ns()
@@ -390,6 +394,6 @@ def test_the_view_of_each_engine_is_followed(servers: Cluster, database: str, gr
             serve("replica1", alias_of(servers.replicas[1]), alias_of(added))
             added.kill()
             serve("replica1", alias_of(servers.replicas[1]))
-            monitor.stop()
+            cluster_monitor.stop()
     finally:
         servers.primary.query(f"DROP {'ROLE' if is_postgresql else 'USER'} {VIEWER}")

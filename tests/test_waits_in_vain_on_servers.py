@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from replicant import _core, after, causality, request_scope, status, token
+from replicant import _core, after, request_scope, status, token
+from replicant.scopes import causality
 from tests.servers import Cluster
 from tests.test_requirement_on_servers import (
     REPLICAS,

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from replicant.samples import Samples
+from replicant.monitor.shared_file import Samples
 from tests.monitoring import ALIASES, REPOSITORY, environment, sessions, use_prober
 from tests.servers import Cluster
 from tests.servers.machine import free_ports, wait_until

@@ -14,7 +14,10 @@ from django.db import connection, models, transaction
 from django.test import Client, override_settings
 
 import replicant
-from replicant import causality, conf, exempt_tables, explain, monitor, request_scope
+from replicant import conf, explain, request_scope
+from replicant.conf import exempt_tables
+from replicant.monitor import cluster_monitor
+from replicant.scopes import causality
 from tests.app.models import Account, Item, Tag
 from tests.databases import migrate, use_databases
 from tests.servers import ENGINES, Cluster
@@ -43,7 +46,7 @@ def late(request: pytest.FixtureRequest) -> Iterator[str]:
         for replica in cluster.replicas:
             replica.pause_replication()
         yield request.param
-        monitor.stop()
+        cluster_monitor.stop()
     for replica in cluster.replicas:
         replica.resume_replication()
     cluster.wait_until_caught_up()

@@ -6,10 +6,10 @@ import os
 
 from replicant import _core
 from replicant._core import ReplicaRouter, __version__
+from replicant.connections.guard import allow_functions
 from replicant.errors import NoReplicaAvailable, ReplicantError, ReplicaWriteError
-from replicant.guard import allow_functions
 from replicant.inspection import Decision, explain, status
-from replicant.reloading import reload
+from replicant.loading import reload
 from replicant.scopes import request_scope, use_primary, use_replica
 from replicant.tokens import after, token
 

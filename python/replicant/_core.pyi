@@ -273,7 +273,7 @@ def set_state(alias: str, state: str) -> str:
 
 def report(alias: str, seconds: float | None, outcome: str) -> list[tuple[str, str, str, str]]:
     """Tell what became of a read from ``alias``: ``"ok"``, ``"failed"``, or ``"gone"`` where the server refused the
-    connection or did not answer in time. To be called through :func:`replicant.health.report`.
+    connection or did not answer in time. To be called through :func:`replicant.connections.observations.report`.
 
     ``seconds``: how long the server took, None if that says more of the statement than of the server. Returns the
     members whose state has changed: the cluster's primary, the alias, the state before and now. An alias of no

@@ -83,7 +83,7 @@ impl Spec {
 }
 
 /// How long one probe says that a member is out of service: until the next one but one, and as long as that may take to come
-/// to an end (`replicant.monitor` has the same bounds).
+/// to an end (`replicant.monitor.cluster_monitor` has the same bounds).
 fn lease(interval: f64) -> PyResult<Duration> {
     seconds("PROBE_SECONDS", 2.0 * interval + (0.8 * interval).clamp(0.8, 5.0))
 }

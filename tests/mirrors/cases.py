@@ -13,7 +13,8 @@ from django.test import LiveServerTestCase, SimpleTestCase, TestCase, Transactio
 from django.test.testcases import DatabaseOperationForbidden
 
 import replicant
-from replicant import _core, monitor, use_replica
+from replicant import _core, use_replica
+from replicant.monitor import cluster_monitor
 from tests.app.models import Item
 
 REPLICAS = ("replica1", "replica2")
@@ -278,8 +279,8 @@ class Commits(Checks, TransactionTestCase):
         for _ in range(10):
             Item.objects.create(name="x")
             names()
-        assert monitor.probing() == []
-        assert monitor.latest() == {}
+        assert cluster_monitor.probing() == []
+        assert cluster_monitor.latest() == {}
         assert {member["position"] for member in _members()} == {None}
 
 

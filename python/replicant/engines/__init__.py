@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from replicant.engines import mysql, other, postgresql, sqlite
+from replicant.engines import generic, mysql, postgresql, sqlite
 from replicant.engines.capture import NOTHING, UNKNOWN, Capture, Captured
 from replicant.engines.failure import Failure, described
 from replicant.engines.sample import Reported, Sample
@@ -166,7 +166,7 @@ def engine_of(connection: BaseDatabaseWrapper | type[BaseDatabaseWrapper]) -> En
     """The engine behind a connection, or a class of them; GIS and other derived backends have their base's vendor."""
     if stand_ins and (stand_in := stand_ins.get(getattr(connection, "alias", ""))) is not None:
         return stand_in
-    return cast(Engine, _ENGINES.get(connection.vendor, other))
+    return cast(Engine, _ENGINES.get(connection.vendor, generic))
 
 
 def dialect_of(connection: BaseDatabaseWrapper) -> str:

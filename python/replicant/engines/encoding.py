@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from django.db import DatabaseError
 
 from replicant import _core
-from replicant.engines.asking import ask
+from replicant.engines.query import ask
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper

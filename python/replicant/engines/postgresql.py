@@ -13,16 +13,16 @@ from django.core import mail
 from django.db import DatabaseError
 
 from replicant._core import Position
-from replicant.engines import punctual
-from replicant.engines.asking import ask, matched_nothing
+from replicant.engines import connect_deadline
 from replicant.engines.failure import Failure, ended_connecting
 
 # This server reports no positions in passing, and our backends have nothing to add to Django's.
-from replicant.engines.other import adopt as adopt
-from replicant.engines.other import captured as captured
-from replicant.engines.other import connection_parameters as connection_parameters
-from replicant.engines.other import init_session as init_session
-from replicant.engines.other import prepare_capture as prepare_capture
+from replicant.engines.generic import adopt as adopt
+from replicant.engines.generic import captured as captured
+from replicant.engines.generic import connection_parameters as connection_parameters
+from replicant.engines.generic import init_session as init_session
+from replicant.engines.generic import prepare_capture as prepare_capture
+from replicant.engines.query import ask, matched_nothing
 from replicant.engines.sample import SINCE, Reported, Sample, ask_first_known
 
 if TYPE_CHECKING:
@@ -447,17 +447,17 @@ def connect(
     pool = getattr(connection, "pool", None)
     if pool is not None:
         # Which asks here what engine a connection has.
-        from replicant import lines
+        from replicant.connections import sockets
 
         # Django asks `self.pool`, which finds it by the alias.
-        pools = {connection.alias: punctual.Pool(pool, seconds, lambda: len(lines.of(connection.alias)))}
+        pools = {connection.alias: connect_deadline.Pool(pool, seconds, lambda: len(sockets.of(connection.alias)))}
         with _having(connection, "_connection_pools", pools):
             return connect(parameters)
-    if not punctual.can_be(database):
+    if not connect_deadline.can_be(database):
         late = database.OperationalError("connection timeout expired")
-        return punctual.connect(lambda: connect(parameters), seconds, late)
+        return connect_deadline.connect(lambda: connect(parameters), seconds, late)
     # Django connects by `self.Database.connect`.
-    with _having(connection, "Database", punctual.Database(database, seconds)):
+    with _having(connection, "Database", connect_deadline.Database(database, seconds)):
         return connect(parameters)
 
 
