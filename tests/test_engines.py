@@ -20,9 +20,9 @@ from django.test import override_settings
 
 from replicant import _core
 from replicant._core import Position
+from replicant.connections import causality
 from replicant.engines import NOTHING, UNKNOWN, engine_of, query
 from replicant.engines import mysql as engine
-from replicant.scopes import causality
 from tests.app.models import Account, Item, Tag
 from tests.databases import use_databases
 from tests.drivers import DRIVERS, mysql_driver

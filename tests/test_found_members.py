@@ -11,8 +11,8 @@ from django.test import override_settings
 from replicant import conf, explain, reload
 from replicant.monitor import topology
 from replicant.monitor.discovery import Member, poller
-from replicant.monitor.prober import Bell
 from replicant.monitor.topology import is_allowed, settings_of
+from replicant.threads import Wakeup
 from tests.app.models import Item, Tag
 from tests.test_topology import DATABASES, FOLLOWING, A, C, cluster, following, found, put
 
@@ -101,7 +101,7 @@ def test_a_line_in_the_log_holds_what_hosts_call_themselves_on_one_line_that_has
 ):
     hosts = ["forged\nERROR of others", *(f"host{number}.evil.org" for number in range(99))]
     members = [Member(host, 3306) for host in hosts]
-    looking = poller.Scout(1.0, Bell())
+    looking = poller.Scout(1.0, Wakeup())
     monkeypatch.setattr(looking, "_explorer", type("Found", (), {"take_members": lambda self: members})())
     looking.look(cluster, "default", {})
     (record,) = caplog.records

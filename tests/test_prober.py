@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from replicant.monitor.prober import Bell, Prober
+from replicant.monitor.prober import Prober
+from replicant.threads import Wakeup
 from tests.monitoring import black_hole
 from tests.servers.machine import wait_until
 
@@ -41,7 +42,7 @@ def without_garbage_collection() -> Iterator[None]:
 
 def probe(engine: str, probers: int, probes: int) -> int:
     """Have members in a black hole asked so many times each. Returns how many probes have found that nobody answers."""
-    bell = Bell()
+    bell = Wakeup()
     with black_hole() as port:
         asked = [Prober(f"replica{number}", behind(port, engine), 0.01, bell) for number in range(probers)]
         gone = 0

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from replicant._core import Position
+from replicant.connections.placement import Placement
 from replicant.engines import Sample
-from replicant.monitor.promotion import Judge, Placement
+from replicant.monitor.promotion import Judge
 
 MEMBERS = ("default", "replica1", "replica2")
 BEFORE = Placement.of_settings(MEMBERS)

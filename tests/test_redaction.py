@@ -11,8 +11,8 @@ from django.db import OperationalError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from replicant.connections import causality
 from replicant.engines import described
-from replicant.scopes import causality
 from tests.databases import use_databases
 
 SPELLINGS = {

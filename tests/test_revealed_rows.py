@@ -13,8 +13,8 @@ from django.test import override_settings
 
 import replicant
 from replicant import explain, request_scope
+from replicant.connections import causality
 from replicant.monitor import cluster_monitor
-from replicant.scopes import causality
 from tests.app.models import Item, Piece
 from tests.databases import migrate, use_databases
 from tests.monitoring import watching

@@ -26,8 +26,8 @@ from django.urls import path
 import replicant
 from replicant import _core, explain, request_scope, tokens, use_primary, use_replica
 from replicant._core import Position
+from replicant.connections.causality import Causality
 from replicant.monitor import cluster_monitor
-from replicant.scopes.causality import Causality
 from replicant.tracing import record_queries
 from tests.app.models import Account, Item, Piece, Tag
 from tests.databases import migrate, use_databases

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 from replicant import explain
-from replicant.connections.session_changes import session_differs
+from replicant.connections.tracked import session_differs
 from tests.app.models import Item
 
 pytestmark = pytest.mark.usefixtures("site")

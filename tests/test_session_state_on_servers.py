@@ -16,7 +16,7 @@ from django.db.backends.signals import connection_created
 from django.test import override_settings
 
 from replicant import _core, explain, request_scope, use_replica
-from replicant.connections.session_changes import session_differs
+from replicant.connections.tracked import session_differs
 from replicant.monitor import cluster_monitor
 from replicant.tracing import record_queries
 from tests.app.models import Item

@@ -393,8 +393,8 @@ def test_w022_scripts_that_remember_nothing_of_what_they_read():
 
 def test_w019_connections_that_choose_a_schema(monkeypatch: pytest.MonkeyPatch):
     # The real package needs settings of its own: see test_django_tenants.py.
-    monkeypatch.setattr("replicant.connections.tenants.chooses_schema", lambda engine: True)
-    monkeypatch.setattr("replicant.connections.tenants.watch", lambda engine: None)
+    monkeypatch.setattr("replicant.engines.tenants.chooses_schema", lambda engine: True)
+    monkeypatch.setattr("replicant.engines.tenants.watch", lambda engine: None)
     assert "Set SESSION_STATE to ['search_path']" in found()["W019"]
 
 

@@ -15,7 +15,8 @@ from replicant import _core
 from replicant.connections import sockets
 from replicant.engines import Sample
 from replicant.monitor import cluster_monitor
-from replicant.monitor.prober import Bell, Prober
+from replicant.monitor.prober import Prober
+from replicant.threads import Wakeup
 from tests.app.models import Item
 from tests.black_holes import PHASES, schedules
 from tests.databases import use_databases
@@ -33,7 +34,7 @@ TIMEOUT = 0.05
 def asked(servers: Cluster, request: pytest.FixtureRequest) -> Iterator[tuple[Prober, Proxy]]:
     """A replica behind a proxy, which has answered its first probe."""
     with proxy(servers.replicas[0]) as endpoint:
-        prober = Prober("replica1", {**connections.settings["replica1"], "PORT": endpoint.port}, 0.8, Bell())
+        prober = Prober("replica1", {**connections.settings["replica1"], "PORT": endpoint.port}, 0.8, Wakeup())
         sample = look(prober)
         assert sample is not None
         assert sample.error is None
@@ -102,7 +103,7 @@ def test_a_refused_connection_counts_at_once(servers: Cluster):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         settings = {**connections.settings["replica1"], "PORT": bound.getsockname()[1]}
-        prober = Prober("replica1", settings, 5.0, Bell())
+        prober = Prober("replica1", settings, 5.0, Wakeup())
         sample = look(prober)
         assert sample is not None
         assert sample.is_gone
@@ -112,7 +113,7 @@ def test_a_refused_connection_counts_at_once(servers: Cluster):
 
 
 def test_an_answer_that_was_not_taken_yet_does_not_hide_the_silence_after_it():
-    prober = Prober("replica1", {"ENGINE": "django.db.backends.sqlite3"}, TIMEOUT, Bell())
+    prober = Prober("replica1", {"ENGINE": "django.db.backends.sqlite3"}, TIMEOUT, Wakeup())
     prober.stop()
     wait_until(lambda: prober.ended, SECONDS, "its thread ends")
     # On no thread: the first question is answered, the second one is not.

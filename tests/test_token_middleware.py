@@ -22,8 +22,8 @@ from django.views.decorators.cache import cache_page
 
 from replicant import _core, tokens
 from replicant._core import Position
+from replicant.connections import causality
 from replicant.middleware import ReplicaMiddleware
-from replicant.scopes import causality
 from tests.app import urls, views
 from tests.app.models import Item
 from tests.app.views import where

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import replicant
 from replicant import after, explain, request_scope, token, tokens
 from replicant._core import Cipher, Position
-from replicant.scopes.causality import Causality
+from replicant.connections.causality import Causality
 from replicant.tokens import seal
 from tests.app.models import Item
 
@@ -536,7 +536,7 @@ def test_a_write_after_a_token_belongs_to_the_request_around():
         with request_scope():
             with after(sent):
                 Item.objects.create(name="again")
-            assert replicant.scopes.causality.has_written()
+            assert replicant.connections.causality.has_written()
 
     apart(elsewhere)
 

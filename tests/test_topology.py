@@ -15,11 +15,11 @@ from django.test import override_settings
 
 from replicant import _core, conf, explain, reload, status, use_replica
 from replicant.connections import server_map
+from replicant.connections.placement import Placement
 from replicant.engines import Sample
 from replicant.monitor import cluster_monitor, topology
 from replicant.monitor.discovery import Member
 from replicant.monitor.discovery.poller import Looks
-from replicant.monitor.promotion import Placement
 from replicant.monitor.topology import View, is_allowed, recognised, settings_of
 from tests.app.models import Item
 from tests.databases import use_databases

@@ -11,7 +11,7 @@ import pytest
 from django.test import override_settings
 
 from replicant import _core, after, request_scope, status, token
-from replicant.scopes import causality
+from replicant.connections import causality
 from tests.servers import Cluster
 from tests.test_requirement_on_servers import (
     REPLICAS,

@@ -16,8 +16,8 @@ from django.test import Client, override_settings
 import replicant
 from replicant import conf, explain, request_scope
 from replicant.conf import exempt_tables
+from replicant.connections import causality
 from replicant.monitor import cluster_monitor
-from replicant.scopes import causality
 from tests.app.models import Account, Item, Tag
 from tests.databases import migrate, use_databases
 from tests.servers import ENGINES, Cluster

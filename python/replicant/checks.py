@@ -20,8 +20,7 @@ from replicant._core import ReplicaRouter
 from replicant.conf import Cluster, exempt_tables, primary_only, token_settings
 from replicant.conf.token_settings import TokenSettings
 from replicant.conf.validators import Problem
-from replicant.connections import tenants
-from replicant.engines import engine_of
+from replicant.engines import engine_of, tenants
 from replicant.middleware import ReplicaMiddleware
 from replicant.patches import test_runner
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from replicant import _core, tokens
-from replicant.connections import server_map
-from replicant.monitor import reports, topology
+from replicant.connections import observations, server_map
+from replicant.monitor import topology
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -57,8 +57,8 @@ def status() -> dict[str, Any]:
                 {
                     **member,
                     "server": server_map.server_of(member["alias"]),
-                    "reported_lag": reports.of(member["alias"]).lag,
-                    "configured_delay": reports.of(member["alias"]).delay,
+                    "reported_lag": observations.reported(member["alias"]).lag,
+                    "configured_delay": observations.reported(member["alias"]).delay,
                     "found": member["alias"] in topology.view_of(primary).found,
                     "share": count / total if total else None,
                 }

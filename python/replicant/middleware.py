@@ -9,7 +9,8 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from replicant.scopes import causality, request_scope, use_primary
+from replicant.connections import causality
+from replicant.scopes import request_scope, use_primary
 from replicant.scopes.suspended import finish_later
 from replicant.tokens import stores
 

@@ -140,7 +140,7 @@ fn unconfigured(py: Python<'_>, db: &str, error: &PyErr) -> PyResult<Option<bool
     if !error.matches(py, py.import("django.core.exceptions")?.getattr("ImproperlyConfigured")?)? {
         return Err(error.clone_ref(py));
     }
-    let replica: bool = py.import("replicant.conf")?.call_method1("is_called_replica", (db,))?.extract()?;
+    let replica: bool = py.import("replicant.monitor.topology")?.call_method1("is_called_replica", (db,))?.extract()?;
     Ok(replica.then_some(false))
 }
 

@@ -36,7 +36,7 @@ pub fn ask(py: Python<'_>, entry: &Entry, cell: &Cell) -> PyResult<bool> {
 }
 
 fn ask_primary(py: Python<'_>, entry: &Entry) -> PyResult<Option<Position>> {
-    let answer = py.import("replicant.scopes.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
+    let answer = py.import("replicant.connections.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
     Ok(answer.extract()?)
 }
 
@@ -60,7 +60,7 @@ pub fn wait(
     }
     let begun = state::now();
     let arguments = (&entry.strings[member as usize], Position(position), longest.as_secs_f64());
-    let answer = py.import("replicant.scopes.causality")?.call_method1("wait", arguments)?;
+    let answer = py.import("replicant.connections.causality")?.call_method1("wait", arguments)?;
     let reached: Option<Position> = answer.extract()?;
     // It had the position when it answered, which was before now.
     let at = state::now();
@@ -91,7 +91,7 @@ pub fn learn(py: Python<'_>, entry: &Entry, cell: &Cell, last: Alias, target: Op
     }
     let (cluster, at) = (&entry.cluster, state::now());
     let position_of = |member: Member| -> PyResult<Option<Position>> {
-        let causality = py.import("replicant.scopes.causality")?;
+        let causality = py.import("replicant.connections.causality")?;
         Ok(causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?)
     };
     // Who is known not to answer is not asked: that could take as long as a connection may.

@@ -15,11 +15,10 @@ from unittest import mock
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from replicant._core import Position
-from replicant.connections import observations
+from replicant.connections import causality, observations
 from replicant.connections.tracker import Tracker
 from replicant.engines import UNKNOWN, Sample
 from replicant.monitor import cluster_monitor
-from replicant.scopes import causality
 from tests.consistency.history import PRIMARY
 
 #: By how much later a probe is taken to have been, in nanoseconds: longer than a replica is usually behind.

@@ -11,24 +11,20 @@ from __future__ import annotations
 
 import contextlib
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error
 
 from replicant import _core
-from replicant.connections import reroute, server_map, session_changes, sockets
+from replicant.connections import reroute, server_map, sockets, tracked
+from replicant.connections.followed import FollowedConnection
 from replicant.engines import engine_of
 from replicant.engines.failure import mark_connecting
 from replicant.monitor import cluster_monitor
 
-if TYPE_CHECKING:
-    from django.db.backends.base.base import BaseDatabaseWrapper as _Base
-else:
-    _Base = object
 
-
-class ReplicantMixin(_Base):
+class ReplicantMixin(FollowedConnection):
     """Makes one of Django's database wrappers one of ours.
 
     On MySQL and MariaDB a session with a primary has the server report what it commits, switched on in a statement
@@ -38,11 +34,6 @@ class ReplicantMixin(_Base):
 
     Connects with the server that is behind its alias now, which after a promotion is another one than its settings say.
     """
-
-    replicant_server: str
-    """The alias whose settings lead to the server that this connects with."""
-    replicant_placement: int
-    """The number of the placement it was last compared with."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -61,7 +52,7 @@ class ReplicantMixin(_Base):
             if seconds is None:
                 made = connect(conn_params)
             else:
-                made = engine_of(self).connect(self, connect, conn_params, seconds)
+                made = engine_of(self).connect(self, connect, conn_params, seconds, lambda: len(sockets.of(self.alias)))
         except Exception as error:
             mark_connecting(error)
             raise
@@ -109,7 +100,7 @@ class ReplicantMixin(_Base):
 
     def close_if_unusable_or_obsolete(self) -> None:
         if self.replicant_placement != server_map.number and not self.in_atomic_block:
-            if session_changes.session_differs(self):
+            if tracked.session_differs(self):
                 # Its end is for the next statement to tell, unless Django would end it here anyway.
                 if self.close_at is not None and monotonic() >= self.close_at:
                     self.close()

@@ -7,8 +7,7 @@ changes, so that ``override_settings`` takes effect at once.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +21,7 @@ from django.db.utils import load_backend
 from replicant import _core
 from replicant.conf import topology_settings
 from replicant.conf.validators import Key, Problem, boolean, choice, meant, name_list, number, setting_names
-from replicant.connections import tenants
-from replicant.engines import stand_ins
+from replicant.engines import is_ours, stand_ins, tenants
 
 #: Django's names of the engines whose servers count what they write.
 VENDORS_WITH_POSITIONS = frozenset({"mysql", "postgresql"})
@@ -125,10 +123,8 @@ def engine_class(settings: Mapping[str, Any]) -> Any:
 
 def _carries(settings: Mapping[str, Any]) -> bool:
     """Whether the sessions of an alias take the settings of the primary's: the engine is ours and sends none."""
-    from replicant.backends import ReplicantMixin
-
     engine = engine_class(settings)
-    return engine is not None and issubclass(engine, ReplicantMixin) and not tenants.chooses_schema(engine)
+    return engine is not None and is_ours(engine) and not tenants.chooses_schema(engine)
 
 
 class _Reader:
@@ -417,6 +413,29 @@ _serving_late: dict[str, Cluster] = {}
 _read_under = -1
 
 
+@dataclass(frozen=True)
+class Rooms:
+    """What the rooms above this one do when settings are put in force. :mod:`replicant.wiring` says it."""
+
+    prepare: Callable[[], None] = lambda: None
+    """Called before each time, once the settings are known to be right."""
+    adapt: Callable[[list[Cluster]], list[Cluster]] = lambda clusters: clusters
+    """The clusters that are put in force instead of those of the settings."""
+    apply: Callable[[Sequence[Cluster]], None] = lambda clusters: None
+    """Called with the clusters that are in force now."""
+    forget: Callable[[], None] = lambda: None
+    """Called when settings have changed: what was found, was found for other clusters."""
+
+
+_rooms = Rooms()
+
+
+def wire(rooms: Rooms) -> None:
+    """Have these functions called when settings are put in force. Called once, when the package is imported."""
+    global _rooms
+    _rooms = rooms
+
+
 def in_force() -> tuple[Cluster, ...]:
     """The clusters, as they were read last."""
     return _clusters
@@ -432,37 +451,23 @@ def load() -> None:
 def _load() -> bool:
     """Returns False if something else was put in force meanwhile."""
     global _guarded, _clusters, _cluster_of, _serving_late, _read_under
-    from replicant.connections import tracker
-    from replicant.monitor import topology
-    from replicant.patches import hooks, test_runner
-
     generation = _core.generation()
     clusters, problems = read()
     errors = [problem for problem in problems if problem.is_error]
     if errors:
         raise ImproperlyConfigured("\n".join(str(problem) for problem in errors))
-    # Also for those who left the app out of INSTALLED_APPS.
-    hooks.install()
+    _rooms.prepare()
     if generation < _read_under:
         # Another thread has read them since, after a change: what is in force is newer than this.
         return True
     _read_under = generation
-    adapted = [test_runner.adapted(cluster) for cluster in clusters]
-    taken = {alias for cluster in clusters for alias in (cluster.primary, *dict(cluster.replicas))}
-    clusters = [
-        # A test has the members that it lists.
-        topology.followed(now, taken) if now is was else dataclasses.replace(now, topology=None)
-        for was, now in zip(clusters, adapted, strict=True)
-    ]
+    clusters = _rooms.adapt(clusters)
     _guarded = {alias: cluster.primary for cluster in clusters if cluster.guard for alias, _ in cluster.replicas}
     _clusters = tuple(clusters)
     _cluster_of = {alias: cluster for cluster in clusters for alias, _ in cluster.replicas}
     _serving_late = {cluster.primary: cluster for cluster in clusters if cluster.on_unavailable == "replica"}
-    for cluster in clusters:
-        if (engine := engine_class(connections.settings.get(cluster.primary, {}))) is not None:
-            tenants.watch(engine)
-    tracker.reconsider()
-    # Whoever asks next, if settings have changed meanwhile, reads them anew.
+    _rooms.apply(clusters)
+    # If settings have changed meanwhile, the next decision reads them again.
     return _core.configure(clusters, generation)
 
 
@@ -535,21 +540,10 @@ def primary_of(guarded: str) -> str | None:
     return _guarded.get(guarded)
 
 
-def is_called_replica(alias: str) -> bool:
-    """Whether settings that may be wrong list ``alias`` as a replica."""
-    from replicant.monitor import topology
-
-    clusters, _ = read()
-    listed = any(alias == replica for cluster in clusters for replica, _ in cluster.replicas)
-    return listed or topology.is_known(alias)
-
-
 def _changed(*, setting: str, **kwargs: Any) -> None:
-    from replicant.monitor import topology
-
     if setting in {"REPLICANT", "DATABASES"}:
         lay_over({})
-        topology.forget()
+        _rooms.forget()
     # The tables of the database cache are exempt.
     if setting in {"REPLICANT", "DATABASES", "INSTALLED_APPS", "CACHES"}:
         _core.invalidate()

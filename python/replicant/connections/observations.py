@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from replicant import _core
-from replicant.connections import sockets
-from replicant.engines import Sample
-from replicant.scopes import causality
+from replicant.connections import causality, sockets
+from replicant.engines import Reported, Sample
 from replicant.signals import replica_ejected, replica_restored
 
 logger = logging.getLogger("replicant")
@@ -56,6 +55,8 @@ class Limit:
 
 
 _limits: dict[str, Limit] = {}
+#: What servers report of their own lag, by alias.
+_reported: dict[str, Reported] = {}
 #: For lines on reads that are served late data, by the primary's alias.
 _late_limits: dict[str, Limit] = {}
 
@@ -76,6 +77,9 @@ def report(alias: str, outcome: Outcome, seconds: float | None = None, error: st
 
 def observe(samples: Sequence[Sample]) -> None:
     """Take in what the monitor found."""
+    for sample in samples:
+        if sample.error is None:
+            _reported[sample.alias] = Reported(sample.reported_lag, sample.configured_delay)
     causality.observe(samples)
     # After that: who was behind and has caught up is not to be judged by what it lacked.
     found = [(sample.alias, _outcome(sample), sample.asked_at, sample.latency) for sample in samples]
@@ -85,6 +89,11 @@ def observe(samples: Sequence[Sample]) -> None:
         if sample.is_gone and sample.latency >= sockets.HANG_UP_SECONDS and _core.role(sample.alias) == "replica":
             sockets.hang_up(sample.alias)
     _announce(changes, {sample.alias: sample.error for sample in samples})
+
+
+def reported(alias: str) -> Reported:
+    """What the server behind ``alias`` reports of its own lag, as far as it is known."""
+    return _reported.get(alias, Reported())
 
 
 def served_late(primary: str, replica: str) -> None:

@@ -22,10 +22,10 @@ from django.db import OperationalError, connections
 from django.db.backends.utils import CursorWrapper
 
 from replicant import _core, conf
-from replicant.connections import observations, server_map, session_changes, sockets
+from replicant.connections import observations, server_map, sockets, tracked
 from replicant.engines import Failure, described, dialect_of, engine_of
+from replicant.engines.failure import drop_frames
 from replicant.errors import NoReplicaAvailable, UnfitSession
-from replicant.monitor.prober import drop_frames
 from replicant.signals import replica_ejected
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def connecting(connection: BaseDatabaseWrapper) -> Iterator[None]:
         yield
     finally:
         del own[_CONNECTING]
-        session_changes.begins(connection)
+        tracked.begins(connection)
 
 
 def is_connecting(connection: BaseDatabaseWrapper) -> bool:
@@ -132,9 +132,9 @@ def _is_out(alias: str) -> bool:
 def _may_move(connection: BaseDatabaseWrapper) -> bool:
     """Whether a read on this connection may be executed on another: it is in no transaction."""
     autocommit = connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.autocommit
-    if not autocommit or connection.in_atomic_block or session_changes.session_differs(connection):
+    if not autocommit or connection.in_atomic_block or tracked.session_differs(connection):
         return False
-    tracker = connection.__dict__.get("_replicant_tracker")
+    tracker = tracked.tracker_of(connection)
     return tracker is None or not tracker.in_text_transaction
 
 
@@ -338,13 +338,13 @@ class _SurvivingCursor(CursorWrapper):
         if line is not None:
             line.waiting_since = None
         if not _leaves_the_session_alone(self.db, sql):
-            session_changes.mark(self.db)
+            tracked.mark(self.db)
         observations.report(self.db.alias, "ok")
         return result
 
     def executemany(self, sql: Any, param_list: Any) -> Any:
         self._statement = None
-        session_changes.mark(self.db)
+        tracked.mark(self.db)
         return super().executemany(sql, param_list)
 
     def fetchone(self) -> Any:

@@ -23,18 +23,18 @@ from django.db import OperationalError, connections
 from django.db.utils import load_backend
 
 from replicant import _core, conf
-from replicant.connections import session_changes, shared_placement, sockets
+from replicant.connections import shared_placement, sockets, tracked
+from replicant.connections.placement import Placement
 from replicant.connections.shared_placement import Record
-from replicant.engines import engine_of
-from replicant.monitor.prober import allocate_lock
-from replicant.monitor.promotion import Placement
+from replicant.engines import engine_of, is_ours
 from replicant.private_folder import CannotShare
 from replicant.signals import primary_changed, replica_ejected
+from replicant.threads import allocate_lock
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from replicant.backends import ReplicantMixin
+    from replicant.connections.followed import FollowedConnection
 
 logger = logging.getLogger("replicant")
 
@@ -87,7 +87,7 @@ def server_of(alias: str) -> str:
 
 def can_follow(primary: str) -> bool:
     """Whether the engine of a cluster connects with the server behind an alias; Django's own go by the settings."""
-    return hasattr(load_backend(connections.settings[primary]["ENGINE"]).DatabaseWrapper, "replicant_check")
+    return is_ours(load_backend(connections.settings[primary]["ENGINE"]).DatabaseWrapper)
 
 
 def begin(cluster: conf.Cluster) -> Placement:
@@ -363,7 +363,7 @@ def snapshot() -> dict[str, str]:
 # Connections of our engines
 
 
-def prepare(connection: ReplicantMixin) -> None:
+def prepare(connection: FollowedConnection) -> None:
     """Before a connection is opened: have the server behind its alias looked for."""
     try:
         role = _core.role(connection.alias)
@@ -390,7 +390,7 @@ def _await(primary: str) -> None:
     _known.add(primary)
 
 
-def _direct(connection: ReplicantMixin) -> None:
+def _direct(connection: FollowedConnection) -> None:
     """Give a connection the settings of the server behind its alias."""
     server = server_of(connection.alias)
     if server != connection.replicant_server:
@@ -414,7 +414,7 @@ def drop_pools(alias: str) -> None:
             engine_of(wrapper).drop_pool(pools, alias)
 
 
-def is_followed(connection: ReplicantMixin) -> bool:
+def is_followed(connection: FollowedConnection) -> bool:
     """Whether a connection leads, or is about to, to the server that is now behind its alias."""
     return server_of(connection.alias) == connection.replicant_server and connection.alias not in _lost
 
@@ -424,7 +424,7 @@ def has_rows_to_come(connection: BaseDatabaseWrapper) -> bool:
     return bool(connection.__dict__.get(SERVER_SIDE))
 
 
-def follow(connection: ReplicantMixin) -> None:
+def follow(connection: FollowedConnection) -> None:
     """Before a connection is used, after the placement has changed: end its session, if its server is now elsewhere.
 
     Raises ``OperationalError`` if that ends a transaction, or a session that is not like a fresh one.
@@ -437,10 +437,10 @@ def follow(connection: ReplicantMixin) -> None:
     if not is_primary and has_rows_to_come(connection):
         # Its server lives, or the rows would not come. The number stays, so that the next statement comes here again.
         return
-    tracker = connection.__dict__.get("_replicant_tracker")
+    tracker = tracked.tracker_of(connection)
     in_text = tracker is not None and tracker.in_text_transaction
     if not (connection.in_atomic_block or not connection.autocommit or in_text):
-        differs = session_changes.session_differs(connection)
+        differs = tracked.session_differs(connection)
         connection.close()
         connection.replicant_placement = seen
         if differs:

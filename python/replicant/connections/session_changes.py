@@ -13,50 +13,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from replicant import _core
-
-if TYPE_CHECKING:
-    from django.db.backends.base.base import BaseDatabaseWrapper
 
 #: One change: what happens, to which setting or kind of thing, and whether reads may have another meaning then.
 Change = tuple[str, str, bool]
 
-#: Where a connection keeps its tracker, and a driver's connection its changes.
-_TRACKER = "_replicant_tracker"
+#: Where a driver's connection keeps its changes.
 _ATTRIBUTE = "_replicant_session_changes"
-#: Where a connection keeps that something unknown was done to its session.
-_MARK = "_replicant_customised"
-
 #: Settings that PostgreSQL's ``RESET ALL`` leaves as they are, and temporary tables, which are no setting.
 _NOT_RESET = frozenset({"role", "session_authorization", "<temporary>"})
 
 #: No two states of sessions have the same number.
 _numbers = itertools.count(1)
-
-
-def session_differs(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the session behind ``connection`` has settings, locks or temporary tables that a new one would lack.
-
-    Such a session is never replaced silently: a lock would be gone, and statements would mean something else.
-    """
-    # What stands for a connection (``django.db.connection``) has its attributes, too.
-    if getattr(connection, _MARK, False):
-        return True
-    tracker = getattr(connection, _TRACKER, None)
-    session: SessionChanges | None = getattr(tracker, "session", None)
-    return session is not None and session.differs
-
-
-def mark(connection: BaseDatabaseWrapper) -> None:
-    """Something was executed that may have left anything in the session: a procedure, or on a replica no plain read."""
-    connection.__dict__[_MARK] = True
-
-
-def begins(connection: BaseDatabaseWrapper) -> None:
-    """A session was opened. What is done to every new session is done to the next one, too."""
-    connection.__dict__.pop(_MARK, None)
 
 
 class SessionChanges:

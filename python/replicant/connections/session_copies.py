@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, connections
 
+from replicant.connections.tracked import tracker_of
 from replicant.engines import engine_of
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from replicant.connections.tracker import Tracker
-
-_TRACKER = "_replicant_tracker"
 #: Where a driver's connection (a pool hands it out again) keeps what was copied to it, or else Django's connection.
 _ATTRIBUTE = "_replicant_carried"
 
@@ -83,7 +81,7 @@ def _carried(connection: BaseDatabaseWrapper) -> _Carried:
 def _wanted(primary: str, names: frozenset[str]) -> tuple[int, dict[str, Any]]:
     """The number of the state of this thread's session with the primary, and the values that a new session lacks."""
     connection: BaseDatabaseWrapper | None = getattr(connections._connections, primary, None)  # type: ignore[attr-defined]
-    tracker: Tracker | None = None if connection is None else connection.__dict__.get(_TRACKER)
+    tracker = None if connection is None else tracker_of(connection)
     if connection is None or tracker is None:
         return 0, {}
     try:

@@ -13,12 +13,12 @@ import weakref
 from typing import TYPE_CHECKING
 
 from replicant.engines import engine_of
-from replicant.monitor.prober import allocate_lock, shut_down
+from replicant.threads import allocate_lock
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from replicant.backends import ReplicantMixin
+    from replicant.connections.followed import FollowedConnection
 
 #: A read waits for a replica that does not answer for no longer than so many seconds, whatever it then does elsewhere
 #: included: longer than a server that is merely busy should take for a probe.
@@ -69,7 +69,7 @@ is_in_use = False
 _lines: dict[object, weakref.ref[_Line]] = {}
 
 
-def opened(connection: ReplicantMixin) -> None:
+def opened(connection: FollowedConnection) -> None:
     """A connection was opened."""
     global is_in_use
     closed(connection)
@@ -84,7 +84,7 @@ def opened(connection: ReplicantMixin) -> None:
             connection.__dict__[_ATTRIBUTE] = line
 
 
-def closed(connection: ReplicantMixin) -> None:
+def closed(connection: FollowedConnection) -> None:
     """The connection is of no use any more."""
     line: _Line | None = connection.__dict__.pop(_ATTRIBUTE, None)
     if line is not None:
@@ -115,3 +115,9 @@ def hang_up(alias: str, server: str | None = None) -> None:
     for line in of(alias):
         if server is None or line.server == server:
             line.hang_up()
+
+
+def shut_down(descriptor: int) -> None:
+    """Shut down the socket behind a descriptor: whoever waits there for an answer has an error at once."""
+    with contextlib.suppress(OSError), socket.socket(fileno=socket.dup(descriptor)) as handle:
+        handle.shutdown(socket.SHUT_RDWR)

@@ -21,16 +21,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from replicant import _core, conf
 from replicant.conf import exempt_tables
-from replicant.connections import guard, session_changes, session_copies, shared_connection, tenants
+from replicant.connections import causality, guard, session_changes, session_copies, shared_connection, tracked
 from replicant.connections.cursors import tell_of_bypasses
-from replicant.engines import NOTHING, UNKNOWN, Captured, dialect_of, engine_of
+from replicant.connections.tracked import TRACKER
+from replicant.engines import NOTHING, UNKNOWN, Captured, dialect_of, engine_of, tenants
 from replicant.engines.query import found_as_wanted
 from replicant.errors import UnfitSession
-from replicant.scopes import causality
 from replicant.tracing import recorded, recording
 
-#: Where a connection keeps its tracker; the core looks there for transactions sent as text, and for changed sessions.
-_ATTRIBUTE = "_replicant_tracker"
 #: Marks a connection that is being opened: what Django and its receivers send then is done to every session.
 _OPENING = "_replicant_opening"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
@@ -76,7 +74,7 @@ def reconsider() -> None:
 
 def track(connection: BaseDatabaseWrapper) -> Tracker:
     """The connection's tracker, hung on it if it has none."""
-    tracker = connection.__dict__.get(_ATTRIBUTE)
+    tracker = connection.__dict__.get(TRACKER)
     if tracker is None:
         tracker = Tracker()
         tracker.attach(connection)
@@ -124,7 +122,7 @@ class Tracker:
         self._is_fit = True
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
-        connection.__dict__[_ATTRIBUTE] = self
+        connection.__dict__[TRACKER] = self
         self._alias = connection.alias
         self._chooses_schema = tenants.chooses_schema(type(connection))
         _trackers.add(self)
@@ -257,7 +255,7 @@ class Tracker:
             if effects & _core.SESSION:
                 execute = functools.partial(self._changing, execute)
             if effects & _core.AT_ONCE and _runs_a_procedure(connection, sql):
-                session_changes.mark(connection)
+                tracked.mark(connection)
             if (
                 self._exempt
                 and effects & _core.WRITES
@@ -434,7 +432,7 @@ class Tracker:
         if self._carried and connection.connection is not None:
             session_copies.carry(connection, self._primary, self._carried)
         if call == "callproc":
-            session_changes.mark(connection)
+            tracked.mark(connection)
 
     def _after_bypass(self, connection: BaseDatabaseWrapper) -> None:
         """Something was sent that no wrapper saw: it may have done anything."""

@@ -143,10 +143,12 @@ class Engine(Protocol):
         connect: Callable[[dict[str, Any]], Any],
         parameters: dict[str, Any],
         seconds: float,
+        in_use: Callable[[], int],
     ) -> Any:
         """Open a driver's connection by Django's ``get_new_connection``, within ``seconds``.
 
-        As far as the driver can see to that: those for MySQL, and psycopg2, take whole seconds.
+        As far as the driver can see to that: those for MySQL, and psycopg2, take whole seconds. ``in_use`` counts the
+        open connections of the same alias in this process: where a pool has no other ones, the server is sound.
         """
 
     def drop_pool(self, pools: dict[str, Any], alias: str) -> None:
@@ -160,6 +162,11 @@ class Engine(Protocol):
 
     def init_session(self, connection: BaseDatabaseWrapper, initialise: Callable[[], None]) -> None:
         """Do what Django does with a new session of our own backends (``initialise``), and ``prepare_capture``."""
+
+
+def is_ours(wrapper: type[Any]) -> bool:
+    """Whether a class of Django's connections is one of :mod:`replicant.backends`, which stands above this module."""
+    return hasattr(wrapper, "replicant_check")
 
 
 def engine_of(connection: BaseDatabaseWrapper | type[BaseDatabaseWrapper]) -> Engine:

@@ -109,6 +109,7 @@ def connect(
     connect: Callable[[dict[str, Any]], Any],
     parameters: dict[str, Any],
     seconds: float,
+    in_use: Callable[[], int],
 ) -> Any:
     return connect(parameters)
 

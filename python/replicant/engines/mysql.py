@@ -424,6 +424,7 @@ def connect(
     connect: Callable[[dict[str, Any]], Any],
     parameters: dict[str, Any],
     seconds: float,
+    in_use: Callable[[], int],
 ) -> Any:
     # The drivers take whole seconds, for each answer of the handshake anew: they end an attempt that is late already.
     limit = max(1, math.ceil(seconds))

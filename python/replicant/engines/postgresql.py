@@ -439,6 +439,7 @@ def connect(
     connect: Callable[[dict[str, Any]], Any],
     parameters: dict[str, Any],
     seconds: float,
+    in_use: Callable[[], int],
 ) -> Any:
     # Whole seconds, of which 1 counts as 2.
     limit = max(2, math.ceil(seconds))
@@ -446,11 +447,8 @@ def connect(
     database: Any = connection.Database  # type: ignore[attr-defined]
     pool = getattr(connection, "pool", None)
     if pool is not None:
-        # Which asks here what engine a connection has.
-        from replicant.connections import sockets
-
         # Django asks `self.pool`, which finds it by the alias.
-        pools = {connection.alias: connect_deadline.Pool(pool, seconds, lambda: len(sockets.of(connection.alias)))}
+        pools = {connection.alias: connect_deadline.Pool(pool, seconds, in_use)}
         with _having(connection, "_connection_pools", pools):
             return connect(parameters)
     if not connect_deadline.can_be(database):

@@ -32,15 +32,17 @@ from django.db import connections
 
 from replicant import _core, conf
 from replicant.connections import observations, server_map, sockets
+from replicant.connections.placement import Placement
 from replicant.engines import Sample, postgresql, stand_ins
 from replicant.monitor import topology
 from replicant.monitor.discovery.poller import Scout
-from replicant.monitor.prober import Bell, Prober, allocate_lock, import_driver, start_thread
-from replicant.monitor.promotion import Judge, Placement
+from replicant.monitor.prober import Prober
+from replicant.monitor.promotion import Judge
 from replicant.monitor.shared_file import Published, Samples, name_of
 from replicant.monitor.timelines import Timelines
 from replicant.monitor.topology import View
 from replicant.private_folder import CannotShare
+from replicant.threads import Wakeup, allocate_lock, import_driver, start_thread
 
 logger = logging.getLogger("replicant")
 
@@ -98,13 +100,13 @@ class _Watch:
         self._published: Published | None = None
         self._reading_since: int | None = None
         self._has_complained = False
-        self._woken = Bell()
-        self._answered = Bell()
+        self._woken = Wakeup()
+        self._answered = Wakeup()
         #: When this thread last woke up late (``time.monotonic_ns()``).
         self._late_at = 0
         #: Those that ask the servers of this process's own waiting reads, where another process is the prober.
         self._suspects: dict[str, Prober] = {}
-        self._end = Bell()
+        self._end = Wakeup()
         self._timelines = Timelines()
         self._scout = Scout(self._timeout, self._answered)
         self._file_name: str | None = None
@@ -302,7 +304,7 @@ class _Watch:
                 # What wakes this thread up wants news, and must not cause a storm of probes.
                 until = max(earliest, time.monotonic())
 
-    def _pause(self, bell: Bell, seconds: float) -> bool:
+    def _pause(self, bell: Wakeup, seconds: float) -> bool:
         """Wait for a bell, and note if that took much longer than it should. Returns whether it was rung."""
         due = time.monotonic() + max(0.0, seconds)
         is_rung = bell.wait(seconds)

@@ -3,80 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
-import importlib
 import socket
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
+from replicant.connections.sockets import shut_down
 from replicant.engines import Sample, described, engine_of
-from replicant.engines.failure import mark_connecting
+from replicant.engines.failure import drop_frames, mark_connecting
 from replicant.monitor.reports import Reporter
 from replicant.monitor.timelines import Timelines
+from replicant.threads import Wakeup, allocate_lock, start_thread
 
 #: A connection is opened anew after so many seconds, in case another server answers there by now.
 _CONNECTION_SECONDS = 60.0
-
-
-class Bell:
-    """Wakes one thread. Unlike an event it has no lock that could be held at a fork or in a signal handler."""
-
-    def __init__(self) -> None:
-        self._lock = allocate_lock()
-        self._lock.acquire()
-
-    def ring(self) -> None:
-        """May be rung by any thread; rings that nobody waits for count as one."""
-        # RuntimeError: it was rung already.
-        with contextlib.suppress(RuntimeError):
-            self._lock.release()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for at most so many seconds; returns whether it was rung."""
-        is_rung: bool = self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
-        return is_rung
-
-
-def _native(name: str) -> Any:
-    """What ``_thread`` really has: under gevent a driver written in C would stop every greenlet of its thread."""
-    import _thread
-
-    patched = sys.modules.get("gevent.monkey")
-    return patched.get_original("_thread", name) if patched is not None else getattr(_thread, name)
-
-
-def allocate_lock() -> Any:
-    """A lock that blocks its thread, under gevent too."""
-    return _native("allocate_lock")()
-
-
-def start_thread(run: Callable[[], None], name: str) -> None:
-    """Run ``run`` on a thread that keeps no process from ending; under gevent, on a real one."""
-    # In a context of its own: a request's scope must not live on in it.
-    context = contextvars.Context()
-    if "gevent.monkey" in sys.modules and sys.modules["gevent.monkey"].is_module_patched("threading"):
-        _native("start_new_thread")(context.run, (run,))
-    else:
-        threading.Thread(target=context.run, args=(run,), name=name, daemon=True).start()
-
-
-def import_driver(engine: str) -> None:
-    """Import what connecting will import; to be called before a thread does that.
-
-    Locks of imports are held at a fork like others, and under gevent a greenlet and a real thread that import the same
-    module at the same time may wait for each other for ever.
-    """
-    backend = load_backend(engine)
-    if getattr(getattr(backend, "Database", None), "__name__", "") == "MySQLdb":
-        # mysqlclient imports it with the first connection.
-        importlib.import_module("MySQLdb.connections")
 
 
 #: So many probes that a server misses in a row mean that it does not answer; one may be lost, or late.
@@ -94,7 +38,7 @@ class Prober:
         alias: str,
         settings: Mapping[str, Any],
         timeout: float,
-        answered: Bell,
+        answered: Wakeup,
         doubts: Doubts | None = None,
         name: str | None = None,
         is_primary: Callable[[str], bool] = lambda alias: False,
@@ -112,7 +56,7 @@ class Prober:
         self._doubts = doubts
         self._is_primary = is_primary
         self._timelines = timelines
-        self._asked = Bell()
+        self._asked = Wakeup()
         self._asked_at = 0
         self._is_busy = False
         #: When the first question was asked that was not answered, over however many attempts since; and how many
@@ -312,21 +256,3 @@ class Prober:
         backend = load_backend(self.settings["ENGINE"])
         engine = engine_of(backend.DatabaseWrapper)
         return isinstance(error, OSError) or engine.is_gone(error)
-
-
-def shut_down(descriptor: int) -> None:
-    """Shut down the socket behind a descriptor: whoever waits there for an answer has an error at once."""
-    with contextlib.suppress(OSError), socket.socket(fileno=socket.dup(descriptor)) as handle:
-        handle.shutdown(socket.SHUT_RDWR)
-
-
-def drop_frames(error: BaseException) -> None:
-    """Let go of what the frames of an error hold.
-
-    Where connecting takes too long, psycopg leaves its unfinished connection there, with a socket, in a cycle of
-    references that only a collection of garbage would end.
-    """
-    chain: BaseException | None = error
-    while chain is not None:
-        traceback.clear_frames(chain.__traceback__)
-        chain = chain.__cause__ or chain.__context__

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.db.utils import load_backend
 
-from replicant.engines import Reported, Sample, engine_of
+from replicant.engines import Reported, engine_of
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 SECONDS = 15.0
 #: How often one is asked that did not answer: the account has no right to, most often.
 REFUSED_SECONDS = 600.0
-
-#: What is known, by alias.
-_known: dict[str, Reported] = {}
 
 
 class Reporter:
@@ -79,15 +76,3 @@ class Reporter:
             wrapper.connection = wrapper.get_new_connection(wrapper.get_connection_params())
             wrapper._set_autocommit(True)  # type: ignore[attr-defined]
         return wrapper
-
-
-def keep(samples: Iterable[Sample]) -> None:
-    """Take in what the monitor found."""
-    for sample in samples:
-        if sample.error is None:
-            _known[sample.alias] = Reported(sample.reported_lag, sample.configured_delay)
-
-
-def of(alias: str) -> Reported:
-    """What the server behind ``alias`` reports, as far as it is known."""
-    return _known.get(alias, Reported())

@@ -23,7 +23,7 @@ from django.db import connections
 
 from replicant import conf
 from replicant.connections import observations, reroute, server_map
-from replicant.monitor.prober import allocate_lock
+from replicant.threads import allocate_lock
 
 if TYPE_CHECKING:
     from replicant.engines import Sample
@@ -77,6 +77,12 @@ def is_known(alias: str) -> bool:
     """Whether it is a replica that no settings list."""
     found = [view.found for view in list(_views.values())]
     return any(alias in each for each in (*found, *list(_dropped.values())))
+
+
+def is_called_replica(alias: str) -> bool:
+    """Whether settings that may be wrong list ``alias`` as a replica, or it was found. Called by the core."""
+    clusters, _ = conf.read()
+    return is_known(alias) or any(alias == replica for cluster in clusters for replica, _ in cluster.replicas)
 
 
 def listed(cluster: conf.Cluster) -> list[str]:

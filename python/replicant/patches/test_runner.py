@@ -19,15 +19,13 @@ from django.db import connections
 from django.db.backends.base.creation import BaseDatabaseCreation
 from django.db.utils import ConnectionHandler
 
-from replicant import _core
+from replicant import _core, conf
 from replicant.connections import shared_connection
 from replicant.connections.tracker import track
 from replicant.engines import stand_ins
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
-
-    from replicant.conf import Cluster
 
 #: Whether test databases have taken the place of the real ones.
 _running = False
@@ -37,7 +35,7 @@ _allowed: list[frozenset[str]] = []
 _mirrored: dict[str, str] = {}
 
 
-def adapted(cluster: Cluster) -> Cluster:
+def adapted(cluster: conf.Cluster) -> conf.Cluster:
     """A cluster as it is to be in force: unchanged, unless tests run."""
     if not _running and not _allowed:
         return cluster
@@ -85,8 +83,6 @@ def _begin() -> None:
 def _mirror() -> None:
     """Find the replicas that are mirrors, have them share this thread's connections, and decide anew."""
     global _mirrored
-    from replicant import conf
-
     clusters, _ = conf.read()
     _mirrored = {
         alias: cluster.primary

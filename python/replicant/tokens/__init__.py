@@ -37,8 +37,9 @@ from django.conf import settings
 
 from replicant import _core, conf
 from replicant._core import Position
-from replicant.scopes import causality, request_scope
-from replicant.scopes.causality import Causality
+from replicant.connections import causality
+from replicant.connections.causality import Causality
+from replicant.scopes import request_scope
 from replicant.tokens import seal
 from replicant.tokens.seal import MAX_BYTES, ROOM, keyed_hash
 

@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from replicant import _core, tokens
-from replicant.scopes import causality
-from replicant.scopes.causality import Causality
+from replicant.connections import causality
+from replicant.connections.causality import Causality
 from replicant.tokens import Opened
 
 #: Seconds after which no request is under way that carries tokens from before: those that last longer than

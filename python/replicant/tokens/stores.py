@@ -21,7 +21,7 @@ from django.utils.functional import LazyObject, empty
 
 from replicant.conf import token_settings
 from replicant.conf.token_settings import TokenSettings
-from replicant.scopes import causality
+from replicant.connections import causality
 from replicant.tokens.cache_log import Log
 from replicant.tokens.carried import Answer, Carried
 

@@ -15,8 +15,9 @@ from replicant.connections import observations
 from replicant.engines import Sample
 from replicant.monitor import discovery, topology
 from replicant.monitor.discovery import Member, Unusable
-from replicant.monitor.prober import Bell, Prober
+from replicant.monitor.prober import Prober
 from replicant.monitor.topology import View
+from replicant.threads import Wakeup
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -52,7 +53,7 @@ class Looks:
 class Scout:
     """Follows the members of one cluster, in the process that probes. Used by the monitor's thread."""
 
-    def __init__(self, timeout: float, answered: Bell) -> None:
+    def __init__(self, timeout: float, answered: Wakeup) -> None:
         self._timeout = timeout
         self._answered = answered
         self._explorer: _Explorer | None = None
@@ -152,7 +153,7 @@ class _Explorer(Prober):
     """Asks one server, which is the primary, who replicates from it."""
 
     def __init__(
-        self, cluster: conf.Cluster, server: str, settings: Mapping[str, Any], timeout: float, answered: Bell
+        self, cluster: conf.Cluster, server: str, settings: Mapping[str, Any], timeout: float, answered: Wakeup
     ) -> None:
         assert cluster.topology is not None
         self.topology = cluster.topology

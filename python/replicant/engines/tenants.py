@@ -8,11 +8,12 @@ statement and between two sessions.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-_UID = "replicant.connections.tenants"
+_UID = "replicant.engines.tenants"
 SETTING = "search_path"
 
 
@@ -26,10 +27,8 @@ def put_something_off(connection: BaseDatabaseWrapper) -> bool:
     return getattr(connection, "search_path_set_schemas", True) is None
 
 
-def watch(engine: type[BaseDatabaseWrapper]) -> None:
-    """Have each connection of this class tracked from its beginning. May be called again."""
-    from replicant.connections.tracker import track
-
+def watch(engine: type[BaseDatabaseWrapper], track: Callable[[BaseDatabaseWrapper], object]) -> None:
+    """Call ``track`` with each new connection of this class. May be called again."""
     begin = engine.__init__
     if not chooses_schema(engine) or hasattr(begin, _UID):
         return

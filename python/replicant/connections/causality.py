@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from django.db import connections
 
 from replicant import _core
+from replicant.connections.tracked import Tracked, tracker_of
 from replicant.engines import described, engine_of
-from replicant.monitor import reports
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from replicant._core import Position
-    from replicant.connections.tracker import Tracker
     from replicant.engines import Sample
 
 logger = logging.getLogger("replicant")
@@ -76,12 +75,9 @@ def current() -> tuple[Causality, ...]:
     return tuple(found.values())
 
 
-def _unpublished() -> dict[str, Tracker]:
+def _unpublished() -> dict[str, Tracked]:
     """The primaries on which this thread has written in a transaction that is still open."""
-    trackers = {
-        connection.alias: connection.__dict__.get("_replicant_tracker")
-        for connection in connections.all(initialized_only=True)
-    }
+    trackers = {connection.alias: tracker_of(connection) for connection in connections.all(initialized_only=True)}
     return {alias: tracker for alias, tracker in trackers.items() if tracker and tracker.unpublished_writers}
 
 
@@ -130,7 +126,6 @@ def require(items: Sequence[Causality], *, presented: bool = False) -> None:
 
 def observe(samples: Sequence[Sample]) -> None:
     """Take in what the monitor found."""
-    reports.keep(samples)
     changed = _core.observe(
         [
             (sample.alias, sample.position, sample.asked_at, sample.latency, sample.server)
