@@ -14,12 +14,13 @@ import pytest
 from django.db import connections
 from django.db.backends.signals import connection_created
 
+from replicant import patches
 from replicant.connections import reroute, sockets
-from replicant.patches import hooks
+from replicant.patches import test_runner
 
 
-def test_a_thread_that_finds_the_hooks_installed_finds_them_all(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(hooks, "_installed", False)
+def test_a_thread_that_finds_the_patches_installed_finds_them_all(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(patches, "_installed", False)
     inside, go_on, found = threading.Event(), threading.Event(), []
     connect = connection_created.connect
 
@@ -29,16 +30,16 @@ def test_a_thread_that_finds_the_hooks_installed_finds_them_all(monkeypatch: pyt
         return connect(*args, **kwargs)
 
     monkeypatch.setattr(connection_created, "connect", slow)
-    monkeypatch.setattr(hooks.trials, "install", lambda: None)
+    monkeypatch.setattr(test_runner, "install", lambda: None)
 
     def second() -> None:
-        hooks.install()
+        patches.install()
         found.append(go_on.is_set())
 
-    threads = [threading.Thread(target=hooks.install), threading.Thread(target=second)]
+    threads = [threading.Thread(target=patches.install), threading.Thread(target=second)]
     threads[0].start()
     assert inside.wait(60)
-    assert not hooks._installed
+    assert not patches._installed
     threads[1].start()
     # The second thread must not return while the first is still at it.
     threads[1].join(0.2)

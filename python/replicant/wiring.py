@@ -15,9 +15,9 @@ from replicant.monitor import topology
 
 def _prepare() -> None:
     # Also for a site that left the app out of INSTALLED_APPS. Imported late: it imports Django's models.
-    from replicant.patches import hooks
+    from replicant import patches
 
-    hooks.install()
+    patches.install()
 
 
 def _adapt(clusters: list[conf.Cluster]) -> list[conf.Cluster]:

@@ -33,8 +33,7 @@ from django.db import connections, models, router
 from django.db.models.query_utils import DeferredAttribute
 
 from replicant import _core, conf
-
-_UID = "replicant.patches.instances"
+from replicant.patches.wrapping import wrap
 
 #: Methods of other packages that change what an instance leads to, having read it with ``_state.db``: app, module,
 #: class and methods. The instance is about to be changed on the primary, so it is the primary's from there on.
@@ -48,40 +47,32 @@ def install() -> None:
     from django.forms.models import BaseModelFormSet
 
     _wrap_neighbours()
-    _wrap(BaseModelFormSet, "add_fields", _row_of_a_form)
+    wrap(BaseModelFormSet, "add_fields", _row_of_a_form)
     if hasattr(DeferredAttribute, "fetch_many"):
-        _wrap(DeferredAttribute, "fetch_many", _deferred_of_peers)
+        wrap(DeferredAttribute, "fetch_many", _deferred_of_peers)
     if apps.is_installed("django.contrib.contenttypes"):
         from django.contrib.contenttypes import fields
 
-        _wrap(fields.GenericForeignKey, "get_content_type", _content_type)
-        _wrap(getattr(fields, "GenericForeignKeyDescriptor", fields.GenericForeignKey), "__get__", _target)
+        wrap(fields.GenericForeignKey, "get_content_type", _content_type)
+        wrap(getattr(fields, "GenericForeignKeyDescriptor", fields.GenericForeignKey), "__get__", _target)
     if apps.is_installed("polymorphic"):
         polymorphic = import_module("polymorphic.models").PolymorphicModel
-        _wrap(polymorphic, "get_real_instance", _real_instance)
-        _wrap(polymorphic, "get_real_instance_class", _real_class)
-        _wrap(polymorphic, "get_real_concrete_instance_class", _real_concrete_class)
-        _wrap(polymorphic, "get_real_concrete_instance_class_id", _real_concrete_class)
-        _wrap(import_module("polymorphic.managers").PolymorphicManager, "create_from_super", _created_from_super)
+        wrap(polymorphic, "get_real_instance", _real_instance)
+        wrap(polymorphic, "get_real_instance_class", _real_class)
+        wrap(polymorphic, "get_real_concrete_instance_class", _real_concrete_class)
+        wrap(polymorphic, "get_real_concrete_instance_class_id", _real_concrete_class)
+        wrap(import_module("polymorphic.managers").PolymorphicManager, "create_from_super", _created_from_super)
     for app, module, owner, names in _CHANGES:
         if apps.is_installed(app):
             for name in names:
-                _wrap(getattr(import_module(module), owner), name, _changed)
-
-
-def _wrap(owner: type[Any], name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    method = getattr(owner, name)
-    if not hasattr(method, _UID):
-        wrapped = functools.wraps(method)(wrapper(method))
-        setattr(wrapped, _UID, True)
-        setattr(owner, name, wrapped)
+                wrap(getattr(import_module(module), owner), name, _changed)
 
 
 def _wrap_neighbours() -> None:
     """Wrap the method behind ``get_next_by_FOO``. Models that are loaded have it already, bound to a field."""
     name = "_get_next_or_previous_by_FIELD"
     method = getattr(models.Model, name)
-    _wrap(models.Model, name, _neighbour)
+    wrap(models.Model, name, _neighbour)
     for model in apps.get_models(include_auto_created=True):
         for attribute, bound in list(vars(model).items()):
             if isinstance(bound, functools.partialmethod) and bound.func is method:

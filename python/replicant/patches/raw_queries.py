@@ -10,14 +10,14 @@ before may lack. An alias that is named, by ``using=``, ``.using()`` or ``db_man
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.db.models import QuerySet
 from django.db.models.query import RawQuerySet
 
-_UID = "replicant.patches.raw_queries"
+from replicant.patches.wrapping import wrap
+
 #: Where ``using`` stands among the arguments: ``raw(raw_query, params, translations, using)``.
 _PLACE_OF_USING = 3
 #: What a queryset finds out of its first rows.
@@ -26,12 +26,12 @@ _FOUND = ("columns", "model_fields")
 
 def install() -> None:
     """Wrap the two methods. May be called again."""
-    raw, iterator = QuerySet.raw, RawQuerySet.iterator
-    if hasattr(raw, _UID):
-        return
+    wrap(QuerySet, "raw", _leaving_the_alias_open)
+    wrap(RawQuerySet, "iterator", _asking)
 
-    @functools.wraps(raw)
-    def leaving_the_alias_open(self: Any, *args: Any, **kwargs: Any) -> Any:
+
+def _leaving_the_alias_open(raw: Callable[..., Any]) -> Callable[..., Any]:
+    def built(self: Any, *args: Any, **kwargs: Any) -> Any:
         made: Any = raw(self, *args, **kwargs)
         is_named = self._db is not None or kwargs.get("using") is not None or len(args) > _PLACE_OF_USING
         if not is_named and not self._for_write:
@@ -39,7 +39,10 @@ def install() -> None:
             made._hints = self._hints
         return made
 
-    @functools.wraps(iterator)
+    return built
+
+
+def _asking(iterator: Callable[..., Any]) -> Callable[..., Any]:
     def asking(self: Any) -> Iterator[Any]:
         if self._db is not None:
             yield from iterator(self)
@@ -54,6 +57,4 @@ def install() -> None:
         finally:
             vars(self).update({name: vars(decided)[name] for name in _FOUND if name in vars(decided)})
 
-    setattr(leaving_the_alias_open, _UID, True)
-    QuerySet.raw = leaving_the_alias_open  # type: ignore[method-assign]
-    RawQuerySet.iterator = asking  # type: ignore[method-assign]
+    return asking

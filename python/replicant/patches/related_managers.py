@@ -19,25 +19,19 @@ from django.db import models, router
 from django.db.models.fields import related_descriptors
 
 from replicant.patches import instances
-
-_UID = "replicant.patches.related_managers"
+from replicant.patches.wrapping import wrap
 
 
 def install() -> None:
     """Let the managers that are made from now on take rows of replicas. May be called again."""
-    _wrap(related_descriptors, "create_reverse_many_to_one_manager")
+    wrap(related_descriptors, "create_reverse_many_to_one_manager", _taking_rows_of_replicas)
     if apps.is_installed("django.contrib.contenttypes"):
         from django.contrib.contenttypes import fields
 
-        _wrap(fields, "create_generic_related_manager", _leave_the_alias_to_the_query)
+        wrap(fields, "create_generic_related_manager", _leaving_the_alias_to_the_query)
 
 
-def _wrap(module: Any, name: str, amend: Callable[[type[Any], Any], None] = lambda manager, rel: None) -> None:
-    create: Callable[..., type[Any]] = getattr(module, name)
-    if hasattr(create, _UID):
-        return
-
-    @functools.wraps(create)
+def _taking_rows_of_replicas(create: Callable[..., type[Any]]) -> Callable[..., type[Any]]:
     def created(superclass: type[Any], rel: Any) -> type[Any]:
         manager = create(superclass, rel)
         add = manager.add
@@ -48,11 +42,20 @@ def _wrap(module: Any, name: str, amend: Callable[[type[Any], Any], None] = lamb
             add(self, *objs, **options)
 
         manager.add = adding
-        amend(manager, rel)
         return manager
 
-    setattr(created, _UID, True)
-    setattr(module, name, created)
+    return created
+
+
+def _leaving_the_alias_to_the_query(create: Callable[..., type[Any]]) -> Callable[..., type[Any]]:
+    create = _taking_rows_of_replicas(create)
+
+    def created(superclass: type[Any], rel: Any) -> type[Any]:
+        manager = create(superclass, rel)
+        _leave_the_alias_to_the_query(manager, rel)
+        return manager
+
+    return created
 
 
 def _leave_the_alias_to_the_query(manager: type[Any], rel: Any) -> None:
