@@ -401,7 +401,8 @@ faulthandler.dump_traceback_later(45, exit=True)
 import django
 django.setup()
 from django.db import connections
-from replicant import monitor, use_replica
+from replicant import use_replica
+from replicant.monitor import cluster_monitor as monitor
 from tests.app.models import Item
 """
 READ = """
@@ -413,7 +414,7 @@ while len(monitor.latest()) < 3:
     time.sleep(0.001)
 """
 FILE = """
-from replicant import samples
+from replicant.monitor import shared_file as samples
 print(monitor._watches[0]._file_name)
 """
 

@@ -195,7 +195,7 @@ def test_a_file_cleared_away_under_who_has_just_opened_it_is_made_anew(folder: P
 PROBER = """
 import os, sys, time
 os.environ["REPLICANT_FOLDER"] = sys.argv[1]
-from replicant import samples
+from replicant.monitor import shared_file as samples
 held = samples.Samples("a")
 assert held.elect()
 print("elected", flush=True)
@@ -218,7 +218,7 @@ def test_the_kernel_takes_the_office_from_the_dead(folder: Path):
 WRITER = """
 import os, sys
 os.environ["REPLICANT_FOLDER"] = sys.argv[1]
-from replicant import samples
+from replicant.monitor import shared_file as samples
 from replicant.engines import Sample
 held = samples.Samples("a")
 assert held.elect()
@@ -359,7 +359,7 @@ def test_a_system_without_flock_cannot_share(folder: Path, monkeypatch: pytest.M
 FULL = """
 import os, resource, sys
 os.environ["REPLICANT_FOLDER"] = sys.argv[1]
-from replicant import samples
+from replicant.monitor import shared_file as samples
 from replicant.engines import Sample
 held = samples.Samples("a")
 assert held.elect()

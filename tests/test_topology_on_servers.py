@@ -210,7 +210,8 @@ import json, sys, time
 import django
 django.setup()
 from django.db import router
-from replicant import explain, monitor
+from replicant import explain
+from replicant.monitor import cluster_monitor as monitor
 from tests.app.models import Item
 wanted = set(sys.argv[1].split(","))
 until = time.monotonic() + 20
@@ -337,7 +338,7 @@ import time
 import django
 django.setup()
 from django.db import router
-from replicant import monitor
+from replicant.monitor import cluster_monitor as monitor
 from tests.app.models import Item
 while not monitor.probing():
     router.db_for_read(Item)

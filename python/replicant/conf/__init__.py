@@ -21,7 +21,8 @@ from django.db.utils import load_backend
 from replicant import _core
 from replicant.conf import topology_settings
 from replicant.conf.validators import Key, Problem, boolean, choice, meant, name_list, number, setting_names
-from replicant.engines import is_ours, stand_ins, tenants
+from replicant.engines import is_ours, tenants
+from replicant.under_test import stand_ins
 
 #: Django's names of the engines whose servers count what they write.
 VENDORS_WITH_POSITIONS = frozenset({"mysql", "postgresql"})

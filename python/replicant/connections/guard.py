@@ -19,6 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from replicant import _core, conf
 from replicant.connections import shared_connection
+from replicant.context_manager import ContextManager
 from replicant.engines import dialect_of, engine_of
 from replicant.engines.encoding import may_be_misread
 from replicant.errors import ReplicaWriteError
@@ -34,7 +35,7 @@ _MOST_KNOWN = 512
 _LONGEST_KNOWN = 8192
 
 
-class allow_functions:
+class allow_functions(ContextManager):
     """Let statements inside the block call these functions on a replica, which would refuse them as unknown.
 
     For functions of the database's own that only read: what they do is not looked at. A context manager, ``with`` or
@@ -57,14 +58,6 @@ class allow_functions:
     ) -> None:
         # Not by token: an async block may be left in another context than it was entered in.
         _allowed.set(_allowed.get()[:-1])
-
-    async def __aenter__(self) -> allow_functions:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
 
 
 def guards(connection: BaseDatabaseWrapper) -> bool:

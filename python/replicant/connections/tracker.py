@@ -13,13 +13,13 @@ import functools
 import time
 import weakref
 from collections.abc import Callable, Set
-from typing import Any, Protocol
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import _core, conf
+from replicant import _core, conf, under_test
 from replicant.conf import exempt_tables
 from replicant.connections import causality, guard, session_changes, session_copies, shared_connection, tracked
 from replicant.connections.cursors import tell_of_bypasses
@@ -40,18 +40,6 @@ _PROCEDURES = frozenset({("CALL", "mysql"), ("CALL", "postgresql"), ("DO", "post
 #: Verbs of statements that change rows, if they find any.
 _CHANGES_ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "WITH"})
 
-
-class Observer(Protocol):
-    """Watches commits for :mod:`replicant.testing`."""
-
-    def published(self, connection: BaseDatabaseWrapper) -> None:
-        """What was written on a connection has become visible to others; its writers do not know yet."""
-
-    def is_tests_own(self, connection: BaseDatabaseWrapper) -> bool:
-        """Whether the transaction that is open on a connection is a test case's, and counts as none."""
-
-
-observer: Observer | None = None
 
 #: Every tracker there is.
 _trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
@@ -448,8 +436,8 @@ class Tracker:
         if is_open:
             self._pending.add(record)
         if self._is_uncertain or not is_open:
-            if observer is not None:
-                observer.published(connection)
+            if under_test.observer is not None:
+                under_test.observer.published(connection)
             record.wrote(connection.alias, _position(captured))
 
     def left_block(self, connection: BaseDatabaseWrapper, *, failed: bool) -> None:
@@ -465,7 +453,7 @@ class Tracker:
 
     def _transaction_is_open(self, connection: BaseDatabaseWrapper) -> bool:
         is_open = self.in_text_transaction or connection.in_atomic_block or not connection.autocommit
-        return is_open and (observer is None or not observer.is_tests_own(connection))
+        return is_open and (under_test.observer is None or not under_test.observer.is_tests_own(connection))
 
     def _after_control(self, connection: BaseDatabaseWrapper, effects: int, captured: Captured) -> None:
         """A statement began or ended a transaction, or may have done so."""
@@ -559,8 +547,8 @@ class Tracker:
     def _publish(self, connection: BaseDatabaseWrapper, captured: Captured) -> None:
         """What was written is visible now: for those who wrote it, and for the one who commits."""
         if self._pending and captured is not NOTHING:
-            if observer is not None:
-                observer.published(connection)
+            if under_test.observer is not None:
+                under_test.observer.published(connection)
             self._pending.add(_core.record())
             for record in self._pending:
                 record.wrote(connection.alias, _position(captured))

@@ -10,6 +10,7 @@ from replicant.engines import generic, mysql, postgresql, sqlite
 from replicant.engines.capture import NOTHING, UNKNOWN, Capture, Captured
 from replicant.engines.failure import Failure, described
 from replicant.engines.sample import Reported, Sample
+from replicant.under_test import stand_ins
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
@@ -32,9 +33,6 @@ __all__ = [
 ]
 
 _ENGINES: dict[str, ModuleType] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
-
-#: What answers for an alias in place of its engine: replicas that are behind in a test, and their primary.
-stand_ins: dict[str, Engine] = {}
 
 
 class Engine(Protocol):

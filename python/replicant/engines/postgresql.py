@@ -9,9 +9,9 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from django.core import mail
 from django.db import DatabaseError
 
+from replicant import under_test
 from replicant._core import Position
 from replicant.engines import connect_deadline
 from replicant.engines.failure import Failure, ended_connecting
@@ -370,9 +370,8 @@ def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
     settings["OPTIONS"]["connect_timeout"] = max(2, math.ceil(seconds))
     # A pool is shared by all connections of an alias.
     settings["OPTIONS"].pop("pool", None)
-    if hasattr(mail, "outbox"):
-        # Under Django's test runner, which can neither drop nor copy a database that somebody is connected to. What is
-        # asked here is the server's, whatever the database.
+    if under_test.databases_are_tests:
+        # What is asked here is the server's, whatever the database.
         settings["NAME"] = "postgres"
 
 

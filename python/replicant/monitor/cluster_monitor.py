@@ -33,7 +33,7 @@ from django.db import connections
 from replicant import _core, conf
 from replicant.connections import observations, server_map, sockets
 from replicant.connections.placement import Placement
-from replicant.engines import Sample, postgresql, stand_ins
+from replicant.engines import Sample, postgresql
 from replicant.monitor import topology
 from replicant.monitor.discovery.poller import Scout
 from replicant.monitor.prober import Prober
@@ -43,6 +43,7 @@ from replicant.monitor.timelines import Timelines
 from replicant.monitor.topology import View
 from replicant.private_folder import CannotShare
 from replicant.threads import Wakeup, allocate_lock, import_driver, start_thread
+from replicant.under_test import stand_ins
 
 logger = logging.getLogger("replicant")
 

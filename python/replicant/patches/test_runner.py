@@ -19,16 +19,14 @@ from django.db import connections
 from django.db.backends.base.creation import BaseDatabaseCreation
 from django.db.utils import ConnectionHandler
 
-from replicant import _core, conf
+from replicant import _core, conf, under_test
 from replicant.connections import shared_connection
 from replicant.connections.tracker import track
-from replicant.engines import stand_ins
+from replicant.under_test import stand_ins
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: Whether test databases have taken the place of the real ones.
-_running = False
 #: What the test classes that are set up allow, the innermost last.
 _allowed: list[frozenset[str]] = []
 #: The primary of each replica that shares its connection.
@@ -37,7 +35,7 @@ _mirrored: dict[str, str] = {}
 
 def adapted(cluster: conf.Cluster) -> conf.Cluster:
     """A cluster as it is to be in force: unchanged, unless tests run."""
-    if not _running and not _allowed:
+    if not under_test.databases_are_tests and not _allowed:
         return cluster
     allowed = _allowed[-1] if _allowed else None
     members = (cluster.primary, *dict(cluster.replicas))
@@ -70,8 +68,7 @@ def mirror_of(alias: str) -> str:
 
 def _begin() -> None:
     """Test databases are about to take the place of the real ones."""
-    global _running
-    _running = True
+    under_test.databases_are_tests = True
     _wrap_test_cases()
     _mirror()
     monitor = sys.modules.get("replicant.monitor.cluster_monitor")

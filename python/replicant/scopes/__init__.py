@@ -18,13 +18,14 @@ from typing import Any, TypeVar, cast, overload
 from asgiref.sync import iscoroutinefunction
 
 from replicant import _core
+from replicant.context_manager import ContextManager
 from replicant.scopes.suspended import Suspended, async_generator_function, finish_later, generator_function
 
 _Scope = TypeVar("_Scope", bound="_ContextScope")
 _Decorated = TypeVar("_Decorated")
 
 
-class _ContextScope(_core.Scope):
+class _ContextScope(ContextManager, _core.Scope):
     """A scope as a context manager. Keeps no state of its own: one object may be entered many times, at once too."""
 
     def __enter__(self: _Scope) -> _Scope:
@@ -32,15 +33,6 @@ class _ContextScope(_core.Scope):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.leave()
-
-    async def __aenter__(self: _Scope) -> _Scope:
-        self.enter()
-        return self
-
-    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.leave()

@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.transaction import Atomic, get_connection
 
-from replicant import _core, conf, engines
+from replicant import _core, conf, under_test
 from replicant.connections import shared_connection, tracker
 from replicant.engines import Engine, engine_of
 from replicant.monitor import cluster_monitor
@@ -146,7 +146,7 @@ def _behind(primary: str, replicas: list[str], commits: int | None, seconds: flo
     try:
         for alias in (primary, *members):
             engine = engine_of(connections[alias])
-            engines.stand_ins[alias] = cast(Engine, StandIn(alias, engine, history))
+            under_test.stand_ins[alias] = cast(Engine, StandIn(alias, engine, history))
         _histories[primary] = history
         _install()
         _core.invalidate()
@@ -160,7 +160,7 @@ def _behind(primary: str, replicas: list[str], commits: int | None, seconds: flo
     finally:
         _histories.pop(primary, None)
         for alias in (primary, *members):
-            engines.stand_ins.pop(alias, None)
+            under_test.stand_ins.pop(alias, None)
         _install()
         history.close()
         _core.invalidate()
@@ -205,7 +205,7 @@ _observer = _Observer()
 
 
 def _install() -> None:
-    tracker.observer = _observer if _histories else None
+    under_test.observer = _observer if _histories else None
     BaseDatabaseWrapper._cursor = _cursor if _histories else _plain_cursor  # type: ignore[attr-defined]
     Atomic.__exit__ = _exit if _histories else _plain_exit  # type: ignore[method-assign]
 

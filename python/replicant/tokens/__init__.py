@@ -39,6 +39,7 @@ from replicant import _core, conf
 from replicant._core import Position
 from replicant.connections import causality
 from replicant.connections.causality import Causality
+from replicant.context_manager import ContextManager
 from replicant.scopes import request_scope
 from replicant.tokens import seal
 from replicant.tokens.seal import MAX_BYTES, ROOM, keyed_hash
@@ -94,7 +95,7 @@ def after(token: str) -> After:
     return After(token)
 
 
-class After:
+class After(ContextManager):
     """What ``after`` returns: a context manager for one ``with`` at a time."""
 
     def __init__(self, token: str) -> None:
@@ -113,14 +114,6 @@ class After:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Changes nothing if it was not entered.
-        self._scope.leave()
-
-    async def __aenter__(self) -> None:
-        self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
         self._scope.leave()
 
 
