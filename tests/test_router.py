@@ -14,7 +14,8 @@ from django.test import override_settings
 from django.utils.functional import SimpleLazyObject
 
 import replicant
-from replicant import NoReplicaAvailable, ReplicaRouter, _core, conf, explain, request_scope, use_primary, use_replica
+from replicant import NoReplicaAvailable, ReplicaRouter, _core, explain, request_scope, use_primary, use_replica
+from replicant.conf import active
 from replicant.tracing import record_queries
 from tests.app.models import Account, Item, ItemProxy, Note, Piece
 
@@ -472,7 +473,7 @@ def test_changed_settings_take_effect_at_once():
 
 
 def test_settings_that_changed_while_they_were_read_are_not_put_in_force(monkeypatch: pytest.MonkeyPatch):
-    real, late = conf.read, []
+    real, late = active.read, []
 
     def read():
         found = real()
@@ -482,7 +483,7 @@ def test_settings_that_changed_while_they_were_read_are_not_put_in_force(monkeyp
             late[0].enable()
         return found
 
-    monkeypatch.setattr(conf, "read", read)
+    monkeypatch.setattr(active, "read", read)
     _core.invalidate()
     try:
         assert reason() == "default"
@@ -495,10 +496,10 @@ def test_other_settings_matter_too():
     assert reason() == "balanced"
     for setting in ("DATABASES", "INSTALLED_APPS"):
         before = _core.generation()
-        conf._changed(setting=setting)
+        active._changed(setting=setting)
         assert _core.generation() > before
     before = _core.generation()
-    conf._changed(setting="DEBUG")
+    active._changed(setting="DEBUG")
     assert _core.generation() == before
 
 

@@ -21,6 +21,7 @@ from django.test import Client, override_settings
 
 from replicant import ReplicaRouter, _core, conf, explain
 from replicant.checks import check_settings
+from replicant.conf import active
 from tests.app.models import Item
 
 pytestmark = pytest.mark.usefixtures("site")
@@ -456,7 +457,7 @@ def test_settings_read_before_a_change_are_not_put_in_force_after_it(site, monke
             assert changed.wait(10)
         return found
 
-    monkeypatch.setattr(conf, "read", slowly)
+    monkeypatch.setattr(active, "read", slowly)
     slow = threading.Thread(target=lambda: explain(Item))
     _core.invalidate()
     slow.start()

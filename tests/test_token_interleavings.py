@@ -19,8 +19,9 @@ from django.test import override_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replicant import _core, conf, request_scope, tokens, use_primary
+from replicant import _core, request_scope, tokens, use_primary
 from replicant._core import Position
+from replicant.conf import reader
 from replicant.tokens import carried, stores
 from tests.app.models import Item
 from tests.browser import Jar
@@ -165,7 +166,7 @@ def simulated(template: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("interleavings")
     with pytest.MonkeyPatch.context() as patch, use_databases(sqlite(folder, *ALIASES), REPLICANT={}):
         patch.setattr("replicant.monitor.cluster_monitor.start", lambda: None)
-        patch.setattr(conf, "stand_ins", {"default": None})
+        patch.setattr(reader, "stand_ins", {"default": None})
         yield
 
 

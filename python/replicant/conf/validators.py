@@ -31,6 +31,11 @@ class Key:
 
     default: Any
     wrong: Callable[[Any], str | None]
+    convert: Callable[[Any], Any] | None = None
+    """Makes of a value what the package uses; of None nothing."""
+
+    def converted(self, value: Any) -> Any:
+        return value if value is None or self.convert is None else self.convert(value)
 
 
 #: The largest weight, and the longest time in seconds: thirty years.
