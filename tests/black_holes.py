@@ -106,7 +106,7 @@ def _prober_of(alias: str) -> Any:
 @contextlib.contextmanager
 def schedules(servers: Cluster, databases: dict[str, Any], driver: str) -> Iterator[Schedules]:
     from tests.app.models import Item
-    from tests.test_failover import ours
+    from tests.connections.test_reroute import ours
 
     with contextlib.ExitStack() as stack:
         if driver != "psycopg":

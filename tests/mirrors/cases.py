@@ -1,4 +1,4 @@
-"""Test cases as users of the package write them; ``tests/test_mirrors.py`` runs them, in processes of their own."""
+"""Test cases as users of the package write them: ``tests/patches/test_test_runner.py`` runs them in other processes."""
 
 from __future__ import annotations
 

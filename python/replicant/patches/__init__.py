@@ -1,7 +1,7 @@
 """Every method of Django, of a driver and of another package that this package replaces or relies on.
 
 :data:`PATCHES` is the complete list. A signal, a setting or a class of our own comes first; a method is patched only
-where none of them will do. ``tests/test_patches.py`` compares each signature with the one that is installed.
+where none of them will do. ``tests/patches/test_patch_list.py`` compares each signature with the one that is installed.
 """
 
 from __future__ import annotations
