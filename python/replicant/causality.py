@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -204,7 +205,8 @@ def position(replica: str) -> Position | None:
     connection = connections[replica]
     try:
         connection.ensure_connection()
-        return engine_of(connection).position(connection)
+        found = engine_of(connection).position(connection)
+        return found if _is_present(connection) else None
     except Exception as error:
         logger.debug("%r could not be asked for its position: %s", replica, described(error, connection.settings_dict))
         return None
@@ -215,7 +217,23 @@ def wait(replica: str, position: Position, seconds: float) -> Position | None:
     connection = connections[replica]
     try:
         connection.ensure_connection()
-        return engine_of(connection).wait(connection, position, seconds)
+        if not _is_present(connection):
+            return None
+        found = engine_of(connection).wait(connection, position, seconds)
+        # The alias may have moved meanwhile.
+        return found if _is_present(connection) else None
     except Exception as error:
         logger.debug("%r could not be waited for: %s", replica, described(error, connection.settings_dict))
         return None
+
+
+def _is_present(connection: BaseDatabaseWrapper) -> bool:
+    """Whether this thread's session is with the server that is behind its alias: a former one speaks for itself alone.
+
+    Django then opens another session for the next request.
+    """
+    tracker: Tracker | None = connection.__dict__.get("_replicant_tracker")
+    is_present = tracker is None or tracker.is_with_present_server(connection)
+    if not is_present:
+        connection.close_at = time.monotonic()
+    return is_present

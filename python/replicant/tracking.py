@@ -129,6 +129,8 @@ class Tracker:
         #: What the present session with a replica said when it was opened; None where that does not matter.
         self._session: causality.Session | None = None
         self._is_fit = True
+        #: That session is with another server than the one that is behind the alias by now.
+        self._is_with_former_server = False
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[_ATTRIBUTE] = self
@@ -178,6 +180,7 @@ class Tracker:
         self._has_positions = False
         self._generation = None
         self._session = None
+        self._is_with_former_server = False
         # A pool may have handed out the session of another thread.
         self.session = changed_sessions.kept(connection.connection)
         self.consider_session()
@@ -231,7 +234,8 @@ class Tracker:
 
         Raises ``UnfitSession`` if its server lacks what the scope in force must see.
         """
-        is_present = _core.is_behind(connection.alias, session.server)
+        is_present = self.is_with_present_server(connection)
+        self._is_with_former_server = not is_present
         if self._is_fit and is_present:
             return True
         if not causality.serves(connection, session):
@@ -245,6 +249,10 @@ class Tracker:
             # What is known of the alias is not known of this session: Django opens another one for the next request.
             connection.close_at = time.monotonic()
         return is_present
+
+    def is_with_present_server(self, connection: BaseDatabaseWrapper) -> bool:
+        """Whether the session is with the server that is known to be behind the alias; also where that is not known."""
+        return self._session is None or _core.is_behind(connection.alias, self._session.server)
 
     # What is sent on it.
 
@@ -283,8 +291,8 @@ class Tracker:
             if not self._is_remembered or not _core.is_to_remember(connection.alias):
                 return execute(sql, params, many, context)
             result = execute(sql, params, many, context)
-            # Afterwards: the server may have shown what it had by then.
-            _core.remember(connection.alias)
+            # Afterwards: the server may have shown what it had by then. What a former one showed, the primary has.
+            _core.remember(self._primary if self._is_with_former_server else connection.alias)
             return result
         try:
             result = execute(sql, params, many, context)
