@@ -9,10 +9,11 @@ import threading
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.db import connections
+from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
-from django.db.models import Model, QuerySet
+from django.db.models import Model, ProtectedError, QuerySet, RestrictedError
+from django.db.models.deletion import Collector
 
 from replicant import _core, conf, raw_queries, trials
 from replicant.tracking import opening, track
@@ -43,6 +44,7 @@ def _install() -> None:
         track(connection)
     _save_what_was_loaded()
     _reveal_what_was_found()
+    _reveal_what_was_not_deleted()
     raw_queries.install()
     _scope_migrate()
     _scope_commands()
@@ -153,6 +155,37 @@ def _reveal_what_was_found() -> None:
     setattr(getting, _UID, True)
     QuerySet.get_or_create = getting  # type: ignore[method-assign]
     QuerySet.select_for_update = selecting  # type: ignore[method-assign, assignment]
+
+
+def _reveal_what_was_not_deleted() -> None:
+    """Have reads find what a deletion was told of the primary: that no row was there, or that other rows forbid it.
+
+    Django looks for the rows first, and then sends no DELETE.
+    """
+    delete, collect = QuerySet.delete, Collector.collect
+    if hasattr(delete, _UID):
+        return
+
+    @functools.wraps(delete)
+    def deleting(self: QuerySet[Any]) -> Any:
+        result = delete(self)
+        if result[0] == 0:
+            alias = self._db or router.db_for_write(self.model, **self._hints)  # type: ignore[attr-defined]
+            _found(self.using(alias))
+        return result
+
+    @functools.wraps(collect)
+    def collecting(self: Collector, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return collect(self, *args, **kwargs)
+        except (ProtectedError, RestrictedError):
+            connection = connections[self.using]
+            track(connection).reveal(connection)
+            raise
+
+    setattr(deleting, _UID, True)
+    QuerySet.delete = deleting  # type: ignore[method-assign]
+    Collector.collect = collecting  # type: ignore[method-assign]
 
 
 def _found(queryset: QuerySet[Any]) -> None:

@@ -279,6 +279,7 @@ class Tracker:
                 and exempt_tables.is_spared(sql, connection.vendor, self._exempt)
             ):
                 effects &= ~_core.WRITES
+                execute = functools.partial(self._spared, execute)
         elif self._is_replica and not (isinstance(sql, str) and sql.startswith("SELECT ")):
             # A snapshot that is open there stays as old as it is. Nearly all that is sent there begins none: quickly.
             effects = self._effects(connection, sql)
@@ -307,6 +308,15 @@ class Tracker:
             self.reveal(connection)
         self._after_statement(connection, effects, captured)
         return result
+
+    def _spared(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        """Execute a write to a table of exempt models."""
+        try:
+            return execute(sql, params, many, context)
+        except IntegrityError:
+            # The row that a foreign key refers to is another table's.
+            self.reveal(context["connection"])
+            raise
 
     @staticmethod
     def _reveals(connection: BaseDatabaseWrapper, sql: Any, cursor: Any, effects: int) -> bool:
@@ -537,6 +547,9 @@ class Tracker:
             if captured is NOTHING and self._found_as_wanted:
                 captured = UNKNOWN
         self._publish(connection, captured)
+        if failed:
+            # A foreign key of an exempt table that is checked now, for one.
+            self.reveal(connection)
         self._end_session_transaction(committed=None if failed else True)
         self._after_end(connection)
 
