@@ -74,8 +74,8 @@ class Log:
     def append(self, after: int | None, entry: Callable[[], str], learn: Callable[[str], None]) -> None:
         """Append what ``entry`` returns behind the entry ``after``.
 
-        An entry that another request has appended meanwhile is passed to ``learn`` before ``entry`` is asked again. Raises
-        :class:`CannotAppend`; then the hint stays where it is, or the entries before it would not be found.
+        An entry that another request has appended meanwhile is passed to ``learn`` before ``entry`` is asked again.
+        Raises :class:`CannotAppend`; then the hint stays where it is, or the entries before it would not be found.
         """
         number = self._begun(learn) if after is None else after
         failures = 0
