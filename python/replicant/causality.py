@@ -133,7 +133,7 @@ def observe(samples: Sequence[Sample]) -> None:
     reports.keep(samples)
     changed = _core.observe(
         [
-            (sample.alias, sample.position, sample.asked_at, sample.latency, sample.server)
+            (sample.alias, sample.position, sample.asked_at, sample.latency, sample.run)
             for sample in samples
             # A primary that takes no writes is not where writes are counted.
             if sample.error is None and (sample.is_writable or _core.role(sample.alias) != "primary")
@@ -147,7 +147,7 @@ class Session(NamedTuple):
     """What a session with a replica said when it was opened."""
 
     server: str
-    """As in :class:`replicant.engines.Sample`; empty if it did not say."""
+    """:attr:`replicant.engines.Sample.run`; empty if it did not say."""
     position: Position | None
     is_other: bool
     """Whether the session was the first to show that another server, or an older one, is behind the alias."""
@@ -165,8 +165,8 @@ def connected(connection: BaseDatabaseWrapper) -> Session:
             "%r could not be asked which server it is: %s", connection.alias, described(error, connection.settings_dict)
         )
         return Session("", None, is_other=False)
-    changed = _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.server)])
-    return Session(sample.server, sample.position, is_other=bool(changed))
+    changed = _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.run)])
+    return Session(sample.run, sample.position, is_other=bool(changed))
 
 
 def serves(connection: BaseDatabaseWrapper, session: Session) -> bool:
