@@ -70,7 +70,7 @@ def _server(alias: str) -> str:
         # Not by connect(), which tells every receiver of connection_created.
         with connection.wrap_database_errors:
             connection.connection = connection.get_new_connection(connection.get_connection_params())
-        return engine_of(connection).probe(connection).server
+        return engine_of(connection).probe(connection).run
     except DatabaseError:
         return ""
     finally:
