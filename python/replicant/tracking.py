@@ -379,8 +379,9 @@ class Tracker:
     @staticmethod
     def _changes_of(connection: BaseDatabaseWrapper, sql: Any) -> list[changed_sessions.Change]:
         text = sql if isinstance(sql, str) else guard.text_of(connection, sql)
-        # What has no text may be anything.
-        return [("set", "?", True)] if text is None else changed_sessions.changes_of(text, connection.vendor)
+        if text is None:
+            return [changed_sessions.ANYTHING]
+        return changed_sessions.changes_of(text, connection.vendor, guard.allowed_names())
 
     def _change_session(self, connection: BaseDatabaseWrapper, changes: list[changed_sessions.Change]) -> None:
         if not changes or _OPENING in connection.__dict__ or connection.connection is None:
@@ -436,7 +437,10 @@ class Tracker:
             self._prepare(connection)
         if self._is_guarded:
             guard.check_call(connection, call, argument)
-        if self._is_primary and call not in ("callproc", "copy_from"):
+        if self._is_primary and call == "callproc":
+            if str(argument).lower() not in guard.allowed_names():
+                self._change_session(connection, [changed_sessions.ANYTHING])
+        elif self._is_primary and call != "copy_from":
             self._change_session(connection, self._changes_of(connection, argument))
         if self._carried and connection.connection is not None:
             carrying.carry(connection, self._primary, self._carried)
