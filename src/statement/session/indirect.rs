@@ -26,14 +26,15 @@ pub fn has_word_of_change(sql: &str, dialect: Dialect) -> bool {
     has_variable || words.any(is_word_of_change) || has_escaped_name(sql)
 }
 
-/// Verbs of statements that change a session by the functions and clauses alone that [`super::Found::calls`] knows, or not at all.
+/// Verbs of statements that change a session only by the functions and clauses that [`super::Found::calls`] knows, or not
+/// at all.
 #[rustfmt::skip]
 pub const SHOWS_ALL: [&str; 53] = [
     "abort", "alter", "analyze", "change", "checkpoint", "close", "comment", "commit", "copy", "declare", "delete",
     "desc", "describe", "discard", "do", "drop", "end", "explain", "fetch", "flush", "grant", "handler", "insert",
     "install", "kill", "load", "lock", "merge", "move", "notify", "optimize", "prepare", "purge", "reassign",
-    "refresh", "reindex", "release", "rename", "replace", "reset", "revoke", "rollback", "savepoint", "security", "select",
-    "show", "start", "table", "truncate", "update", "vacuum", "values", "with",
+    "refresh", "reindex", "release", "rename", "replace", "reset", "revoke", "rollback", "savepoint", "security",
+    "select", "show", "start", "table", "truncate", "update", "vacuum", "values", "with",
 ];
 
 /// Whether a SET is MariaDB's SET STATEMENT ... FOR.
