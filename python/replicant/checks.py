@@ -64,13 +64,13 @@ def check_servers(
 
 
 def _server(alias: str) -> str:
-    """Which server a new connection reaches; empty if that cannot be told."""
+    """Which server a new connection reaches, however often that was started; empty if that cannot be told."""
     connection = connections.create_connection(alias)
     try:
         # Not by connect(), which tells every receiver of connection_created.
         with connection.wrap_database_errors:
             connection.connection = connection.get_new_connection(connection.get_connection_params())
-        return engine_of(connection).probe(connection).server
+        return engine_of(connection).probe(connection).identity
     except DatabaseError:
         return ""
     finally:
