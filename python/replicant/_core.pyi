@@ -435,13 +435,14 @@ def session_changed(changed: bool | None = None) -> int:
     """Count one connection more (or fewer) whose session was changed so that a read has another meaning there; returns
     how many there are."""
 
-def session_changes(sql: str, vendor: str) -> list[tuple[str, str, bool]]:
+def session_changes(sql: str, vendor: str, allowed: list[str] = ...) -> list[tuple[str, str, bool]]:
     """What a statement does to its session, in order.
 
     An action, the setting in lower case (or the kind of thing that is held), and whether reads that follow may have
     another meaning. The actions: ``"set"``, ``"local"`` (until the transaction ends), ``"reset"``, ``"reset_all"``,
     ``"hold"``, ``"release"``, ``"release_all"``, ``"discard"`` (the session is as a new one) and ``"back"`` (to a
-    savepoint). A setting that the text does not show is ``"?"``.
+    savepoint). A setting that the text does not show is ``"?"``: CALL and EXECUTE may set anything, but for the
+    procedures of ``allowed``.
     """
 
 def target_table(sql: str, vendor: str) -> list[str] | None:

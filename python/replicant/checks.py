@@ -19,6 +19,7 @@ from replicant import conf, exempt_tables, exemptions, tenants, token_settings, 
 from replicant._core import ReplicaRouter
 from replicant.conf import Cluster
 from replicant.engines import engine_of
+from replicant.engines.sample import SINCE
 from replicant.middleware import ReplicaMiddleware
 from replicant.token_settings import TokenSettings
 from replicant.values import Problem
@@ -64,13 +65,14 @@ def check_servers(
 
 
 def _server(alias: str) -> str:
-    """Which server a new connection reaches; empty if that cannot be told."""
+    """Which server a new connection reaches, however often that was started; empty if that cannot be told."""
     connection = connections.create_connection(alias)
     try:
         # Not by connect(), which tells every receiver of connection_created.
         with connection.wrap_database_errors:
             connection.connection = connection.get_new_connection(connection.get_connection_params())
-        return engine_of(connection).probe(connection).run
+        # A restart between two questions, or another way to it, makes no other server.
+        return engine_of(connection).probe(connection).run.partition(SINCE)[0]
     except DatabaseError:
         return ""
     finally:

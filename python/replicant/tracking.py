@@ -33,6 +33,7 @@ from replicant import (
 from replicant.cursors import tell_of_bypasses
 from replicant.engines import NOTHING, UNKNOWN, Captured, dialect_of, engine_of
 from replicant.engines.asking import found_as_wanted
+from replicant.engines.encoding import is_ascii, may_be_misread
 from replicant.errors import UnfitSession
 from replicant.tracing import recorded, recording
 
@@ -43,7 +44,11 @@ _OPENING = "_replicant_opening"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
 #: Errors that end no transaction on a server whose driver cannot say whether one is open.
 _OF_THE_STATEMENT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
+#: The setting by which MySQL and MariaDB read a statement.
+_CHARACTER_SET = frozenset({"character_set_client"})
 _MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE | _core.LOCKS
+#: What a statement may do that the server may read otherwise than we do.
+_ANYTHING = _core.WRITES | _core.LOCKS | _core.AT_ONCE | _core.SESSION
 #: Verbs of statements that run code which no text shows.
 _PROCEDURES = frozenset({("CALL", "mysql"), ("CALL", "postgresql"), ("DO", "postgresql")})
 #: Verbs of statements that change rows, if they find any.
@@ -269,6 +274,8 @@ class Tracker:
         if self._is_primary:
             execute = functools.partial(_watched, execute)
             effects = self._effects(connection, sql)
+            if self._may_be_misread(connection, sql, params):
+                effects |= _ANYTHING
             if effects & _core.SESSION:
                 execute = functools.partial(self._changing, execute)
             if effects & _core.AT_ONCE and _runs_a_procedure(connection, sql):
@@ -276,6 +283,7 @@ class Tracker:
             if (
                 self._exempt
                 and effects & _core.WRITES
+                and effects & _ANYTHING != _ANYTHING
                 and exempt_tables.is_spared(sql, connection.vendor, self._exempt)
             ):
                 effects &= ~_core.WRITES
@@ -376,12 +384,25 @@ class Tracker:
         # psycopg's composed statements and whatever else a driver takes.
         return _core.WRITES | _core.AT_ONCE | _core.SESSION
 
+    def _may_be_misread(self, connection: BaseDatabaseWrapper, sql: Any, params: Any = None) -> bool:
+        """Whether the server may take the text apart at other places than we do: its character set hides characters."""
+        if not isinstance(sql, (str, bytes)) or not sql.isascii():
+            return may_be_misread(connection, 0 if self.session is None else self.session.number)
+        if self.session is None or params is None or connection.vendor != "mysql":
+            return False
+        # The driver quotes parameters by the character set that it chose itself, and does not know of SET NAMES.
+        return (
+            bool(self.session.changed(_CHARACTER_SET))
+            and not is_ascii(params)
+            and may_be_misread(connection, self.session.number)
+        )
+
     # What is changed of the session.
 
     def _changing(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Execute a statement that may change the session."""
         connection: BaseDatabaseWrapper = context["connection"]
-        changes = self._changes_of(connection, sql)
+        changes = self._changes_of(connection, sql, params)
         try:
             result = execute(sql, params, many, context)
         except BaseException as error:
@@ -394,11 +415,14 @@ class Tracker:
         self._change_session(connection, changes)
         return result
 
-    @staticmethod
-    def _changes_of(connection: BaseDatabaseWrapper, sql: Any) -> list[changed_sessions.Change]:
+    def _changes_of(
+        self, connection: BaseDatabaseWrapper, sql: Any, params: Any = None
+    ) -> list[changed_sessions.Change]:
         text = sql if isinstance(sql, str) else guard.text_of(connection, sql)
-        # What has no text may be anything.
-        return [("set", "?", True)] if text is None else changed_sessions.changes_of(text, connection.vendor)
+        # What has no text, or another one for the server, may be anything.
+        if text is None or self._may_be_misread(connection, text, params):
+            return [changed_sessions.ANYTHING]
+        return changed_sessions.changes_of(text, connection.vendor, guard.allowed_names())
 
     def _change_session(self, connection: BaseDatabaseWrapper, changes: list[changed_sessions.Change]) -> None:
         if not changes or _OPENING in connection.__dict__ or connection.connection is None:
@@ -454,7 +478,10 @@ class Tracker:
             self._prepare(connection)
         if self._is_guarded:
             guard.check_call(connection, call, argument)
-        if self._is_primary and call not in ("callproc", "copy_from"):
+        if self._is_primary and call == "callproc":
+            if str(argument).lower() not in guard.allowed_names():
+                self._change_session(connection, [changed_sessions.ANYTHING])
+        elif self._is_primary and call != "copy_from":
             self._change_session(connection, self._changes_of(connection, argument))
         if self._carried and connection.connection is not None:
             carrying.carry(connection, self._primary, self._carried)
