@@ -38,7 +38,6 @@ __all__ = [
     "in_transaction",
     "invalidate",
     "is_behind",
-    "is_pinned",
     "is_to_remember",
     "keeps_ascii_apart",
     "load_mysql_client",
@@ -387,8 +386,12 @@ def elsewhere(alias: str, failed: list[str]) -> str | None:
     Raises ``NoReplicaAvailable`` as :meth:`ReplicaRouter.db_for_read` does.
     """
 
-def is_pinned(alias: str) -> bool:
-    """Whether the read that follows goes to the primary ``alias`` for what no replica is known to have."""
+def pinned_answer(alias: str) -> str | None:
+    """The very string of the router's last answer on this thread, if only the primary ``alias`` may serve that read.
+
+    None where it did not, or where no replica serves late data. Each such answer is an object of its own, so that the
+    statement that is sent for it can be told from others by identity.
+    """
 
 def spend_decision() -> None:
     """The read of this thread's last decision was sent: what follows without a decision is another one."""
