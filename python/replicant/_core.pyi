@@ -50,6 +50,7 @@ __all__ = [
     "opened_beside_a_loop",
     "optimised",
     "owes_token",
+    "pinned_answer",
     "probed",
     "public_lookup",
     "record",
