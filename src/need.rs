@@ -341,15 +341,16 @@ impl Need {
                 && self.has_what_was_read(cluster, view, member, now))
     }
 
-    /// Whether a session with the server behind `member`, which has `position` (`None` if it cannot say), has all that must be
-    /// seen. What is known of the member does not count: it may have been said by another server.
+    /// Whether a session with a server behind `member`, which has `position` (`None` if it cannot say), has all that must be
+    /// seen. What is known of the member does not count: it may have been said by another server. `is_present`: the session is
+    /// with the server that is known to be behind `member`, so that it has what was read there.
     #[must_use]
     pub fn admits_session(
         &self,
         cluster: &Cluster,
         view: &View,
         member: Member,
-        position: Option<&Position>,
+        (position, is_present): (Option<&Position>, bool),
         now: Duration,
     ) -> bool {
         let (progress, pin) = (view.progress(), cluster.settings().pin);
@@ -359,7 +360,7 @@ impl Need {
             |since: Duration| position.is_none() && progress.is_multiplexed(member) && now.saturating_sub(since) >= pin;
         let has_position = |required| has(required) || is_left_to_time(self.position_at);
         let has_read = |(from, at): (Option<Alias>, Duration)| {
-            (from == Some(cluster.members()[member as usize]) && progress.is_same_since(member, at))
+            (is_present && from == Some(cluster.members()[member as usize]) && progress.is_same_since(member, at))
                 || match progress.first_after(at) {
                     Some(position) => has(position),
                     None if progress.has_history() => is_left_to_time(at),

@@ -169,11 +169,18 @@ def main() -> None:
             return f"{type(error).__name__}: {error}"
         return None
 
+    def fork() -> None:
+        """Go on in a child, as a worker of a server that has loaded the site before it forks."""
+        connections.close_all()
+        if child := os.fork():
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
     commands: dict[str, Callable[..., Any]] = {
         "begin": begin,
         "write": write,
         "open": open_transaction,
         "commit": commit,
+        "fork": fork,
         "primary": lambda: server_map.server_of("default"),
         "probing": cluster_monitor.probing,
         "cycles": lambda: cycles,

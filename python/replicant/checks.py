@@ -21,6 +21,7 @@ from replicant.conf import Cluster, exempt_tables, primary_only, token_settings
 from replicant.conf.token_settings import TokenSettings
 from replicant.conf.validators import Problem
 from replicant.engines import engine_of, tenants
+from replicant.engines.sample import SINCE
 from replicant.middleware import ReplicaMiddleware
 from replicant.patches import test_runner
 
@@ -65,13 +66,14 @@ def check_servers(
 
 
 def _server(alias: str) -> str:
-    """Which server a new connection reaches; empty if that cannot be told."""
+    """Which server a new connection reaches, however often that was started; empty if that cannot be told."""
     connection = connections.create_connection(alias)
     try:
         # Not by connect(), which tells every receiver of connection_created.
         with connection.wrap_database_errors:
             connection.connection = connection.get_new_connection(connection.get_connection_params())
-        return engine_of(connection).probe(connection).server
+        # A restart between two questions, or another way to it, makes no other server.
+        return engine_of(connection).probe(connection).run.partition(SINCE)[0]
     except DatabaseError:
         return ""
     finally:

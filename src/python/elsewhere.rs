@@ -58,6 +58,7 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
                 state::with_thread(|thread| {
                     cluster.counters().count(&thread.shard, member, reason);
                     thread.last.set(Some(Decided::Read(cluster.name(), member, reason)));
+                    thread.unpin();
                 });
                 return Ok(Some(entry.strings[member as usize].bind(py).clone()));
             }
@@ -84,13 +85,15 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
     }
 }
 
-/// Whether the read that follows was sent to the primary `alias` because no other member is known to have what must be seen.
+/// The very string that the router answered this thread's last question with, if that was about a read that only the primary
+/// `alias` may serve; `None` also where no replica serves late data.
 #[pyfunction]
-pub fn is_pinned(alias: &str) -> bool {
-    let Some(Decided::Read(cluster, PRIMARY, Reason::Pinned)) = state::with_thread(|thread| thread.last.get()) else {
-        return false;
-    };
-    state::present_table().is_some_and(|table| table.name(cluster) == alias)
+pub fn pinned_answer(py: Python<'_>, alias: &str) -> Option<Py<PyString>> {
+    state::with_thread(|thread| {
+        let Some(Decided::Read(cluster, PRIMARY, Reason::Pinned)) = thread.last.get() else { return None };
+        let is_here = state::present_table().is_some_and(|table| table.name(cluster) == alias);
+        if is_here { thread.pinned(py) } else { None }
+    })
 }
 
 /// The read of this thread's last decision was sent: what follows without a decision is another one.

@@ -33,7 +33,7 @@ mod _core {
     #[pymodule_export]
     use super::driver::{load_mysql_client, mysql_session_state};
     #[pymodule_export]
-    use super::elsewhere::{elsewhere, is_pinned, member_state, spend_decision};
+    use super::elsewhere::{elsewhere, member_state, pinned_answer, spend_decision};
     #[pymodule_export]
     use super::explain::{explain, snapshot, take_decision};
     #[pymodule_export]

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::cluster::{PRIMARY, View};
-use crate::decision::{self, Decision, Loaded, Read, Shown, Undecided};
+use crate::decision::{self, Decision, Loaded, Read, Reason, Shown, Undecided};
 use crate::memory::Cell;
 use crate::models::{ClusterIndex, Label};
 use crate::pool::Member;
@@ -130,6 +130,11 @@ pub fn db_for_read<'py>(
         };
         entry.cluster.counters().count(&thread.shard, member, reason);
         thread.last.set(Some(Last::Read(entry.cluster.name(), member, reason)));
+        if reason == Reason::Pinned {
+            return Ok(Some(
+                thread.pin(entry.strings[PRIMARY as usize].bind(py), entry.cluster.settings().on_unavailable),
+            ));
+        }
         Ok(Some(entry.strings[member as usize].bind(py).clone()))
     })
 }

@@ -248,10 +248,31 @@ pub fn session_serves(
             // The servers that are behind the aliases now had it, and this is another one.
             is_fit = false;
         }
-        let position = position.map(|position| &position.0);
-        is_fit &= memory.need(|need| need.admits_session(cluster, &view, member, position, now));
+        let session = (position.map(|position| &position.0), is_known);
+        is_fit &= memory.need(|need| need.admits_session(cluster, &view, member, session, now));
+    }
+    if is_fit && !is_known {
+        // What it is about to show, the server that is behind the alias now may lack.
+        for memory in cells.iter().filter_map(|cell| cell.get(cluster.name())) {
+            mistrust(memory, cluster.members()[member as usize], view.progress().changes(member));
+        }
     }
     Ok(is_fit)
+}
+
+/// What the scope reads from `member` now is not from the server that was found there after `changes`: wherever it goes next,
+/// there as well, it must see what it may have seen.
+fn mistrust(memory: &Memory, member: Alias, changes: u32) {
+    for (reads, last) in reads_of(memory, member) {
+        if reads {
+            memory.set_changes(last, changes.wrapping_sub(1));
+        }
+    }
+}
+
+/// In which ways a scope may read from `member`, and whether it does.
+fn reads_of(memory: &Memory, member: Alias) -> [(bool, Last); 2] {
+    [(memory.sticky() == Some(member), Last::Sticky), (memory.last() == Last::Named(member), Last::Named(member))]
 }
 
 /// Where the scope read from `member` before its server changed for the last time: what it may have seen there, it must see.
@@ -264,9 +285,9 @@ fn compare_server(
     now: Duration,
 ) {
     let name = cluster.members()[member as usize];
-    let places =
-        [(memory.sticky() == Some(name), Last::Sticky), (memory.last() == Last::Named(name), Last::Named(name))];
-    for (_, last) in places.into_iter().filter(|&(reads, last)| reads && memory.changes(last) != changes) {
+    for (_, last) in
+        reads_of(memory, name).into_iter().filter(|&(reads, last)| reads && memory.changes(last) != changes)
+    {
         if last == Last::Sticky && reason == Some(Reason::Balanced) {
             // Chosen for the very read that is about to be sent: nothing was seen there yet.
             memory.set_changes(last, changes);
@@ -392,12 +413,18 @@ fn required(table: &Table, cluster: &Cluster, cells: &[Arc<Cell>], now: Duration
                 read.require_read(member, at);
             }
         });
-        let last = match memory.last() {
-            Last::Named(alias) => Some(alias),
-            Last::Sticky | Last::Learned => memory.sticky(),
+        let (last, place) = match memory.last() {
+            Last::Named(alias) => (Some(alias), Last::Named(alias)),
+            Last::Sticky | Last::Learned => (memory.sticky(), Last::Sticky),
         };
-        if let Some(member) = last {
-            read.require_reads_of(cluster, &view, member, now);
+        if let Some(alias) = last {
+            let is_present = |member| member == PRIMARY || memory.changes(place) == view.progress().changes(member);
+            if !cluster.settings().has_positions || cluster.member(alias).is_none_or(is_present) {
+                read.require_reads_of(cluster, &view, alias, now);
+            } else {
+                // Another server is behind the alias by now, which may lack what was read there.
+                read.require_read(None, now);
+            }
         }
     }
     // A read binds also where there is only one replica: that may come back with older data, or be replaced.

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use rand::Rng;
 
-use crate::cluster::{Cluster, View};
+use crate::cluster::{Cluster, OnUnavailable, View};
 use crate::counters::Shard;
 use crate::decision::Reason;
 use crate::models::{ClusterIndex, Models};
@@ -230,6 +230,8 @@ pub struct Thread {
     pub last: Cell<Option<Last>>,
     /// The last decision that such a one has taken.
     taken: Cell<Option<Last>>,
+    /// The answer to the last read that was pinned, where replicas may serve late data if the primary is dead.
+    pinned: Cell<Option<Py<PyString>>>,
 }
 
 /// A decision: its cluster, and for a read where it went and why.
@@ -253,6 +255,7 @@ thread_local! {
         shard: Shard::claim(),
         last: const { Cell::new(None) },
         taken: const { Cell::new(None) },
+        pinned: const { Cell::new(None) },
     };
 }
 
@@ -284,6 +287,37 @@ impl Thread {
     /// The last decision, whether or not it was taken.
     pub fn last_decision(&self) -> Option<Last> {
         self.last.get().or_else(|| self.taken.get())
+    }
+
+    /// The answer to a read that only the primary may serve: its alias.
+    ///
+    /// Where replicas may serve late data if the primary is dead, each answer is another string object. The statement that
+    /// is sent for this decision carries it, and so can be told from a statement whose sender named the primary.
+    #[cold]
+    #[inline(never)]
+    pub fn pin<'py>(&self, alias: &Bound<'py, PyString>, policy: OnUnavailable) -> Bound<'py, PyString> {
+        self.pinned.set(None);
+        if policy != OnUnavailable::Replica {
+            return alias.clone();
+        }
+        let answer = PyString::new(alias.py(), &alias.to_string_lossy());
+        // CPython has one object for each string of one character: such a statement cannot be told from others.
+        if !answer.is(alias) {
+            self.pinned.set(Some(answer.clone().unbind()));
+        }
+        answer
+    }
+
+    /// The string object that [`Self::pin`] answered with last.
+    pub fn pinned(&self, py: Python<'_>) -> Option<Py<PyString>> {
+        let answer = self.pinned.take();
+        self.pinned.set(answer.as_ref().map(|answer| answer.clone_ref(py)));
+        answer
+    }
+
+    /// The last decision was made for a read that goes on elsewhere: no other statement is sent for it.
+    pub fn unpin(&self) {
+        self.pinned.set(None);
     }
 
     /// This thread's snapshot, brought up to date.

@@ -2,10 +2,11 @@
 //! statements of the same session find, and that a session with another server lacks.
 //!
 //! One rule holds: **a change that the text shows is never missed**. A text that cannot be read to its end counts as a
-//! change if a word of such a change stands in it. A function, a procedure or a trigger of the user's own is not looked
-//! into.
+//! change if a word of such a change stands in it. A statement that runs other statements, which its text does not show
+//! (EXECUTE, CALL), always counts as one. A function or a trigger of the user's own is not looked into.
 
 mod harmless;
+mod indirect;
 
 use super::Dialect;
 use super::lexer::{Lexer, Token};
@@ -83,19 +84,18 @@ pub fn may_change(sql: &str, dialect: Dialect) -> bool {
     };
     let Token::Word(word) = first else { return first != Token::End };
     match word.len() {
-        4 if one_of(word, &["show", "desc", "call", "move", "drop"]) => has_word_of_change(sql, dialect),
+        4 if one_of(word, &["show", "move", "drop"]) => has_word_of_change(sql, dialect),
+        4 | 7 | 8 if one_of(word, &["desc", "explain", "analyze", "describe"]) => {
+            contains(sql, "execute") || has_word_of_change(sql, dialect)
+        }
         4 if is(word, "with") => has_word_of_change(sql, dialect),
         5 if one_of(word, &["table", "merge", "fetch", "close", "alter", "grant"]) => has_word_of_change(sql, dialect),
         5 if is(word, "begin") => dialect == Dialect::MySql || sql.contains(';'),
         6 if one_of(word, &["select", "insert", "update", "delete", "values", "commit"]) => {
             has_word_of_change(sql, dialect)
         }
-        7 if one_of(word, &["replace", "explain", "analyze", "release", "execute", "comment"]) => {
-            has_word_of_change(sql, dialect)
-        }
-        8 if one_of(word, &["describe", "truncate", "rollback"]) => {
-            is(word, "rollback") || has_word_of_change(sql, dialect)
-        }
+        7 if one_of(word, &["replace", "release", "comment"]) => has_word_of_change(sql, dialect),
+        8 if is(word, "truncate") => has_word_of_change(sql, dialect),
         9 if is(word, "savepoint") => has_word_of_change(sql, dialect),
         _ => true,
     }
@@ -131,8 +131,9 @@ fn has_word_of_change(sql: &str, dialect: Dialect) -> bool {
                 || statement_follows()
         }
         Dialect::PostgreSql => {
-            into(&["set_config", "_advisory_lock", "_advisory_unlock"])
+            into(&["set_config", "_advisory_lock", "_advisory_unlock", "pg_settings"])
                 || (contains(sql, "into") && contains(sql, "temp"))
+                || indirect::has_escaped_name(sql)
                 || statement_follows()
         }
         Dialect::Sqlite => statement_follows(),
@@ -146,10 +147,12 @@ fn contains(text: &str, word: &str) -> bool {
 }
 
 /// What `sql` does to its session, in order.
+///
+/// `allowed` are procedures that are known to change no session, in lower case and as they are called: `"p"`, `"schema.p"`.
 #[must_use]
-pub fn changes(sql: &str, dialect: Dialect) -> Vec<Change> {
+pub fn changes(sql: &str, dialect: Dialect, allowed: &[String]) -> Vec<Change> {
     let dialect = family(dialect);
-    let mut found = Found { dialect, changes: Vec::new() };
+    let mut found = Found { dialect, allowed, changes: Vec::new() };
     let mut lexer = Lexer::new(sql, dialect);
     loop {
         let mut tokens = Vec::new();
@@ -177,12 +180,13 @@ pub fn changes(sql: &str, dialect: Dialect) -> Vec<Change> {
     }
 }
 
-struct Found {
+struct Found<'a> {
     dialect: Dialect,
+    allowed: &'a [String],
     changes: Vec<Change>,
 }
 
-impl Found {
+impl Found<'_> {
     fn add(&mut self, action: Action, name: impl Into<String>, reads: bool) {
         let change = Change { action, name: name.into(), reads };
         if action != Action::Set || !self.changes.contains(&change) {
@@ -204,6 +208,12 @@ impl Found {
         let Some(&Token::Word(first)) = tokens.first() else { return self.calls(sql, tokens) };
         let rest = &tokens[1..];
         match (first.to_ascii_lowercase().as_str(), self.dialect) {
+            // MariaDB's settings for one statement, which follows them.
+            ("set", Dialect::MySql) if indirect::is_for_statement(rest) => {
+                let Some(end) = indirect::end_of_settings(rest) else { return self.setting(Action::Set, UNKNOWN) };
+                self.calls(sql, &rest[..end]);
+                return self.statement(sql, &rest[end + 1..]);
+            }
             ("set", Dialect::MySql) => self.set_mysql(rest),
             ("set", _) => self.set(rest),
             ("reset", Dialect::PostgreSql | Dialect::Other) => self.reset(rest),
@@ -213,7 +223,12 @@ impl Found {
                 _ => {}
             },
             ("use", Dialect::MySql | Dialect::Other) => self.setting(Action::Set, "database"),
-            ("create", _) => self.create(rest),
+            ("create", _) => {
+                self.create(rest);
+                if indirect::runs_prepared(rest) {
+                    self.setting(Action::Set, UNKNOWN);
+                }
+            }
             ("prepare", _) if !word(rest, 0).is_some_and(|name| is(name, "transaction")) => {
                 self.add(Action::Hold, PREPARED, true);
             }
@@ -227,6 +242,14 @@ impl Found {
             ("listen", Dialect::PostgreSql) => self.add(Action::Hold, "listen", false),
             ("unlisten", Dialect::PostgreSql) => self.add(Action::ReleaseAll, "listen", false),
             ("load", Dialect::PostgreSql) => self.add(Action::Hold, "library", true),
+            // LOAD DATA assigns to user variables.
+            ("load", Dialect::MySql) if sql.contains('@') => self.setting(Action::Set, "@?"),
+            // A rule of the server's own calls set_config().
+            ("update", Dialect::PostgreSql) if contains(sql, "pg_settings") => self.setting(Action::Set, UNKNOWN),
+            ("call" | "exec" | "execute", _) => self.run(&first.to_ascii_lowercase(), rest),
+            ("explain" | "analyze" | "describe" | "desc", _) if has(rest, "execute") => {
+                self.setting(Action::Set, UNKNOWN);
+            }
             ("declare", Dialect::PostgreSql) if has(rest, "hold") && !has(rest, "without") => {
                 self.add(Action::Hold, "cursor", true);
             }
@@ -246,12 +269,30 @@ impl Found {
                 self.setting(Action::Set, UNKNOWN);
             }
             ("rollback", _) if has(rest, "to") => self.add(Action::Back, "", true),
-            // A block of statements: its text is a string, or statements that are not told apart here.
-            ("do", Dialect::PostgreSql) => self.unsure(sql),
-            ("begin", Dialect::MySql) if has(rest, "not") => self.unsure(sql),
-            _ => {}
+            // A block of statements in a string, of which nothing is known in another language or behind escapes.
+            ("do", Dialect::PostgreSql) => match rest {
+                [Token::Other | Token::Text(_)] if !sql.contains('\\') => self.unsure(sql),
+                _ => self.setting(Action::Set, UNKNOWN),
+            },
+            ("begin", dialect) if dialect != Dialect::Other && !has(rest, "not") => {}
+            (verb, _) if indirect::SHOWS_ALL.contains(&verb) => {}
+            // Blocks of statements that are not told apart here (BEGIN NOT ATOMIC, IF, FOR), and verbs that are not known.
+            _ => self.unsure(sql),
         }
         self.calls(sql, tokens);
+    }
+
+    /// CALL and EXECUTE: what they run, the text does not show.
+    fn run(&mut self, verb: &str, tokens: &[Token<'_>]) {
+        let mut called = name(tokens, 0).unwrap_or_default();
+        let mut at = 1;
+        while let (Some(Token::Dot), Some(part)) = (tokens.get(at), name(tokens, at + 1)) {
+            called = format!("{called}.{part}");
+            at += 2;
+        }
+        if verb != "call" || !self.allowed.contains(&called) {
+            self.setting(Action::Set, UNKNOWN);
+        }
     }
 
     /// SET of PostgreSQL, and of whatever resembles it.
@@ -316,7 +357,7 @@ impl Found {
             ["character_set_client", "character_set_connection", "character_set_results", "collation_connection"];
         let first = word(tokens, 0).map(str::to_ascii_lowercase).unwrap_or_default();
         match first.as_str() {
-            "statement" | "password" | "transaction" | "resource" => return,
+            "password" | "transaction" | "resource" => return,
             "default" if word(tokens, 1).is_some_and(|next| is(next, "role")) => return,
             "role" if !matches!(tokens.get(1), Some(Token::Equals)) => return self.setting(Action::Set, "role"),
             "session" | "local" | "global" if word(tokens, 1).is_some_and(|next| is(next, "transaction")) => return,
@@ -415,10 +456,7 @@ impl Found {
                     }
                 }
                 Token::Word(into) if at > 0 && is(into, "into") => match (self.dialect, &tokens[at + 1..]) {
-                    (Dialect::MySql, [Token::Other, following @ ..]) => {
-                        let name = name(following, 0).unwrap_or_else(|| UNKNOWN.to_owned());
-                        self.setting(Action::Set, &format!("@{name}"));
-                    }
+                    (Dialect::MySql, [Token::Other, ..]) => self.assigned_by_into(&tokens[at + 1..]),
                     (Dialect::PostgreSql, [Token::Word(word), ..]) if one_of(word, &["temp", "temporary", "local"]) => {
                         self.add(Action::Set, TEMPORARY, true);
                     }
@@ -426,6 +464,19 @@ impl Found {
                 },
                 _ => {}
             }
+        }
+    }
+
+    /// INTO @a, @b.
+    fn assigned_by_into(&mut self, tokens: &[Token<'_>]) {
+        let mut rest = tokens;
+        while let [Token::Other, following @ ..] = rest {
+            let name = name(following, 0).unwrap_or_else(|| UNKNOWN.to_owned());
+            self.setting(Action::Set, &format!("@{name}"));
+            rest = match following {
+                [_, Token::Comma, next @ ..] => next,
+                _ => &[],
+            };
         }
     }
 
@@ -483,9 +534,7 @@ impl Found {
 
     /// A text that cannot be read counts as a change if a word of one stands in it.
     fn unsure(&mut self, sql: &str) {
-        const WORDS: [&str; 9] =
-            ["set_config", "set ", "get_lock", "advisory_lock", "temp", ":=", "use ", "execute", "prepare"];
-        if WORDS.iter().any(|word| contains(sql, word)) {
+        if indirect::has_word_of_change(sql, self.dialect) {
             self.setting(Action::Set, UNKNOWN);
         }
     }

@@ -6,10 +6,11 @@ Nobody probes but the test, so that each schedule is exact. Every test runs on M
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from django.db import OperationalError, connections, router
+from django.db import OperationalError, connections, router, transaction
 from django.test import override_settings
 
 from replicant import NoReplicaAvailable, _core, after, request_scope, status, token, use_primary, use_replica
@@ -173,6 +174,66 @@ def test_a_read_that_finds_the_primary_dead_is_served_late_data(
             read(pk)
         with pytest.raises(OperationalError):
             Item.objects.create(name="not written")
+
+
+def decided() -> None:
+    """Have the router send a read to the primary that is never sent: an empty list finds nothing."""
+    assert not Item.objects.filter(pk__in=[]).exists()
+
+
+def locked(pk: int) -> list[Item]:
+    with transaction.atomic():
+        return list(Item.objects.select_for_update().filter(pk=pk))
+
+
+def by_cursor(sql: str) -> Any:
+    with connections["default"].cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+
+NAME_THE_PRIMARY: dict[str, Callable[[int], Any]] = {
+    "using": lambda pk: Item.objects.using("default").filter(pk=pk).exists(),
+    "using, rows": lambda pk: list(Item.objects.using("default").filter(pk=pk).iterator()),
+    "using, raw": lambda pk: list(Item.objects.using("default").raw("SELECT id, name FROM app_item")),
+    "instance": lambda pk: Item(pk=pk).refresh_from_db(using="default"),
+    "cursor": lambda pk: by_cursor("SELECT id FROM app_item"),
+    "lock": lambda pk: locked(pk),
+    "lock, raw": lambda pk: list(Item.objects.raw("SELECT id, name FROM app_item FOR UPDATE")),
+    "transaction": lambda pk: transaction.atomic(read)(pk),
+    "create": lambda pk: Item.objects.create(name="not written"),
+    "update": lambda pk: Item.objects.filter(pk=pk).update(name="not written"),
+    "using, update": lambda pk: Item.objects.using("default").filter(pk=pk).update(name="not written"),
+    "delete": lambda pk: Item.objects.filter(pk=pk).delete(),
+}
+
+
+@with_our_engines
+@under("replica")
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "new"])
+def test_what_names_the_primary_is_never_served_by_a_replica(shop: Cluster, policy: str, is_open: bool):
+    """Also right after a read that the router sent to the primary, and that was never sent to a server."""
+    with request_scope():
+        pk = write()
+        assert read(pk) == ("default", True)
+        if not is_open:
+            connections["default"].close()
+        shop.primary.kill()
+        before = late_reads()
+        for name, statement in NAME_THE_PRIMARY.items():
+            decided()
+            try:
+                statement(pk)
+            except OperationalError:
+                continue
+            pytest.fail(f"{name} was not refused")
+        assert late_reads() == before
+        # What the router decides is.
+        decided()
+        assert read(pk)[0] in REPLICAS
+        raw = Item.objects.raw("SELECT id, name FROM app_item WHERE id = %s", [pk])
+        assert list(raw) == []
+        assert late_reads() == before + 2
 
 
 @with_our_engines

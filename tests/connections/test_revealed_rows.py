@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import IntegrityError, connection, connections, transaction
+from django.db.models import PROTECT, ProtectedError
 from django.test import override_settings
 
 import replicant
@@ -139,6 +141,19 @@ def delete_nothing() -> None:
         cursor.execute("DELETE FROM app_item WHERE id = 1 AND name = 'as it was'")
 
 
+def delete_no_object() -> None:
+    """Others refer to items, so Django looks for them first."""
+    assert Item.objects.filter(pk=1, name="as it was").delete()[0] == 0
+
+
+def delete_what_is_protected() -> None:
+    in_another_thread(lambda: Piece.objects.create(item_id=1, name="theirs"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Piece._meta.get_field("item").remote_field, "on_delete", PROTECT)
+        with pytest.raises(ProtectedError):
+            Item(pk=1).delete()
+
+
 def ignore_a_conflict() -> None:
     Item.objects.bulk_create([Item(pk=1, name="mine")], ignore_conflicts=True)
 
@@ -189,6 +204,8 @@ REVEALING = [
     update_nothing_in_a_block,
     update_nothing_and_roll_back,
     delete_nothing,
+    delete_no_object,
+    delete_what_is_protected,
     ignore_a_conflict,
     ignore_a_conflict_and_roll_back,
     get_or_create,
@@ -211,6 +228,16 @@ def test_what_was_revealed_is_found(late: str, reveal: Callable[[], None]):
         token = replicant.token()
     # The client's next request, too.
     with request_scope(), replicant.after(token):
+        assert Item.objects.get(pk=1).name == "theirs"
+
+
+@pytest.mark.parametrize("violate", [violate_a_foreign_key, violate_a_foreign_key_that_is_checked_early])
+def test_what_a_write_to_an_exempt_table_reveals_of_others_is_found(late: str, violate: Callable[[], None]):
+    keys = {**settings.REPLICANT["default"], "PRIMARY_ONLY": ["app.Piece"]}
+    with override_settings(REPLICANT={"default": keys}), request_scope():
+        assert not Item.objects.filter(pk=1).exists()
+        violate()
+        assert causality.has_written()
         assert Item.objects.get(pk=1).name == "theirs"
 
 

@@ -287,8 +287,12 @@ def test_a_read_waits_for_the_replica_it_would_go_to(paused: Cluster):
 @using(WAIT_SECONDS=0.4)
 def test_a_read_waits_no_longer_and_only_once_for_each_write(paused: Cluster):
     with request_scope():
-        looked()
         for _ in range(2):
+            # Replicas that have stood still for longer than a read waits are not waited for.
+            catch_up(paused)
+            looked()
+            pause(paused)
+            looked()
             pk = write()
             with timed() as seconds:
                 assert read(pk) == ("default", True)

@@ -21,7 +21,7 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from pymysql.constants import CLIENT
 
-from replicant import ReplicaWriteError, explain, request_scope, use_primary, use_replica
+from replicant import ReplicaWriteError, checks, explain, request_scope, use_primary, use_replica
 from replicant.checks import check_servers
 from replicant.tracing import Query, record_queries
 from tests.app.models import Account, Item, Tag
@@ -553,3 +553,22 @@ def test_w015_several_servers_behind_one_alias(servers: Cluster):
         assert told.id == "replicant.W015"
         assert "'replica1'" in told.msg
         assert check_servers(None, databases=["default"]) == []
+
+
+def test_w015_a_server_that_is_restarted_between_two_looks_is_one_server(
+    servers: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    looks: list[str] = []
+
+    def look(alias: str) -> str:
+        if len(looks) == 2:
+            servers.replicas[0].restart()
+        looks.append(server_of(alias))
+        return looks[-1]
+
+    server_of = checks._server
+    monkeypatch.setattr(checks, "_server", look)
+    assert check_servers(None, databases=["replica1"]) == []
+    assert len(looks) == 4
+    assert len(set(looks)) == 1
+    assert looks[0]

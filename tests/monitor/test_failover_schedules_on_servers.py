@@ -145,6 +145,19 @@ def test_a_process_that_starts_after_a_failover_begins_with_the_present_primary(
     assert names(new, database) == set(written)
 
 
+def test_a_child_that_is_forked_before_a_failover_begins_with_the_present_primary(
+    site: Cluster, database: str, start: Start
+):
+    """No process of the host watches the servers meanwhile: the first write of the child starts its monitor."""
+    process = start()
+    process.ask("fork")
+    new = site.replicas[0]
+    site.rejoin(fail_over(site, new))
+    assert process.write("after the failover") is None
+    assert process.primary() != "default"
+    assert "after the failover" in names(new, database)
+
+
 def test_a_present_primary_that_takes_no_writes_gives_nothing_back_to_the_old_one(
     site: Cluster, database: str, start: Start
 ):

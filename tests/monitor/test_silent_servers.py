@@ -126,6 +126,18 @@ def test_an_answer_that_was_not_taken_yet_does_not_hide_the_silence_after_it():
     wait_until(lambda: prober.silence() > TIMEOUT, SECONDS, "it is silent")
 
 
+def test_what_was_missed_before_this_process_ran_late_does_not_count():
+    prober = Prober("replica1", {"ENGINE": "django.db.backends.sqlite3"}, 1.0, Wakeup())
+    prober.stop()
+    wait_until(lambda: prober.ended, SECONDS, "its thread ends")
+    # On no thread: one probe was missed before, and the next one since.
+    prober.ask()
+    prober._missed, prober._asked_at = 1, time.monotonic_ns() - 10 * 10**9
+    late_at = time.monotonic_ns() - 15 * 10**8
+    assert prober.take(late_at) is None
+    assert prober._missed == 1
+
+
 def test_a_thread_that_wakes_up_late_notes_it():
     watch: Any = SimpleNamespace(_late_at=0)
     pause = cluster_monitor._Watch._pause

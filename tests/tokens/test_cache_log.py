@@ -19,7 +19,7 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 from replicant.tokens import cache_log
-from replicant.tokens.cache_log import Log
+from replicant.tokens.cache_log import CannotAppend, Log
 from tests.app import urls, views
 from tests.app.models import Item
 from tests.app.views import where
@@ -280,9 +280,33 @@ def test_two_that_begin_a_list_begin_one():
     assert one.last() == other.last()
 
 
-def test_a_cache_that_adds_nothing_ends_the_attempts(monkeypatch):
+def test_a_cache_that_adds_nothing_ends_the_attempts_and_loses_no_entry(monkeypatch):
+    log = Log("name", "moni", 60)
+    log.append(None, lambda: "before", lambda other: None)
+    before = log.last()
+    calls = []
+    with monkeypatch.context() as patch:
+        patch.setattr(type(caches["default"]), "add", lambda *args, **kwargs: calls.append(args) and False)
+        with pytest.raises(CannotAppend, match="adds nothing"):
+            log.append(before.number, lambda: "entry", lambda other: None)
+    assert len(calls) == 3
+    assert log.last() == before
+
+
+def test_attempts_end_also_where_each_is_overtaken(monkeypatch):
     monkeypatch.setattr(cache_log, "_ATTEMPTS", 7)
+    log = Log("name", "moni", 60)
+    with override_settings(CACHES={"default": {**CACHES["default"], "BACKEND": f"{__name__}.Overtaken"}}):
+        monkeypatch.setattr(Overtaken, "others", [str(number) for number in range(30)], raising=False)
+        with pytest.raises(CannotAppend, match="7 entries"):
+            log.append(1, lambda: "entry", lambda other: None)
+
+
+def test_a_cache_that_hides_that_it_is_out_of_order_costs_a_request_a_log_line(device, caplog, monkeypatch):
+    client = device()
     calls = []
     monkeypatch.setattr(type(caches["default"]), "add", lambda *args, **kwargs: calls.append(args) and False)
-    Log("name", "moni", 60).append(1, lambda: "entry", lambda other: None)
-    assert len(calls) == 7
+    monkeypatch.setattr(type(caches["default"]), "get", lambda self, key, default=None, version=None: default)
+    assert client.post("/write/").status_code == 200
+    assert "cache that holds clients' tokens failed" in caplog.text
+    assert len(calls) < 20

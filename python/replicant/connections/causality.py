@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -128,7 +129,7 @@ def observe(samples: Sequence[Sample]) -> None:
     """Take in what the monitor found."""
     changed = _core.observe(
         [
-            (sample.alias, sample.position, sample.asked_at, sample.latency, sample.server)
+            (sample.alias, sample.position, sample.asked_at, sample.latency, sample.run)
             for sample in samples
             # A primary that takes no writes is not where writes are counted.
             if sample.error is None and (sample.is_writable or _core.role(sample.alias) != "primary")
@@ -142,7 +143,7 @@ class Session(NamedTuple):
     """What a session with a replica said when it was opened."""
 
     server: str
-    """As in :class:`replicant.engines.Sample`; empty if it did not say."""
+    """:attr:`replicant.engines.Sample.run`; empty if it did not say."""
     position: Position | None
     is_other: bool
     """Whether the session was the first to show that another server, or an older one, is behind the alias."""
@@ -160,8 +161,8 @@ def connected(connection: BaseDatabaseWrapper) -> Session:
             "%r could not be asked which server it is: %s", connection.alias, described(error, connection.settings_dict)
         )
         return Session("", None, is_other=False)
-    changed = _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.server)])
-    return Session(sample.server, sample.position, is_other=bool(changed))
+    changed = _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.run)])
+    return Session(sample.run, sample.position, is_other=bool(changed))
 
 
 def serves(connection: BaseDatabaseWrapper, session: Session) -> bool:
@@ -200,7 +201,8 @@ def position(replica: str) -> Position | None:
     connection = connections[replica]
     try:
         connection.ensure_connection()
-        return engine_of(connection).position(connection)
+        found = engine_of(connection).position(connection)
+        return found if _is_present(connection) else None
     except Exception as error:
         logger.debug("%r could not be asked for its position: %s", replica, described(error, connection.settings_dict))
         return None
@@ -211,7 +213,23 @@ def wait(replica: str, position: Position, seconds: float) -> Position | None:
     connection = connections[replica]
     try:
         connection.ensure_connection()
-        return engine_of(connection).wait(connection, position, seconds)
+        if not _is_present(connection):
+            return None
+        found = engine_of(connection).wait(connection, position, seconds)
+        # The alias may have moved meanwhile.
+        return found if _is_present(connection) else None
     except Exception as error:
         logger.debug("%r could not be waited for: %s", replica, described(error, connection.settings_dict))
         return None
+
+
+def _is_present(connection: BaseDatabaseWrapper) -> bool:
+    """Whether this thread's session is with the server that is behind its alias: a former one speaks for itself alone.
+
+    Django then opens another session for the next request.
+    """
+    tracker = tracker_of(connection)
+    is_present = tracker is None or tracker.is_with_present_server(connection)
+    if not is_present:
+        connection.close_at = time.monotonic()
+    return is_present

@@ -41,7 +41,8 @@ class allow_functions(ContextManager):
     For functions of the database's own that only read: what they do is not looked at. A context manager, ``with`` or
     ``async with``; blocks nest, and add up. ``names`` are compared without regard to case, and as the statement
     writes them: ``"f"`` allows ``f(...)``, and ``"reports.f"`` allows ``reports.f(...)``. What is known to write
-    or lock stays refused, quoted or not. Raises ``TypeError`` for anything but strings.
+    or lock stays refused, quoted or not. On the primary, a procedure of such a name changes no session: reads go to
+    replicas after its CALL. Raises ``TypeError`` for anything but strings.
     """
 
     def __init__(self, *names: str) -> None:
@@ -127,7 +128,7 @@ def check(connection: BaseDatabaseWrapper, sql: Any) -> None:
 
 def _check_again(connection: BaseDatabaseWrapper, text: str) -> None:
     """Refuse a statement unless the code around it allows what made it unsure."""
-    refusal = _core.refusal(text, dialect_of(connection), _allowed_names())
+    refusal = _core.refusal(text, dialect_of(connection), allowed_names())
     if refusal is None or text in _djangos_own(connection) or shared_connection.does_own_work(connection):
         return
     raise _refused(connection, *refusal)
@@ -141,9 +142,9 @@ def check_call(connection: BaseDatabaseWrapper, call: str, argument: Any) -> Non
     if shared_connection.does_own_work(connection):
         return
     if call == "callproc":
-        if str(argument).lower() not in _allowed_names():
+        if str(argument).lower() not in allowed_names():
             raise _refused(connection, f"callproc({argument!r})", str(argument))
-        if _core.refusal(f"SELECT {argument}()", dialect_of(connection), _allowed_names()) is not None:
+        if _core.refusal(f"SELECT {argument}()", dialect_of(connection), allowed_names()) is not None:
             # It is known to lock or to write.
             raise _refused(connection, f"callproc({argument!r})")
     elif call == "copy_from":
@@ -152,7 +153,8 @@ def check_call(connection: BaseDatabaseWrapper, call: str, argument: Any) -> Non
         check(connection, argument)
 
 
-def _allowed_names() -> list[str]:
+def allowed_names() -> list[str]:
+    """The functions and procedures that the blocks around this code allow, in lower case."""
     return [name for names in _allowed.get() for name in names]
 
 

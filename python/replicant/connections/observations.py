@@ -86,8 +86,11 @@ def observe(samples: Sequence[Sample]) -> None:
     changes = _core.probed(found)
     # And then: a read that waited for a silent server must not try it again.
     for sample in samples:
-        if sample.is_gone and sample.latency >= sockets.HANG_UP_SECONDS and _core.role(sample.alias) == "replica":
-            sockets.hang_up(sample.alias)
+        if sample.is_gone and sample.latency >= sockets.HANG_UP_SECONDS:
+            if _core.role(sample.alias) == "replica":
+                sockets.hang_up(sample.alias)
+            elif _core.member_state(sample.alias) == "down":
+                sockets.end_waits(sample.alias)
     _announce(changes, {sample.alias: sample.error for sample in samples})
 
 

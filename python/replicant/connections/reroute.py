@@ -13,13 +13,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from django.db import OperationalError, connections
 from django.db.backends.utils import CursorWrapper
+from django.db.models.sql import RawQuery
+from django.db.models.sql.compiler import SQLCompiler
 
 from replicant import _core, conf
 from replicant.connections import observations, server_map, sockets, tracked
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 logger = logging.getLogger("replicant")
+
+T = TypeVar("T")
 
 #: Where a connection keeps that it is being opened; for how many seconds that may take; in which outage of its replica
 #: it was opened; and its server-side cursors.
@@ -88,9 +94,10 @@ def is_connecting(connection: BaseDatabaseWrapper) -> bool:
 
 
 def connect_seconds(connection: BaseDatabaseWrapper) -> float | None:
-    """How long connecting may take; None if that is nobody's business here."""
+    """How long connecting may take; None if the driver's own limit applies."""
     cluster = conf.cluster_of(connection.alias)
-    return None if cluster is None else connection.__dict__.get(_PATIENCE, min(cluster.connect, cluster.budget))
+    seconds: float | None = connection.__dict__.get(_PATIENCE)
+    return seconds if cluster is None or seconds is not None else min(cluster.connect, cluster.budget)
 
 
 def not_connected(connection: BaseDatabaseWrapper, error: Exception) -> None:
@@ -146,7 +153,10 @@ def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], 
     if conf.cluster_of(connection.alias) is None or is_connecting(connection):
         if conf.serving_late(connection.alias) is None or is_connecting(connection):
             return make(name)
-        return _pinned(connection, make, name) if _core.is_pinned(connection.alias) else make(name)
+        answer = _core.pinned_answer(connection.alias)
+        if answer is None or not _is_sent_for(answer, sys._getframe(1)):
+            return make(name)
+        return _pinned(connection, make, name)
     begun, may_move = time.monotonic(), _may_move(connection)
     if may_move and connection.connection is not None and is_outdated(connection):
         _close(connection)
@@ -172,7 +182,7 @@ def _pinned(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper],
     """The primary's cursor for a read that only the primary may serve, unless it turns out to be down."""
     begun, was_open = time.monotonic(), connection.connection is not None
     try:
-        made = make(name)
+        made = _with_primary(connection, lambda: make(name)) if _may_move(connection) else make(name)
     except Exception as error:
         # Of a connection that was open it says that this one is lost (psycopg knows), and nothing of the server.
         if not _may_move(connection) or not _is_lost(connection, error, was_open=was_open):
@@ -183,14 +193,57 @@ def _pinned(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper],
     return made
 
 
+def _is_sent_for(answer: str, frame: FrameType | None) -> bool:
+    """Whether the cursor that is made below ``frame`` is for the read that the router has answered with ``answer``.
+
+    That answer may never have been used (``filter(pk__in=[])`` sends nothing), and what is sent next may have named the
+    primary: ``.using("default")``, or a cursor of its connection. Django's compiler, a frame or two above, keeps the
+    very string that it was given.
+    """
+    while frame is not None:
+        sender = frame.f_locals.get("self")
+        if isinstance(sender, (SQLCompiler, RawQuery)):
+            return sender.using is answer
+        if isinstance(sender, CursorWrapper):
+            # Sent while another statement is executed: by one of its wrappers.
+            return False
+        frame = frame.f_back
+    return False
+
+
+def _with_primary(connection: BaseDatabaseWrapper, attempt: Callable[[], T]) -> T:
+    """Call ``attempt``, which may connect with the primary, where replicas may serve late data if that one is down.
+
+    A primary that hangs accepts connections and never answers. An attempt that takes too long is made again while the
+    primary is not known to be down: it may be slow. After ``BUDGET_SECONDS`` the driver's own limit applies.
+    """
+    cluster = conf.serving_late(connection.alias)
+    if cluster is None or connection.connection is not None:
+        return attempt()
+    until = time.monotonic() + cluster.budget
+    while (begun := time.monotonic()) < until:
+        seconds = min(cluster.connect, until - begun)
+        connection.__dict__[_PATIENCE] = seconds
+        try:
+            return attempt()
+        except Exception as error:
+            took_too_long = time.monotonic() - begun >= seconds
+            if not took_too_long or _is_out(connection.alias) or _kind(connection, error) not in _LOST:
+                raise
+            _close(connection)
+        finally:
+            del connection.__dict__[_PATIENCE]
+    return attempt()
+
+
 def _is_lost(connection: BaseDatabaseWrapper, error: Exception, *, was_open: bool) -> bool:
     """Whether ``error`` means that no connection to the server can be opened; if one ``was_open``, by trying to."""
     if _kind(connection, error) not in _LOST:
         return False
     _close(connection)
-    if was_open:
+    if was_open and not _is_out(connection.alias):
         try:
-            connection.ensure_connection()
+            _with_primary(connection, connection.ensure_connection)
         except Exception as refusal:
             if _kind(connection, refusal) not in _LOST:
                 return False
@@ -289,8 +342,10 @@ class _PinnedCursor(CursorWrapper):
         cursor: Any = self
         # What is executed on it after that was not decided.
         cursor.__class__ = self._own
+        line = sockets.line_of(cursor.db)
         try:
-            result = cursor.execute(sql, params)
+            with contextlib.nullcontext() if line is None else line.waiting(_may_be_ended(cursor, sql)):
+                result = cursor.execute(sql, params)
         except Exception as error:
             if not isinstance(cursor.cursor, _Unreached):
                 if not _may_move(cursor.db) or not _is_read(cursor.db, sql) or _kind(cursor.db, error) not in _LOST:
@@ -306,6 +361,12 @@ class _PinnedCursor(CursorWrapper):
             return cursor._survive(error, begun)
         _core.spend_decision()
         return result
+
+
+def _may_be_ended(cursor: CursorWrapper, sql: Any) -> bool:
+    """Whether the wait for the answer to a statement on the primary may be ended once that is known to be down."""
+    is_open = not isinstance(cursor.cursor, _Unreached)
+    return is_open and _may_move(cursor.db) and _is_read(cursor.db, sql)
 
 
 class _SurvivingCursor(CursorWrapper):
@@ -503,7 +564,9 @@ class _Survival:
             if conf.cluster_of(alias) is None:
                 # The primary: its transaction, if there is one, shows what this thread has written.
                 try:
-                    return self._open(connection)
+                    return _with_primary(
+                        connection, connection.cursor if self._name is None else connection.chunked_cursor
+                    )
                 except Exception as refusal:
                     if not may_move or _kind(connection, refusal) not in _LOST:
                         raise

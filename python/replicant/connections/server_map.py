@@ -466,6 +466,8 @@ def _changed(*, setting: str, **kwargs: Any) -> None:
 def _after_fork_in_child() -> None:
     global _changing
     _changing = allocate_lock()
+    # Since the parent looked, perhaps long ago, nobody on this host need have followed the primary.
+    _known.clear()
 
 
 setting_changed.connect(_changed, dispatch_uid="replicant.connections.server_map")

@@ -4,8 +4,9 @@ Statements on the primary may change what a read means there: the schemas that a
 row-level security reads, a user variable. A session with a replica knows nothing of that. So the reads of that thread
 stay on the primary until the session ends or is reset, unless ``SESSION_STATE`` has the setting copied.
 
-The text of a statement tells what it changes, see ``src/statement/session.rs``. What no text shows (a function, a
-procedure or a trigger that changes a setting) is not seen.
+The text of a statement tells what it changes, see ``src/statement/session.rs``. A statement that runs others which its
+text does not show (CALL, EXECUTE) may have changed anything. A function or a trigger that changes a setting is not
+seen.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from replicant import _core
 
 #: One change: what happens, to which setting or kind of thing, and whether reads may have another meaning then.
 Change = tuple[str, str, bool]
+
+#: A change of something unknown.
+ANYTHING: Change = ("set", "?", True)
 
 #: Where a driver's connection keeps its changes.
 _ATTRIBUTE = "_replicant_session_changes"
@@ -124,6 +128,6 @@ def begin(driver: Any, vendor: str) -> SessionChanges:
     return session
 
 
-def changes_of(text: str, vendor: str) -> list[Change]:
-    """What a statement does to its session, in order."""
-    return _core.session_changes(text, vendor)
+def changes_of(text: str, vendor: str, allowed: list[str]) -> list[Change]:
+    """What a statement does to its session, in order; ``allowed`` are procedures that change no session."""
+    return _core.session_changes(text, vendor, allowed)

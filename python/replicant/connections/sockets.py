@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from replicant.engines import engine_of
@@ -49,6 +51,25 @@ class _Line:
         with self._lock:
             # A parent's connections are none of its child's business.
             if self._descriptor is not None and self._process == os.getpid():
+                shut_down(self._descriptor)
+
+    @contextlib.contextmanager
+    def waiting(self, may_be_ended: bool) -> Iterator[None]:
+        """Around a statement on the primary; whether the wait for its answer may be ended.
+
+        That ends under the lock, so that nothing that is sent afterwards is ended for this statement's sake.
+        """
+        self.waiting_since = time.monotonic() if may_be_ended else None
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.waiting_since = None
+
+    def hang_up_wait(self) -> None:
+        """Hang up if a read waits here for an answer."""
+        with self._lock:
+            if self.waiting_since is not None and self._descriptor is not None and self._process == os.getpid():
                 shut_down(self._descriptor)
 
     def close(self) -> None:
@@ -115,6 +136,12 @@ def hang_up(alias: str, server: str | None = None) -> None:
     for line in of(alias):
         if server is None or line.server == server:
             line.hang_up()
+
+
+def end_waits(primary: str) -> None:
+    """End the waits of reads for an answer of ``primary``, and of nothing else: a write may yet be carried out."""
+    for line in of(primary):
+        line.hang_up_wait()
 
 
 def shut_down(descriptor: int) -> None:

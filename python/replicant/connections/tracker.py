@@ -25,6 +25,7 @@ from replicant.connections import causality, guard, session_changes, session_cop
 from replicant.connections.cursors import tell_of_bypasses
 from replicant.connections.tracked import TRACKER
 from replicant.engines import NOTHING, UNKNOWN, Captured, dialect_of, engine_of, tenants
+from replicant.engines.encoding import is_ascii, may_be_misread
 from replicant.engines.query import found_as_wanted
 from replicant.errors import UnfitSession
 from replicant.tracing import recorded, recording
@@ -34,7 +35,11 @@ _OPENING = "_replicant_opening"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
 #: Errors that end no transaction on a server whose driver cannot say whether one is open.
 _OF_THE_STATEMENT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
+#: The setting by which MySQL and MariaDB read a statement.
+_CHARACTER_SET = frozenset({"character_set_client"})
 _MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE | _core.LOCKS
+#: What a statement may do that the server may read otherwise than we do.
+_ANYTHING = _core.WRITES | _core.LOCKS | _core.AT_ONCE | _core.SESSION
 #: Verbs of statements that run code which no text shows.
 _PROCEDURES = frozenset({("CALL", "mysql"), ("CALL", "postgresql"), ("DO", "postgresql")})
 #: Verbs of statements that change rows, if they find any.
@@ -108,6 +113,8 @@ class Tracker:
         #: What the present session with a replica said when it was opened; None where that does not matter.
         self._session: causality.Session | None = None
         self._is_fit = True
+        #: That session is with another server than the one that is behind the alias by now.
+        self._is_with_former_server = False
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
         connection.__dict__[TRACKER] = self
@@ -157,6 +164,7 @@ class Tracker:
         self._has_positions = False
         self._generation = None
         self._session = None
+        self._is_with_former_server = False
         # A pool may have handed out the session of another thread.
         self.session = session_changes.kept(connection.connection)
         self.consider_session()
@@ -210,7 +218,8 @@ class Tracker:
 
         Raises ``UnfitSession`` if its server lacks what the scope in force must see.
         """
-        is_present = _core.is_behind(connection.alias, session.server)
+        is_present = self.is_with_present_server(connection)
+        self._is_with_former_server = not is_present
         if self._is_fit and is_present:
             return True
         if not causality.serves(connection, session):
@@ -224,6 +233,10 @@ class Tracker:
             # What is known of the alias is not known of this session: Django opens another one for the next request.
             connection.close_at = time.monotonic()
         return is_present
+
+    def is_with_present_server(self, connection: BaseDatabaseWrapper) -> bool:
+        """Whether the session is with the server that is known to be behind the alias; also where that is not known."""
+        return self._session is None or _core.is_behind(connection.alias, self._session.server)
 
     # What is sent on it.
 
@@ -240,6 +253,8 @@ class Tracker:
         if self._is_primary:
             execute = functools.partial(_watched, execute)
             effects = self._effects(connection, sql)
+            if self._may_be_misread(connection, sql, params):
+                effects |= _ANYTHING
             if effects & _core.SESSION:
                 execute = functools.partial(self._changing, execute)
             if effects & _core.AT_ONCE and _runs_a_procedure(connection, sql):
@@ -247,9 +262,11 @@ class Tracker:
             if (
                 self._exempt
                 and effects & _core.WRITES
+                and effects & _ANYTHING != _ANYTHING
                 and exempt_tables.is_spared(sql, connection.vendor, self._exempt)
             ):
                 effects &= ~_core.WRITES
+                execute = functools.partial(self._spared, execute)
         elif self._is_replica and not (isinstance(sql, str) and sql.startswith("SELECT ")):
             # A snapshot that is open there stays as old as it is. Nearly all that is sent there begins none: quickly.
             effects = self._effects(connection, sql)
@@ -262,8 +279,8 @@ class Tracker:
             if not self._is_remembered or not _core.is_to_remember(connection.alias):
                 return execute(sql, params, many, context)
             result = execute(sql, params, many, context)
-            # Afterwards: the server may have shown what it had by then.
-            _core.remember(connection.alias)
+            # Afterwards: the server may have shown what it had by then. What a former one showed, the primary has.
+            _core.remember(self._primary if self._is_with_former_server else connection.alias)
             return result
         try:
             result = execute(sql, params, many, context)
@@ -278,6 +295,15 @@ class Tracker:
             self.reveal(connection)
         self._after_statement(connection, effects, captured)
         return result
+
+    def _spared(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        """Execute a write to a table of exempt models."""
+        try:
+            return execute(sql, params, many, context)
+        except IntegrityError:
+            # The row that a foreign key refers to is another table's.
+            self.reveal(context["connection"])
+            raise
 
     @staticmethod
     def _reveals(connection: BaseDatabaseWrapper, sql: Any, cursor: Any, effects: int) -> bool:
@@ -337,12 +363,25 @@ class Tracker:
         # psycopg's composed statements and whatever else a driver takes.
         return _core.WRITES | _core.AT_ONCE | _core.SESSION
 
+    def _may_be_misread(self, connection: BaseDatabaseWrapper, sql: Any, params: Any = None) -> bool:
+        """Whether the server may take the text apart at other places than we do: its character set hides characters."""
+        if not isinstance(sql, (str, bytes)) or not sql.isascii():
+            return may_be_misread(connection, 0 if self.session is None else self.session.number)
+        if self.session is None or params is None or connection.vendor != "mysql":
+            return False
+        # The driver quotes parameters by the character set that it chose itself, and does not know of SET NAMES.
+        return (
+            bool(self.session.changed(_CHARACTER_SET))
+            and not is_ascii(params)
+            and may_be_misread(connection, self.session.number)
+        )
+
     # What is changed of the session.
 
     def _changing(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Execute a statement that may change the session."""
         connection: BaseDatabaseWrapper = context["connection"]
-        changes = self._changes_of(connection, sql)
+        changes = self._changes_of(connection, sql, params)
         try:
             result = execute(sql, params, many, context)
         except BaseException as error:
@@ -355,11 +394,14 @@ class Tracker:
         self._change_session(connection, changes)
         return result
 
-    @staticmethod
-    def _changes_of(connection: BaseDatabaseWrapper, sql: Any) -> list[session_changes.Change]:
+    def _changes_of(
+        self, connection: BaseDatabaseWrapper, sql: Any, params: Any = None
+    ) -> list[session_changes.Change]:
         text = sql if isinstance(sql, str) else guard.text_of(connection, sql)
-        # What has no text may be anything.
-        return [("set", "?", True)] if text is None else session_changes.changes_of(text, connection.vendor)
+        # What has no text, or another one for the server, may be anything.
+        if text is None or self._may_be_misread(connection, text, params):
+            return [session_changes.ANYTHING]
+        return session_changes.changes_of(text, connection.vendor, guard.allowed_names())
 
     def _change_session(self, connection: BaseDatabaseWrapper, changes: list[session_changes.Change]) -> None:
         if not changes or _OPENING in connection.__dict__ or connection.connection is None:
@@ -415,7 +457,10 @@ class Tracker:
             self._prepare(connection)
         if self._is_guarded:
             guard.check_call(connection, call, argument)
-        if self._is_primary and call not in ("callproc", "copy_from"):
+        if self._is_primary and call == "callproc":
+            if str(argument).lower() not in guard.allowed_names():
+                self._change_session(connection, [session_changes.ANYTHING])
+        elif self._is_primary and call != "copy_from":
             self._change_session(connection, self._changes_of(connection, argument))
         if self._carried and connection.connection is not None:
             session_copies.carry(connection, self._primary, self._carried)
@@ -508,6 +553,9 @@ class Tracker:
             if captured is NOTHING and self._found_as_wanted:
                 captured = UNKNOWN
         self._publish(connection, captured)
+        if failed:
+            # A foreign key of an exempt table that is checked now, for one.
+            self.reveal(connection)
         self._end_session_transaction(committed=None if failed else True)
         self._after_end(connection)
 

@@ -310,7 +310,8 @@ _REFUSALS = frozenset({1193, 1238, 1044, 1142, 1143, 1227, 1049, 1109, 1146, 168
 
 
 def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
-    # The drivers take whole seconds, and 0 would be for ever.
+    # The drivers take whole seconds, and 0 would be for ever. The prober counts the probe as missed when its own limit
+    # is over: this limit ends the attempt of a thread that is late already.
     limit = max(1, math.ceil(seconds))
     options = connection.settings_dict["OPTIONS"]
     options["connect_timeout"] = limit

@@ -366,7 +366,8 @@ _REFUSALS = frozenset({"42501", "42883", "42704", "42P01", "0A000"})
 
 def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
     settings = connection.settings_dict
-    # libpq takes whole seconds, of which 1 counts as 2.
+    # libpq and psycopg take whole seconds, of which 1 counts as 2. The prober counts the probe as missed when its own
+    # limit is over: this limit ends the attempt of a thread that is late already.
     settings["OPTIONS"]["connect_timeout"] = max(2, math.ceil(seconds))
     # A pool is shared by all connections of an alias.
     settings["OPTIONS"].pop("pool", None)

@@ -61,6 +61,21 @@ DJANGO = (
         ticket="a hint for db_for_write() that says which query it is for",
     ),
     Patch(
+        "django.db.models.query:QuerySet.delete",
+        "self",
+        "replicant.patches.found_rows",
+        "A row that a deletion did not find could be shown by the next read of a replica.",
+        ticket="a hint for db_for_write() that says which query it is for",
+    ),
+    Patch(
+        "django.db.models.deletion:Collector.collect",
+        "self, objs, source, nullable, collect_related, source_attr, reverse_dependency, keep_parents, "
+        "fail_on_restricted",
+        "replicant.patches.found_rows",
+        "Rows that forbid a deletion could be missing in the next read of a replica.",
+        ticket="a hint for db_for_write() that says which query it is for",
+    ),
+    Patch(
         "django.db.models.query:QuerySet.raw",
         "self, raw_query, params, translations, using",
         "replicant.patches.raw_queries",

@@ -1,7 +1,8 @@
-"""A row that ``get_or_create`` found on the primary is found by the reads that follow.
+"""Reads find what the primary has revealed by other means than the text of a statement.
 
-The query is a plain one: its text does not say why it was sent to the primary. The same holds for
-``select_for_update`` where a database locks no rows (SQLite).
+- A row that ``get_or_create`` found on the primary. The query is a plain one: its text does not say why it was sent to
+  the primary. The same holds for ``select_for_update`` where a database locks no rows (SQLite).
+- That a deletion found no row, or that other rows forbid it. Django looks for the rows first, and then sends no DELETE.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django.db import connections
-from django.db.models import QuerySet
+from django.db import connections, router
+from django.db.models import ProtectedError, QuerySet, RestrictedError
+from django.db.models.deletion import Collector
 
 from replicant.connections.tracker import track
 from replicant.patches.wrapping import wrap
 
 
 def install() -> None:
-    """Wrap the two methods of ``QuerySet``. May be called again."""
+    """Wrap the methods. May be called again."""
     wrap(QuerySet, "get_or_create", _getting)
     wrap(QuerySet, "select_for_update", _selecting)
+    wrap(QuerySet, "delete", _deleting)
+    wrap(Collector, "collect", _collecting)
 
 
 def _getting(get_or_create: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,6 +44,29 @@ def _selecting(select_for_update: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return selecting
+
+
+def _deleting(delete: Callable[..., Any]) -> Callable[..., Any]:
+    def deleting(self: QuerySet[Any]) -> Any:
+        result = delete(self)
+        if result[0] == 0:
+            alias = self._db or router.db_for_write(self.model, **self._hints)  # type: ignore[attr-defined]
+            _found(self.using(alias))
+        return result
+
+    return deleting
+
+
+def _collecting(collect: Callable[..., Any]) -> Callable[..., Any]:
+    def collecting(self: Collector, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return collect(self, *args, **kwargs)
+        except (ProtectedError, RestrictedError):
+            connection = connections[self.using]
+            track(connection).reveal(connection)
+            raise
+
+    return collecting
 
 
 def _found(queryset: QuerySet[Any]) -> None:

@@ -19,9 +19,15 @@ from django.core.cache import cache
 
 #: How many entries behind the hint are read at once.
 _AHEAD = 4
-#: Far more than requests of one user that append at the same time. Where ``add`` fails for another reason (the cache is
-#: out of order), appending ends here.
+#: Far more than requests of one user that append at the same time.
 _ATTEMPTS = 1000
+#: Where ``add`` fails so many times in a row and nothing is there, the cache is out of order, and hides it: Redis with
+#: ``IGNORE_EXCEPTIONS``, a Memcached without memory. Each attempt may take as long as a connection to it.
+_MOST_FAILURES = 3
+
+
+class CannotAppend(Exception):
+    """The cache keeps nothing."""
 
 
 class Last(NamedTuple):
@@ -69,14 +75,21 @@ class Log:
         """Append what ``entry`` returns behind the entry ``after``.
 
         An entry that another request has appended meanwhile is passed to ``learn`` before ``entry`` is asked again.
+        Raises :class:`CannotAppend`; then the hint stays where it is, or the entries before it would not be found.
         """
         number = self._begun(learn) if after is None else after
+        failures = 0
         for _ in range(_ATTEMPTS):
             number += 1
             if cache.add(self._key(number), entry(), self._timeout):
                 break
             if other := cache.get(self._key(number)):
                 learn(other)
+                failures = 0
+            elif (failures := failures + 1) == _MOST_FAILURES:
+                raise CannotAppend("add() of the default cache adds nothing, and raises no error")
+        else:
+            raise CannotAppend(f"other requests have appended {_ATTEMPTS} entries meanwhile")
         hint = cache.get(self._hint)
         if hint is None or hint < number:
             # It outlives the entries, or they would not be found.
