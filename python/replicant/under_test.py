@@ -5,12 +5,10 @@ Django's test runner sets the first one (:mod:`replicant.patches.test_runner`), 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
-
-    from replicant.engines import Engine
 
 
 class Observer(Protocol):
@@ -27,8 +25,8 @@ databases_are_tests = False
 """Whether test databases have taken the place of the real ones. A database that a session is connected to can neither
 be dropped nor copied, so that probes need another one."""
 
-stand_ins: dict[str, Engine] = {}
-"""The engines of the members that ``replicant.testing.lag`` has behind, by alias."""
+stand_ins: dict[str, Any] = {}
+"""The engines (:class:`replicant.engines.Engine`) of the members that ``replicant.testing.lag`` has behind, by alias."""
 
 observer: Observer | None = None
 """Where commits are reported, while a test has replicas behind."""
