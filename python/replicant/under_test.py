@@ -26,7 +26,7 @@ databases_are_tests = False
 be dropped nor copied, so that probes need another one."""
 
 stand_ins: dict[str, Any] = {}
-"""The engines (:class:`replicant.engines.Engine`) of the members that ``replicant.testing.lag`` has behind, by alias."""
+"""The engines of the members that ``replicant.testing.lag`` has behind, by alias."""
 
 observer: Observer | None = None
 """Where commits are reported, while a test has replicas behind."""

@@ -3,9 +3,9 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::tests::settings;
 use super::*;
-use crate::shared::Kept;
+use crate::settings::tests::settings;
+use crate::support::snapshot::Kept;
 
 const SECOND: Duration = Duration::from_secs(1);
 

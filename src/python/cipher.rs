@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::cipher::{self, NONCE_BYTES};
+use crate::support::cipher::{self, NONCE_BYTES};
 
 /// Encrypts and authenticates texts under one key: XChaCha20-Poly1305, the key by HKDF-SHA256.
 #[pyclass(frozen, module = "replicant._core")]

@@ -7,13 +7,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::cluster::{Cluster, Home, OnUnavailable, PRIMARY, Settings, State};
-use crate::models::{self, Models};
-use crate::pool::Order;
+use crate::cluster::Cluster;
+use crate::member::{PRIMARY, State};
+use crate::routing::model_map::{ModelLabels, ModelMap};
+use crate::settings::{Balance, OnUnavailable, ReadTarget, Settings};
 
-use super::errors;
-use super::state::{self, Entry, Table};
-use super::transactions::Lookup;
+use super::connection_lookup::Lookup;
+use super::table::{self, Entry, Table};
+use super::{clock, errors, thread};
 
 /// A cluster as `replicant.conf` hands it over, its values checked there.
 #[expect(clippy::struct_excessive_bools, reason = "as many as the contract has")]
@@ -47,16 +48,16 @@ pub struct Spec {
 
 impl Spec {
     fn settings(&self) -> PyResult<Settings> {
-        let mut names = state::names();
+        let mut names = table::names();
         Ok(Settings {
             primary: names.intern(&self.primary),
             replicas: self.replicas.iter().map(|(alias, weight)| (names.intern(alias), *weight)).collect(),
             reads: home(&self.reads)?,
             primary_weight: self.primary_weight,
             balance: match self.balance.as_str() {
-                "random" => Order::Random,
-                "round_robin" => Order::RoundRobin,
-                "least_latency" => Order::LeastLatency,
+                "random" => Balance::Random,
+                "round_robin" => Balance::RoundRobin,
+                "least_latency" => Balance::LeastLatency,
                 other => return Err(unknown("BALANCE", other)),
             },
             outside_requests: home(&self.outside_requests)?,
@@ -92,10 +93,10 @@ fn seconds(key: &str, seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|_| unknown(key, seconds))
 }
 
-fn home(name: &str) -> PyResult<Home> {
+fn home(name: &str) -> PyResult<ReadTarget> {
     match name {
-        "primary" => Ok(Home::Primary),
-        "replica" => Ok(Home::Replica),
+        "primary" => Ok(ReadTarget::Primary),
+        "replica" => Ok(ReadTarget::Replica),
         other => Err(unknown("READS or OUTSIDE_REQUESTS", other)),
     }
 }
@@ -108,7 +109,7 @@ fn unknown(key: &str, value: impl std::fmt::Debug) -> PyErr {
 /// What was known of members that were there before is kept. Returns whether they are in force.
 #[pyfunction]
 pub fn configure(py: Python<'_>, clusters: Vec<Spec>, generation: u64) -> PyResult<bool> {
-    let before = state::last_table();
+    let before = table::last();
     let mut entries = Vec::with_capacity(clusters.len());
     let mut names = Vec::with_capacity(clusters.len());
     let mut rest = None;
@@ -119,49 +120,49 @@ pub fn configure(py: Python<'_>, clusters: Vec<Spec>, generation: u64) -> PyResu
         let cluster = match before.as_ref().and_then(|table| table.entries.iter().find(same)) {
             Some(entry) => {
                 let cluster = cluster.inheriting(&entry.cluster);
-                cluster.admit_those_that_joined(&entry.cluster, state::now());
+                cluster.admit_those_that_joined(&entry.cluster, clock::now());
                 cluster
             }
             None => cluster,
         };
-        cluster.start_turn(state::draw());
+        cluster.start_turn(thread::draw());
         if spec.primary == "default" {
             rest = Some(index);
         }
         let aliases = std::iter::once(&spec.primary).chain(spec.replicas.iter().map(|(alias, _)| alias));
         let strings = aliases.map(|alias| PyString::intern(py, alias).unbind()).collect();
         entries.push(Entry { cluster: Arc::new(cluster), strings });
-        names.push(models::Names { models: spec.models, primary_only: spec.primary_only });
+        names.push(ModelLabels { models: spec.models, primary_only: spec.primary_only });
     }
-    let models = Models::new(&names, rest);
+    let models = ModelMap::new(&names, rest);
     let lookup = Lookup::new(py)?;
-    let table = Table::new(entries.into(), models, lookup, &state::names());
-    Ok(state::install(table, generation))
+    let table = Table::new(entries.into(), models, lookup, &table::names());
+    Ok(table::install(table, generation))
 }
 
 /// The settings have changed: the next question reads them anew.
 #[pyfunction]
 pub fn invalidate() {
-    state::drop_table();
+    table::drop_table();
 }
 
 /// The number of the configuration in force; another number, another configuration.
 #[pyfunction]
 pub fn generation() -> u64 {
-    state::configured()
+    table::configured()
 }
 
 /// What `alias` is: `"primary"`, `"replica"`, or None for a member of no cluster.
 #[pyfunction]
 pub fn role(py: Python<'_>, alias: &str) -> PyResult<Option<&'static str>> {
-    let place = state::table(py)?.places.get(alias).copied();
+    let place = table::in_force(py)?.places.get(alias).copied();
     Ok(place.map(|(_, member)| if member == PRIMARY { "primary" } else { "replica" }))
 }
 
 /// Sets the state of a member, whatever is found of it; "up" ends that. Returns the state before.
 #[pyfunction]
 pub fn set_state(py: Python<'_>, alias: &str, state: &str) -> PyResult<&'static str> {
-    let table = state::table(py)?;
+    let table = table::in_force(py)?;
     let Some(&(index, member)) = table.places.get(alias) else {
         return Err(PyValueError::new_err(format!("no cluster has the alias {alias:?}")));
     };
@@ -174,27 +175,27 @@ pub fn set_state(py: Python<'_>, alias: &str, state: &str) -> PyResult<&'static 
 /// Starts the monitor if nothing watches the present configuration.
 #[pyfunction]
 pub fn watch(py: Python<'_>) -> PyResult<()> {
-    state::watch(py)
+    table::watch(py)
 }
 
 /// The next read that is routed starts the monitor.
 #[pyfunction]
 pub fn unwatch() {
-    state::unwatch();
+    table::unwatch();
 }
 
 /// Seeds this thread's draws, for repeatable tests; None lets the operating system seed them again.
 #[pyfunction]
 #[pyo3(signature = (seed=None))]
 pub fn seed(seed: Option<u64>) {
-    state::seed(seed);
+    thread::seed(seed);
 }
 
 /// To be called in a forked child: its draws must not repeat its parent's.
 #[pyfunction]
 pub fn after_fork() {
-    state::forked();
-    if let Some(table) = state::present_table() {
-        table.entries.iter().for_each(|entry| entry.cluster.start_turn(state::draw()));
+    thread::forked();
+    if let Some(table) = table::present() {
+        table.entries.iter().for_each(|entry| entry.cluster.start_turn(thread::draw()));
     }
 }

@@ -4,10 +4,11 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::cluster::{Cluster, OnUnavailable, SettingsError};
-use crate::position::{Kind, PositionError};
+use crate::cluster::Cluster;
+use crate::replication::position::{Kind, PositionError};
+use crate::settings::{OnUnavailable, SettingsError};
 
-use super::state::Table;
+use super::table::Table;
 
 fn raise(py: Python<'_>, module: &str, class: &str, message: String) -> PyErr {
     match py.import(module).and_then(|module| module.getattr(class)).and_then(|class| class.call1((message,))) {

@@ -6,11 +6,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
-use crate::cluster::{PRIMARY, State};
-use crate::decision::Reason;
+use crate::member::{PRIMARY, State};
+use crate::reason::Reason;
 
-use super::state::{self, Last};
-use super::{router, session};
+use super::router;
+use super::scope_states::eligible;
+use super::table;
+use super::thread::{self, LastDecision, Thread};
 
 /// The alias, the reason, and the aliases of the eligible replicas.
 type Explanation<'py> = (Option<Bound<'py, PyString>>, Option<&'static str>, Bound<'py, PyTuple>);
@@ -21,7 +23,7 @@ type Explanation<'py> = (Option<Bound<'py, PyString>>, Option<&'static str>, Bou
 pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> PyResult<Explanation<'py>> {
     let py = model.py();
     let instance = hints.get_item(intern!(py, "instance"))?;
-    state::with_thread(|thread| {
+    thread::with_thread(|thread| {
         let mut held = thread.snapshot(py)?;
         let (table, views) = held.parts();
         let answer = router::explain(table, views, model, instance.as_ref(), thread.preview())?;
@@ -29,7 +31,7 @@ pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> Py
             return Ok((None, None, PyTuple::empty(py)));
         };
         let alias = |member: u32| entry.strings[member as usize].bind(py).clone();
-        let eligible = session::eligible(py, table, entry)?;
+        let eligible = eligible(py, table, entry)?;
         let eligible = PyTuple::new(py, eligible.into_iter().map(alias))?;
         Ok((Some(alias(member)), Some(reason.code()), eligible))
     })
@@ -39,10 +41,10 @@ pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> Py
 /// taken already.
 #[pyfunction]
 pub fn take_decision() -> Option<(String, &'static str)> {
-    let table = state::present_table()?;
-    let (cluster, member, reason) = match state::with_thread(state::Thread::take_decision)? {
-        Last::Read(cluster, member, reason) => (cluster, member, reason.code()),
-        Last::Write(cluster) => (cluster, PRIMARY, "write"),
+    let table = table::present()?;
+    let (cluster, member, reason) = match thread::with_thread(Thread::take_decision)? {
+        LastDecision::Read(cluster, member, reason) => (cluster, member, reason.code()),
+        LastDecision::Write(cluster) => (cluster, PRIMARY, "write"),
     };
     let entry = table.entries.iter().find(|entry| entry.cluster.name() == cluster)?;
     let alias = entry.cluster.members().get(member as usize)?;
@@ -52,7 +54,7 @@ pub fn take_decision() -> Option<(String, &'static str)> {
 /// Every cluster and member: plain lists and dictionaries.
 #[pyfunction]
 pub fn snapshot(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let table = state::table(py)?;
+    let table = table::in_force(py)?;
     let clusters = PyDict::new(py);
     for entry in &table.entries {
         let (view, cluster) = (entry.cluster.view(), &entry.cluster);
@@ -61,15 +63,15 @@ pub fn snapshot(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
             let described = PyDict::new(py);
             described.set_item("alias", alias)?;
             described.set_item("role", if member == PRIMARY { "primary" } else { "replica" })?;
-            let progress = view.progress();
-            let is_multiplexed = progress.is_multiplexed(member);
+            let replication = view.replication();
+            let is_multiplexed = replication.is_multiplexed(member);
             let state = view.state(member);
             let is_named_so = is_multiplexed && state == State::Up;
             described.set_item("state", if is_named_so { "multiplexed" } else { state.name() })?;
-            described.set_item("position", progress.position(member).map(ToString::to_string))?;
-            described.set_item("lag", progress.lag(member).as_ref().map(Duration::as_secs_f64))?;
+            described.set_item("position", replication.position(member).map(ToString::to_string))?;
+            described.set_item("lag", replication.lag(member).as_ref().map(Duration::as_secs_f64))?;
             let latency =
-                cluster.latency(member).or_else(|| progress.latency(member).as_ref().map(Duration::as_secs_f64));
+                cluster.latency(member).or_else(|| replication.latency(member).as_ref().map(Duration::as_secs_f64));
             described.set_item("latency", latency)?;
             described.set_item("weight", cluster.weight(member))?;
             let reads = PyDict::new(py);

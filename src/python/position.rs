@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use crate::position::{self, Kind};
+use crate::replication::position::{self, Kind};
 
 use super::errors;
 

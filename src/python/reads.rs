@@ -1,7 +1,7 @@
 //! What a thread or task has read with no scope open: for each cluster the member that answered last, and when.
 //!
 //! Kept in a context variable, whose value is replaced and never changed: a child task begins with what its parent has
-//! read, and what it reads itself stays its own. It ends by itself: see [`crate::decision::Read::before`].
+//! read, and what it reads itself stays its own. It ends by itself: see [`crate::routing::question::Read::before`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,15 +10,16 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::cluster::{Cluster, PRIMARY};
-use crate::decision::{Decision, Reason, Shown};
-use crate::memory::Cell;
-use crate::names::Alias;
-use crate::pool::Member;
+use crate::alias::Alias;
+use crate::cluster::Cluster;
+use crate::consistency::scope_state::ScopeState;
+use crate::member::{Member, PRIMARY};
+use crate::reason::Reason;
+use crate::routing::question::{Decision, Shown};
 
-use super::context::ContextVariable;
-use super::scopes;
-use super::state::{self, Last};
+use super::ffi::context::ContextVariable;
+use super::thread::{self, LastDecision, Thread};
+use super::{clock, scopes, table};
 
 static READS: PyOnceLock<ContextVariable> = PyOnceLock::new();
 /// Whether any thread or task ever read with no scope open: with the middleware few do, and an unset context variable is
@@ -76,13 +77,13 @@ fn last_of_any(py: Python<'_>, cluster: Alias) -> PyResult<Option<Shown>> {
 }
 
 /// All of it as a cell, for those that judge cells.
-pub fn cell(py: Python<'_>) -> PyResult<Option<Arc<Cell>>> {
+pub fn scope_state(py: Python<'_>) -> PyResult<Option<Arc<ScopeState>>> {
     let Some(reads) = present(py)? else { return Ok(None) };
-    let cell = Cell::default();
+    let scope_state = ScopeState::default();
     for place in &reads.get().places {
-        cell.of(place.cluster).need(|need| need.require_read(Some(place.member), place.at));
+        scope_state.of(place.cluster).requirement(|requirement| requirement.require_read(Some(place.member), place.at));
     }
-    Ok(Some(Arc::new(cell)))
+    Ok(Some(Arc::new(scope_state)))
 }
 
 /// A member has answered by now.
@@ -92,7 +93,7 @@ fn keep(py: Python<'_>, cluster: Alias, member: Alias) -> PyResult<()> {
         None => (Vec::new(), false),
     };
     places.retain(|place| place.cluster != cluster);
-    places.push(Place { cluster, member, at: state::now() });
+    places.push(Place { cluster, member, at: clock::now() });
     replace(py, Reads { places, in_command })
 }
 
@@ -124,10 +125,10 @@ pub fn is_to_remember(py: Python<'_>, alias: &str) -> PyResult<bool> {
     if scopes::current(py)?.is_some() {
         return Ok(false);
     }
-    let Some(Last::Read(cluster, member, reason)) = state::with_thread(state::Thread::last_decision) else {
+    let Some(LastDecision::Read(cluster, member, reason)) = thread::with_thread(Thread::last_decision) else {
         return Ok(false);
     };
-    let Some(table) = state::present_table().filter(|_| counts(member, reason)) else { return Ok(false) };
+    let Some(table) = table::present().filter(|_| counts(member, reason)) else { return Ok(false) };
     let place = table.places.get(alias).map(|&(index, place)| (table.entries[index].cluster.name(), place));
     Ok(place == Some((cluster, member)))
 }
@@ -135,7 +136,7 @@ pub fn is_to_remember(py: Python<'_>, alias: &str) -> PyResult<bool> {
 /// The member behind `alias` has answered a read of this thread or task.
 #[pyfunction]
 pub fn remember(py: Python<'_>, alias: &str) -> PyResult<()> {
-    let Some(table) = state::present_table() else { return Ok(()) };
+    let Some(table) = table::present() else { return Ok(()) };
     let Some(&(index, member)) = table.places.get(alias) else { return Ok(()) };
     let cluster = &table.entries[index].cluster;
     keep(py, cluster.name(), cluster.members()[member as usize])

@@ -7,19 +7,23 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::cluster::{PRIMARY, View};
-use crate::decision::{self, Decision, Loaded, Read, Reason, Shown, Undecided};
-use crate::memory::Cell;
-use crate::models::{ClusterIndex, Label};
-use crate::pool::Member;
-use crate::shared::Kept;
+use crate::cluster::view::View;
+use crate::consistency::scope_state::ScopeState;
+use crate::member::{Member, PRIMARY};
+use crate::reason::Reason;
+use crate::routing::decide;
+use crate::routing::model_map::{ClusterIndex, Label};
+use crate::routing::question::{Decision, Loaded, Read, Shown, Undecided};
+use crate::support::snapshot::Kept;
 
-use super::attached::attached;
-use super::attribute::own_attribute;
-use super::model::{Place, labels};
+use super::ffi::attached::attached;
+use super::ffi::attribute::own_attribute;
+use super::ffi::entry;
+use super::model_cache::{Place, labels};
 use super::scopes::ScopeNode;
-use super::state::{self, Entry, Last, Table};
-use super::{entry, errors, reads, scopes, session};
+use super::table::{self, Entry, Table};
+use super::thread::{self, LastDecision};
+use super::{clock, errors, reads, scopes, steps};
 
 /// A database router for `settings.DATABASE_ROUTERS`, configured by `settings.REPLICANT`.
 #[pyclass(frozen, subclass, module = "replicant")]
@@ -38,7 +42,7 @@ impl ReplicaRouter {
     /// Where a read goes. Not a method, which would be bound anew for each call: a function that needs no `self`.
     #[classattr]
     fn db_for_read(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-        entry::function(py)
+        entry::function::<Self>(py)
     }
 
     /// Where a write goes: the primary of the model's cluster.
@@ -51,14 +55,14 @@ impl ReplicaRouter {
     ) -> PyResult<Option<Bound<'py, PyString>>> {
         let py = model.py();
         let instance = hints.map(|hints| hints.get_item(intern!(py, "instance"))).transpose()?.flatten();
-        state::with_thread(|thread| {
+        thread::with_thread(|thread| {
             let mut held = thread.snapshot(py)?;
             let (table, _) = held.parts();
             let Some(Asked { entry, .. }) = locate(table, model, instance.as_ref())? else {
                 thread.last.set(None);
                 return Ok(None);
             };
-            thread.last.set(Some(Last::Write(entry.cluster.name())));
+            thread.last.set(Some(LastDecision::Write(entry.cluster.name())));
             Ok(Some(entry.strings[PRIMARY as usize].bind(py).clone()))
         })
     }
@@ -72,7 +76,7 @@ impl ReplicaRouter {
         obj2: &Bound<'_, PyAny>,
         _hints: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<bool>> {
-        let table = state::table(obj1.py())?;
+        let table = table::in_force(obj1.py())?;
         let cluster = |object| -> PyResult<_> { Ok(origin(&table, object)?.flatten().map(|(cluster, _)| cluster)) };
         let (one, other) = (cluster(obj1)?, cluster(obj2)?);
         Ok((one.is_some() && one == other).then_some(true))
@@ -89,7 +93,7 @@ impl ReplicaRouter {
         model_name: Option<&Bound<'_, PyAny>>,
         hints: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<bool>> {
-        let table = match state::table(py) {
+        let table = match table::in_force(py) {
             Ok(table) => table,
             // `manage.py check` asks this of every model and alias while it collects what is wrong with the settings.
             Err(error) => return unconfigured(py, db, &error),
@@ -113,30 +117,30 @@ impl ReplicaRouter {
     }
 }
 
-/// Where a read goes; `instance` is the hint of that name.
-#[inline]
-pub fn db_for_read<'py>(
-    model: &Bound<'py, PyAny>,
-    instance: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Option<Bound<'py, PyString>>> {
-    let py = model.py();
-    state::with_thread(|thread| {
-        let mut held = thread.snapshot(py)?;
-        let (table, views) = held.parts();
-        let answer = read(table, views, model, instance, thread.draw())?;
-        let Some((entry, (member, reason))) = answer else {
-            thread.last.set(None);
-            return Ok(None);
-        };
-        entry.cluster.counters().count(&thread.shard, member, reason);
-        thread.last.set(Some(Last::Read(entry.cluster.name(), member, reason)));
-        if reason == Reason::Pinned {
-            return Ok(Some(
-                thread.pin(entry.strings[PRIMARY as usize].bind(py), entry.cluster.settings().on_unavailable),
-            ));
-        }
-        Ok(Some(entry.strings[member as usize].bind(py).clone()))
-    })
+impl entry::Router for ReplicaRouter {
+    #[inline]
+    fn db_for_read<'py>(
+        model: &Bound<'py, PyAny>,
+        instance: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyString>>> {
+        let py = model.py();
+        thread::with_thread(|thread| {
+            let mut held = thread.snapshot(py)?;
+            let (table, views) = held.parts();
+            let answer = read(table, views, model, instance, thread.draw())?;
+            let Some((entry, (member, reason))) = answer else {
+                thread.last.set(None);
+                return Ok(None);
+            };
+            entry.cluster.counters().count(&thread.shard, member, reason);
+            thread.last.set(Some(LastDecision::Read(entry.cluster.name(), member, reason)));
+            if reason == Reason::Pinned {
+                let primary = entry.strings[PRIMARY as usize].bind(py);
+                return Ok(Some(thread.pin(primary, entry.cluster.settings().on_unavailable)));
+            }
+            Ok(Some(entry.strings[member as usize].bind(py).clone()))
+        })
+    }
 }
 
 /// The answer to `allow_migrate` under settings that cannot be used: still never on what they call a replica.
@@ -214,7 +218,7 @@ impl Asked<'_> {
         'a,
         impl FnMut(Member) -> PyResult<bool> + 'a,
         impl Fn() -> PyResult<bool> + 'a,
-        impl Fn() -> PyResult<Option<Arc<Cell>>> + 'a,
+        impl Fn() -> PyResult<Option<Arc<ScopeState>>> + 'a,
         impl Fn() -> Duration + 'a,
     > {
         Read {
@@ -223,10 +227,10 @@ impl Asked<'_> {
             instance: self.loaded,
             in_transaction: move |member| table.lookup.in_transaction(self.entry.strings[member as usize].bind(py)),
             is_changed: move || table.lookup.is_changed(self.entry.strings[PRIMARY as usize].bind(py)),
-            record: move || scopes::record_cell(py),
+            record: move || scopes::record_state(py),
             before,
             may_wait,
-            now: state::now,
+            now: clock::now,
         }
     }
 
@@ -286,7 +290,7 @@ fn read<'table>(
     let py = model.py();
     let Some(asked) = locate(table, model, instance)? else { return Ok(None) };
     let Asked { index, entry, .. } = asked;
-    state::watch(py)?;
+    table::watch(py)?;
     let scope = scopes::current(py)?;
     let (mut may_wait, mut questions) = (true, 0);
     loop {
@@ -294,26 +298,28 @@ fn read<'table>(
         let question = asked.question(py, table, scope.as_ref(), before, may_wait);
         let shared = entry.cluster.shared_view();
         if views[index].refreshed(shared).is_waiting() {
-            entry.cluster.settle(state::now(), draw);
+            entry.cluster.settle(clock::now(), draw);
         }
         let view = views[index].refreshed(shared);
-        match decision::decide(&entry.cluster, view, question, draw) {
+        match decide::decide(&entry.cluster, view, question, draw) {
             Ok(decision) => {
                 if scope.is_none() {
                     reads::decided(py, &entry.cluster, decision)?;
                 }
                 return Ok(Some((entry, decision)));
             }
-            Err(Undecided::Learn { cell, last, target }) => may_wait = session::learn(py, entry, &cell, last, target)?,
-            Err(Undecided::Ask(cell)) => {
-                questions += 1;
-                may_wait = session::ask(py, entry, &cell)? && questions < MOST_QUESTIONS;
+            Err(Undecided::Learn { scope_state, last, target }) => {
+                may_wait = steps::learn(py, entry, &scope_state, last, target)?;
             }
-            Err(Undecided::Wait { cell, member, position, longest }) => {
-                may_wait = session::wait(py, entry, &cell, member, position, longest)?;
+            Err(Undecided::Ask(scope_state)) => {
+                questions += 1;
+                may_wait = steps::ask(py, entry, &scope_state)? && questions < MOST_QUESTIONS;
+            }
+            Err(Undecided::Wait { scope_state, member, position, longest }) => {
+                may_wait = steps::wait(py, entry, &scope_state, member, position, longest)?;
             }
             Err(Undecided::Late(member)) => {
-                let decision = session::late(py, entry, member)?;
+                let decision = steps::late(py, entry, member)?;
                 if scope.is_none() {
                     reads::decided(py, &entry.cluster, decision)?;
                 }
@@ -337,9 +343,9 @@ pub fn explain<'table>(
     let Asked { index, entry, .. } = asked;
     let scope = scopes::current(py)?;
     let before = asked.before(py, scope.as_ref())?;
-    let question = asked.question(py, table, scope.as_ref(), before, !session::runs_a_loop(py)?);
+    let question = asked.question(py, table, scope.as_ref(), before, !steps::runs_a_loop(py)?);
     let view = views[index].refreshed(entry.cluster.shared_view());
-    let decision = decision::explain(&entry.cluster, view, question, draw);
+    let decision = decide::explain(&entry.cluster, view, question, draw);
     Ok(Some((entry, decision.map_err(|why| no_decision(py, table, entry, why))?)))
 }
 

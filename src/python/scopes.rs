@@ -8,13 +8,13 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
-use crate::cluster::PRIMARY;
-use crate::memory::Cell;
-use crate::names::Alias;
-use crate::scope::{self, Effect, Kind, Owner};
+use crate::alias::Alias;
+use crate::consistency::scope::{self, Effect, Kind, Owner};
+use crate::consistency::scope_state::ScopeState;
+use crate::member::PRIMARY;
 
-use super::context::ContextVariable;
-use super::{errors, state};
+use super::ffi::context::ContextVariable;
+use super::{clock, errors, table};
 
 static SCOPE: PyOnceLock<ContextVariable> = PyOnceLock::new();
 /// Whether any thread or task ever began a record of its own: with the middleware few do, and an unset context variable
@@ -60,7 +60,7 @@ fn next_owner() -> Owner {
 }
 
 /// What this thread or task has written and must see with no request open, if anything.
-pub fn record_cell(py: Python<'_>) -> PyResult<Option<Arc<Cell>>> {
+pub fn record_state(py: Python<'_>) -> PyResult<Option<Arc<ScopeState>>> {
     if !ANY_RECORD.load(Ordering::Relaxed) {
         return Ok(None);
     }
@@ -69,7 +69,7 @@ pub fn record_cell(py: Python<'_>) -> PyResult<Option<Arc<Cell>>> {
 }
 
 /// The cell in force here, begun if there is none: the request's, or this thread's or task's.
-pub fn record_begun(py: Python<'_>) -> PyResult<Arc<Cell>> {
+pub fn record_begun(py: Python<'_>) -> PyResult<Arc<ScopeState>> {
     Ok(record(py)?.get().0.clone())
 }
 
@@ -167,7 +167,7 @@ impl Scope {
 
     /// The cluster that the alias names, and the replica if it names one.
     fn target(&self, py: Python<'_>, name: &str) -> PyResult<Option<(Alias, Option<Alias>)>> {
-        let table = state::table(py)?;
+        let table = table::in_force(py)?;
         let Some(alias) = &self.alias else { return Ok(None) };
         let alias = alias.bind(py);
         let Some(&(index, member)) = table.places.get(alias.to_str()?) else {
@@ -182,7 +182,7 @@ impl Scope {
 /// Who remembers a write: a request, or a thread or task with no request open.
 #[pyclass(frozen, eq, hash, module = "replicant._core")]
 #[derive(Debug)]
-pub struct Record(Arc<Cell>);
+pub struct Record(Arc<ScopeState>);
 
 impl PartialEq for Record {
     fn eq(&self, other: &Self) -> bool {
@@ -204,52 +204,15 @@ impl Record {
     /// there is none.
     #[pyo3(signature = (alias, position=None))]
     fn wrote(&self, py: Python<'_>, alias: &str, position: Option<super::position::Position>) -> PyResult<()> {
-        let table = state::table(py)?;
+        let table = table::in_force(py)?;
         if let Some(&(index, PRIMARY)) = table.places.get(alias) {
             let cluster = &table.entries[index].cluster;
-            self.0.of(cluster.name()).need(|need| match position {
-                _ if !cluster.settings().has_positions => need.publish_by_time(state::now()),
-                position => need.publish(position.as_ref().map(|position| &position.0), state::now()),
+            self.0.of(cluster.name()).requirement(|requirement| match position {
+                _ if !cluster.settings().has_positions => requirement.publish_by_time(clock::now()),
+                position => requirement.publish(position.as_ref().map(|position| &position.0), clock::now()),
             });
         }
         Ok(())
-    }
-}
-
-/// A transaction on a replica that is open since it was made. It has a snapshot that stays as old as it is, so what the scope
-/// in force then requires does not end before it.
-#[pyclass(frozen, module = "replicant._core")]
-#[derive(Debug)]
-pub struct OpenSnapshot {
-    cluster: Option<Alias>,
-    cells: Vec<Arc<Cell>>,
-}
-
-#[pymethods]
-impl OpenSnapshot {
-    /// A transaction was begun on this thread's connection to the member `alias`; one of no cluster concerns no scope.
-    #[new]
-    fn new(py: Python<'_>, alias: &str) -> PyResult<Self> {
-        let table = state::table(py)?;
-        let place = table.places.get(alias);
-        let cluster = place.map(|&(index, _)| table.entries[index].cluster.name());
-        let cells = super::session::cells(py)?;
-        if let Some(cluster) = cluster {
-            for cell in &cells {
-                cell.of(cluster).began_snapshot();
-            }
-        }
-        Ok(Self { cluster, cells })
-    }
-}
-
-impl Drop for OpenSnapshot {
-    fn drop(&mut self) {
-        if let Some(cluster) = self.cluster {
-            for cell in &self.cells {
-                cell.of(cluster).ended_snapshot();
-            }
-        }
     }
 }
 

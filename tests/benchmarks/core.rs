@@ -10,14 +10,17 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 
-use _core::cluster::{Cluster, Home, OnUnavailable, Settings, State, View};
-use _core::counters::Shard;
-use _core::decision::{Read, decide};
-use _core::names::Alias;
-use _core::pool::{Member, Order};
-use _core::position::{Kind, Position};
-use _core::random::{Draws, Generation};
-use _core::shared::Kept;
+use _core::alias::Alias;
+use _core::cluster::Cluster;
+use _core::cluster::view::View;
+use _core::member::{Member, State};
+use _core::replication::position::{Kind, Position};
+use _core::routing::decide::decide;
+use _core::routing::question::Read;
+use _core::settings::{Balance, OnUnavailable, ReadTarget, Settings};
+use _core::support::counters::Shard;
+use _core::support::random::{Draws, Generation};
+use _core::support::snapshot::Kept;
 use rand::Rng;
 
 /// The pool that the threads share.
@@ -27,14 +30,14 @@ const WINDOW: u64 = 20_000;
 const SWAP_EVERY: Duration = Duration::from_millis(1);
 
 /// A cluster whose replicas have unequal weights, so that a draw is not trivial.
-fn cluster(replicas: u32, balance: Order) -> Cluster {
+fn cluster(replicas: u32, balance: Balance) -> Cluster {
     let settings = Settings {
         primary: Alias::from_number(0),
         replicas: (1..=replicas).map(|number| (Alias::from_number(number), f64::from(1 + number % 3))).collect(),
-        reads: Home::Replica,
+        reads: ReadTarget::Replica,
         primary_weight: 0.0,
         balance,
-        outside_requests: Home::Replica,
+        outside_requests: ReadTarget::Replica,
         sticky: true,
         consistent: true,
         has_positions: true,
@@ -75,7 +78,7 @@ fn read(cluster: &Cluster, kept: &mut Kept<View>, draws: &mut Draws, generation:
 
 fn by_replicas(criterion: &mut Criterion) {
     let orders =
-        [("random", Order::Random), ("round_robin", Order::RoundRobin), ("least_latency", Order::LeastLatency)];
+        [("random", Balance::Random), ("round_robin", Balance::RoundRobin), ("least_latency", Balance::LeastLatency)];
     for (name, balance) in orders {
         let mut group = criterion.benchmark_group(name);
         for replicas in [1, 2, 15, 1000] {
@@ -104,7 +107,7 @@ fn by_threads(criterion: &mut Criterion) {
 /// The time in which each of `threads` decides `each` reads: that of the best window, scaled up. A shared machine takes a
 /// processor away for milliseconds at a time, and would be what is measured otherwise.
 fn together(threads: u64, each: u64, swapping: bool) -> Duration {
-    let (cluster, generation) = (cluster(REPLICAS, Order::Random), Generation::new());
+    let (cluster, generation) = (cluster(REPLICAS, Balance::Random), Generation::new());
     let (window, windows) = (each.min(WINDOW), each.div_ceil(WINDOW));
     let (arrived, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let decide_windows = |seed| {

@@ -2,7 +2,7 @@
 
 ``python -m tests.statements.functions [engine ...] [--write]`` prints, for each engine, what the server has and the
 lists lack (a newer server adds functions), and what the lists hold although it acts. ``--write`` adds what is lacking
-to the lists in ``src/statement/functions/``: review the difference before you commit it.
+to the lists in ``src/sql/functions/``: review the difference before you commit it.
 
 PostgreSQL's catalog declares each function immutable, stable or volatile. Those that are volatile and only read, and
 those that act although they are not volatile, are listed below. The help tables of MySQL and MariaDB name their
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.servers import Node, QueryError, start
 
-FOLDER = Path(__file__).parents[2] / "src/statement/functions"
+FOLDER = Path(__file__).parents[2] / "src/sql/functions"
 #: The constant that holds an engine's functions, and the file that it stands in.
 LISTS = {
     "postgresql": [("postgresql.rs", "FUNCTIONS")],

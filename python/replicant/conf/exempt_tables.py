@@ -1,7 +1,7 @@
 """The tables that no read of a replica concerns: those of the models in ``PRIMARY_ONLY``.
 
 A write to one of them says nothing of what a replica must show: no model that is read from replicas has its rows there.
-A statement counts only if its text surely names no other table, see ``src/statement/tables.rs``.
+A statement counts only if its text surely names no other table, see ``src/sql/tables.rs``.
 
 What a read joins is another matter. A query of a model that is read from replicas may join the table of an exempt one,
 by a foreign key for example. It finds there what the replica has, and a check says so.

@@ -1,6 +1,6 @@
 """What reads and probes say of the servers, on its way to the core, and what follows from it on its way to people.
 
-The core judges (``src/health.rs``, ``src/lag.rs``). Reports come from whoever sends reads, and from the monitor.
+The core judges (``src/health/``). Reports come from whoever sends reads, and from the monitor.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Statements on the primary may change what a read means there: the schemas that a
 row-level security reads, a user variable. A session with a replica knows nothing of that. So the reads of that thread
 stay on the primary until the session ends or is reset, unless ``SESSION_STATE`` has the setting copied.
 
-The text of a statement tells what it changes, see ``src/statement/session.rs``. A statement that runs others which its
+The text of a statement tells what it changes, see ``src/sql/session/``. A statement that runs others which its
 text does not show (CALL, EXECUTE) may have changed anything. A function or a trigger that changes a setting is not
 seen.
 """

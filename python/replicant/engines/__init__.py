@@ -170,7 +170,7 @@ def is_ours(wrapper: type[Any]) -> bool:
 def engine_of(connection: BaseDatabaseWrapper | type[BaseDatabaseWrapper]) -> Engine:
     """The engine behind a connection, or a class of them; GIS and other derived backends have their base's vendor."""
     if stand_ins and (stand_in := stand_ins.get(getattr(connection, "alias", ""))) is not None:
-        return stand_in
+        return cast(Engine, stand_in)
     return cast(Engine, _ENGINES.get(connection.vendor, generic))
 
 

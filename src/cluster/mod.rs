@@ -1,0 +1,446 @@
+//! A cluster: one primary, its replicas, how reads are spread, and who may serve right now.
+//!
+//! Settings are checked once, by [`Cluster::try_new`]. What changes while a process runs, the members' states, is an
+//! immutable [`View`] that is swapped whole: a decision reads one consistent view and never waits for a lock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::alias::Alias;
+use crate::balance::pool::Pool;
+use crate::health::admission;
+use crate::health::breaker::FULL;
+use crate::health::cluster_health::{ClusterHealth, Probe, Rules, States};
+use crate::member::{Change, Member, PRIMARY, State};
+use crate::reason::Outcome;
+use crate::replication::state::{Observation, ReplicationState};
+use crate::settings::{Settings, SettingsError};
+use crate::support::counters::Counters;
+use crate::support::snapshot::Shared;
+use crate::support::sync::Mutex;
+
+use view::{View, weight};
+
+fn rules(settings: &Settings) -> Rules {
+    // What nobody looks after only grows older: whoever was once late would rest for ever.
+    // Where nobody probes, a requirement ends when all replicas have it, those that are out of service included.
+    let has_floors = settings.watched && settings.consistent && !settings.are_mirrors;
+    let admission = has_floors.then_some(admission::Rules { lease: settings.lease });
+    Rules { is_watched: settings.watched, max_lag: settings.max_lag.filter(|_| settings.watched), admission }
+}
+
+/// A cluster in use.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: Settings,
+    members: Box<[Alias]>,
+    view: Shared<View>,
+    health: ClusterHealth,
+    /// Held by those who swap the view, so that two changes do not lose one another; never by a decision. The states that
+    /// were told last as changes.
+    changing: Mutex<Box<[State]>>,
+    turn: AtomicUsize,
+    counters: Counters,
+}
+
+impl Cluster {
+    /// Checks the settings and begins with every member up.
+    ///
+    /// # Errors
+    /// See [`SettingsError`].
+    pub fn try_new(settings: Settings) -> Result<Self, SettingsError> {
+        settings.check()?;
+        let members: Box<[Alias]> = settings.members().collect();
+        let (health, replication) = (ClusterHealth::new(members.len()), ReplicationState::unknown(members.len()));
+        let view = View::new(&settings, States::all_up(members.len()), health.costs(), replication);
+        Ok(Self {
+            health,
+            counters: Counters::new(members.len()),
+            view: Shared::new(Arc::new(view)),
+            changing: Mutex::new(vec![State::Up; members.len()].into()),
+            turn: AtomicUsize::new(0),
+            members,
+            settings,
+        })
+    }
+
+    /// Takes over what `before`, the same cluster under earlier settings, knew of the members both have.
+    #[must_use]
+    pub fn inheriting(self, before: &Self) -> Self {
+        let view = before.view.load();
+        let mut states = States::all_up(self.members.len());
+        let places: HashMap<Alias, Member> = before.members.iter().copied().zip(0..).collect();
+        for (member, alias) in (0..).zip(&self.members) {
+            let Some(&old) = places.get(alias) else { continue };
+            self.counters.inherit(member, &before.counters, old);
+            // A sound server is not to rest for what was found of another one.
+            if self.address(member) == before.address(old) {
+                self.health.inherit(member, &before.health, old);
+                states.members[member as usize] = view.known.members[old as usize];
+                states.ramps[member as usize] = view.known.ramps[old as usize];
+            }
+        }
+        self.health.publish_costs();
+        states.is_waiting = !self.settings.watched && states.members.iter().any(|state| *state != State::Up);
+        // Positions are compared with the primary's: with another primary all begins anew.
+        let replication = if self.address(PRIMARY) == before.address(PRIMARY) {
+            let is_there = |&(member, old): &(Member, Member)| self.address(member) == before.address(old);
+            let pairs = (0..).zip(&self.members).map(|(member, alias)| Some((member, *places.get(alias)?)));
+            view.replication().rearranged(pairs.map(|place| place.filter(is_there).map(|(_, old)| old)))
+        } else {
+            ReplicationState::unknown(self.members.len())
+        };
+        self.changing.lock().clone_from(&states.members);
+        self.view.swap(Arc::new(View::new(&self.settings, states, self.health.costs(), replication)));
+        self
+    }
+
+    /// Those that were no members of `before`, the same cluster under earlier settings, or were not to be read from there, have
+    /// joined at `now`: requirements ended without them. Where the primary is another one, there were none.
+    pub fn admit_those_that_joined(&self, before: &Self, now: Duration) {
+        if rules(&self.settings).admission.is_none() || self.address(PRIMARY) != before.address(PRIMARY) {
+            return;
+        }
+        let mut told = self.changing.lock();
+        let view = self.view.load();
+        if !view.replication().tells_lag() {
+            // No floor can be sampled.
+            return;
+        }
+        let mut states = (*view.known).clone();
+        for (member, alias) in (0..).zip(&self.members).skip(1) {
+            let was_asked = before.member(*alias).is_some_and(|old| {
+                before.address(old) == self.address(member)
+                    && !before.settings.forbidden.contains(alias)
+                    && (before.weight(old) > 0.0 || self.weight(member) <= 0.0)
+            });
+            if !was_asked {
+                self.health.joins(member, now);
+                Self::wait_for_floor(&mut states, member);
+            }
+        }
+        self.stand(&mut told, &view, states);
+    }
+
+    fn wait_for_floor(states: &mut States, member: Member) {
+        let state = &mut states.members[member as usize];
+        if *state == State::Up {
+            *state = State::Lagging;
+        }
+    }
+
+    fn address(&self, member: Member) -> Option<u64> {
+        self.settings.addresses.get(member as usize).copied()
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The alias of the primary, by which the cluster is known.
+    #[inline]
+    #[must_use]
+    pub fn name(&self) -> Alias {
+        self.settings.primary
+    }
+
+    /// All members: the primary, then the replicas.
+    #[inline]
+    #[must_use]
+    pub fn members(&self) -> &[Alias] {
+        &self.members
+    }
+
+    /// Whether nobody tells how far the members have come, so that they are asked when it matters.
+    #[must_use]
+    pub fn is_unwatched(&self, view: &View) -> bool {
+        self.settings.has_positions && !(self.settings.watched && view.replication().has_history())
+    }
+
+    /// Whether somebody can tell how late `member` is, if not now then another time: it is looked at, and not alone in a
+    /// cluster whose engine or servers never say how far they are.
+    #[must_use]
+    pub fn tells_lag(&self, view: &View, member: Member) -> bool {
+        self.settings.watched && view.replication().tells_lag() && !view.replication().is_multiplexed(member)
+    }
+
+    /// The place of `alias` among the members.
+    #[inline]
+    #[must_use]
+    pub fn member(&self, alias: Alias) -> Option<Member> {
+        (0..).zip(&self.members).find(|&(_, &member)| member == alias).map(|(member, _)| member)
+    }
+
+    /// The weight of `member` in the read pool.
+    #[must_use]
+    pub fn weight(&self, member: Member) -> f64 {
+        self.settings.weight(member)
+    }
+
+    /// Whether the pool may hold `member`.
+    #[must_use]
+    pub fn is_eligible(&self, view: &View, member: Member) -> bool {
+        view.serves(member) && self.weight(member) > 0.0
+    }
+
+    /// A pool of `members`, as far as they have a weight, and as `view` says they stand.
+    #[must_use]
+    pub fn pool_of(&self, view: &View, members: impl Iterator<Item = Member>) -> Pool {
+        let weighted: Vec<_> = members.map(|member| (member, weight(&self.settings, &view.states, member))).collect();
+        Pool::new(&weighted, self.settings.balance, self.health.costs())
+    }
+
+    /// Who may serve, as a value that decisions keep a copy of.
+    #[inline]
+    pub fn shared_view(&self) -> &Shared<View> {
+        &self.view
+    }
+
+    /// The present view.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.view.load()
+    }
+
+    /// The present view, but for members that have just failed the one who asks: to them they are down, whatever they are to
+    /// others.
+    #[must_use]
+    pub fn view_without(&self, failed: &[Member]) -> View {
+        let view = self.view();
+        let mut states = States::clone(&view.states);
+        for &member in failed {
+            states.members[member as usize] = State::Down;
+        }
+        states.trials = view.states.trials.iter().filter(|(member, _)| !failed.contains(member)).cloned().collect();
+        View::new(&self.settings, states, self.health.costs(), view.replication.clone())
+    }
+
+    /// Sets the state of `member`, whatever is found of it; `State::Up` ends that. Returns the state before.
+    pub fn set_state(&self, member: Member, state: State) -> State {
+        let mut told = self.changing.lock();
+        self.health.set(member, state);
+        let view = self.view.load();
+        let before = view.known.members[member as usize];
+        let mut states = (*view.known).clone();
+        states.members[member as usize] = state;
+        states.ramps[member as usize] = FULL;
+        states.trials = states.trials.iter().filter(|(other, _)| *other != member).cloned().collect();
+        self.stand(&mut told, &view, states);
+        before
+    }
+
+    /// A read of `member` ended at `now`, after `took`. Returns whose state has changed.
+    pub fn read(
+        &self,
+        member: Member,
+        outcome: Outcome,
+        took: Option<Duration>,
+        now: Duration,
+        draw: u64,
+    ) -> Vec<Change> {
+        if self.health.read(member, outcome, took, rules(&self.settings), now, draw) {
+            self.settle(now, draw)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Probes ended by `now`, and their [observations](Self::observe) were made. Returns whose state has changed.
+    pub fn probed(&self, probes: &[Probe], now: Duration, draw: u64) -> Vec<Change> {
+        self.health.probed(probes, now);
+        self.settle(now, draw)
+    }
+
+    /// Looks who may serve at `now`, and returns whose state has changed.
+    pub fn settle(&self, now: Duration, draw: u64) -> Vec<Change> {
+        let mut told = self.changing.lock();
+        let view = self.view.load();
+        self.stand(&mut told, &view, self.health.settle(rules(&self.settings), view.replication(), now, draw))
+    }
+
+    /// Replaces `view` by one in which the members stand so, unless they do. Called with `changing` held, whose value is
+    /// `told`. Returns what has changed since that was told.
+    fn stand(&self, told: &mut Box<[State]>, view: &View, states: States) -> Vec<Change> {
+        let both = (0..).zip(told.iter().zip(&states.members));
+        let changes = both.filter(|(_, (before, after))| before != after);
+        let changes = changes.map(|(member, (&before, &after))| Change { member, before, after }).collect();
+        told.clone_from(&states.members);
+        if !states.is_same_as(&view.known) {
+            self.view.swap(Arc::new(View::new(&self.settings, states, self.health.costs(), view.replication.clone())));
+        } else if states.absences != view.known.absences {
+            self.view.swap(Arc::new(view.leasing(&self.settings, states)));
+        }
+        changes
+    }
+
+    /// Behind each member is since `now` the server that was behind the member that `sources` has in its place; aliases keep
+    /// their roles, and servers what is known of them. `sources` has each member once.
+    pub fn moved(&self, sources: &[Member], now: Duration) {
+        let mut told = self.changing.lock();
+        let view = self.view.load();
+        self.health.moved(sources);
+        let mut states = (*view.known).clone();
+        states.members = sources.iter().map(|&source| view.known.members[source as usize]).collect();
+        states.ramps = sources.iter().map(|&source| view.known.ramps[source as usize]).collect();
+        if sources[PRIMARY as usize] != PRIMARY {
+            (states.members[PRIMARY as usize], states.ramps[PRIMARY as usize]) = (State::Up, FULL);
+        }
+        // Whoever was to be tried by a read is found again when the next one settles.
+        states.trials = Box::default();
+        states.absences = vec![None; sources.len()].into();
+        if rules(&self.settings).admission.is_some() {
+            for (member, _) in (0..).zip(sources).skip(1).filter(|(member, source)| member != *source) {
+                self.health.joins(member, now);
+                Self::wait_for_floor(&mut states, member);
+            }
+        }
+        told.clone_from(&states.members);
+        let replication = view.replication.moved(sources, now);
+        self.view.swap(Arc::new(View::new(&self.settings, states, self.health.costs(), replication)));
+    }
+
+    /// How long `member` takes to answer.
+    #[must_use]
+    pub fn latency(&self, member: Member) -> Option<f64> {
+        self.health.latency(member)
+    }
+
+    /// Takes in what members answered at the moment when they were asked.
+    pub fn observe(&self, observations: &[Observation]) {
+        self.observe_by(observations, Duration::ZERO);
+    }
+
+    /// Takes in what members had answered by `heard`.
+    pub fn observe_by(&self, observations: &[Observation], heard: Duration) {
+        let _told = self.changing.lock();
+        let view = self.view.load();
+        let mut next = view.observing(observations, heard);
+        if rules(&self.settings).admission.is_some() && next.replication.tells_lag() {
+            let others: Vec<Member> = observations
+                .iter()
+                .map(|seen| seen.member)
+                .filter(|&member| member != PRIMARY && next.replication.has_another_server(member, &view.replication))
+                .collect();
+            if !others.is_empty() {
+                // At once: the next read must not find it admitted as the server before.
+                let mut states = (*view.known).clone();
+                for member in others {
+                    self.health.joins(member, next.replication.server_since(member));
+                    Self::wait_for_floor(&mut states, member);
+                }
+                next = View::new(&self.settings, states, self.health.costs(), next.replication);
+            }
+        }
+        self.view.swap(Arc::new(next));
+    }
+
+    /// The round robin's place in its cycle.
+    #[must_use]
+    pub fn turn(&self) -> &AtomicUsize {
+        &self.turn
+    }
+
+    /// Begins the round robin at `turn`: drawn at random in each process, or all workers would start with the same
+    /// replica.
+    pub fn start_turn(&self, turn: u32) {
+        self.turn.store(turn as usize, Ordering::Relaxed);
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+pub mod view;
+
+#[cfg(all(loom, test))]
+mod model;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::tests::settings;
+
+    #[test]
+    fn a_member_that_does_not_serve_leaves_the_pool() {
+        let cluster = Cluster::try_new(settings(&[1.0, 1.0, 0.0])).unwrap();
+        assert_eq!(cluster.view().eligible(), [1, 2]);
+        assert_eq!(cluster.set_state(1, State::Lagging), State::Up);
+        assert_eq!(cluster.view().eligible(), [2]);
+        assert_eq!(cluster.set_state(1, State::Up), State::Lagging);
+        assert_eq!(cluster.view().eligible(), [1, 2]);
+    }
+
+    #[test]
+    fn in_a_test_only_what_it_lists_serves_and_what_is_known_is_kept() {
+        let before = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
+        before.set_state(1, State::Down);
+        let test = Settings { forbidden: vec![Alias::from_number(2)], are_mirrors: true, ..settings(&[1.0, 1.0]) };
+        let during = Cluster::try_new(test).unwrap().inheriting(&before);
+        assert_eq!(during.view().eligible(), [1]);
+        assert!(!during.view().serves(2));
+        assert_eq!(during.set_state(2, State::Lagging), State::Up);
+        let after = Cluster::try_new(settings(&[1.0, 1.0])).unwrap().inheriting(&during);
+        assert_eq!((after.view().state(1), after.view().state(2)), (State::Down, State::Lagging));
+    }
+
+    #[test]
+    fn a_lag_that_nobody_measures_any_more_is_none() {
+        let watching = |watched| Settings { watched, max_lag: Some(Duration::from_secs(10)), ..settings(&[1.0]) };
+        assert_eq!(rules(&watching(true)).max_lag, Some(Duration::from_secs(10)));
+        assert_eq!(rules(&watching(false)).max_lag, None);
+    }
+
+    #[test]
+    fn a_rebuild_keeps_what_is_known_of_the_members() {
+        let before = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
+        before.set_state(2, State::Down);
+        before.counters.count(&crate::support::counters::Shard::claim(), 2, crate::reason::Reason::Balanced);
+        // Alias 2 moves from the second place to the first.
+        let replicas = vec![(Alias::from_number(2), 1.0), (Alias::from_number(7), 1.0)];
+        let after = Cluster::try_new(Settings { replicas, ..settings(&[]) }).unwrap().inheriting(&before);
+        assert_eq!((after.view().state(1), after.view().state(2)), (State::Down, State::Up));
+        assert_eq!(after.counters.get(1, crate::reason::Reason::Balanced), 1);
+    }
+
+    #[test]
+    fn servers_take_their_states_along_when_they_move() {
+        let cluster = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
+        let gone = Probe { member: 0, outcome: Outcome::Gone, sent: Duration::from_secs(1), took: None };
+        cluster.probed(&[gone], Duration::from_secs(1), 0);
+        assert_eq!(cluster.view().state(0), State::Down);
+        cluster.moved(&[1, 0, 2], Duration::from_secs(2));
+        assert_eq!([0, 1, 2].map(|member| cluster.view().state(member)), [State::Up, State::Down, State::Up]);
+        assert_eq!(cluster.view().eligible(), [2]);
+        // And so it stays when the next probe is judged.
+        cluster.settle(Duration::from_secs(3), 0);
+        assert_eq!(cluster.view().eligible(), [2]);
+    }
+
+    #[test]
+    fn a_member_that_may_not_be_used_is_not_taken_for_dead_when_servers_move() {
+        let absent = Settings { forbidden: vec![Alias::from_number(2)], ..settings(&[1.0, 1.0]) };
+        let cluster = Cluster::try_new(absent).unwrap();
+        cluster.moved(&[1, 0, 2], Duration::from_secs(1));
+        assert!(!cluster.view().serves(2));
+        let back = Cluster::try_new(settings(&[1.0, 1.0])).unwrap().inheriting(&cluster);
+        assert!(back.view().serves(2));
+    }
+
+    #[test]
+    fn changes_from_many_threads_are_not_lost() {
+        let cluster = Cluster::try_new(settings(&[1.0; 8])).unwrap();
+        std::thread::scope(|scope| {
+            for member in 1..=8 {
+                let cluster = &cluster;
+                scope.spawn(move || cluster.set_state(member, State::Down));
+            }
+        });
+        assert!(cluster.view().eligible().is_empty());
+    }
+}

@@ -1,0 +1,201 @@
+//! The members' states at one moment: an immutable value that decisions read without a lock.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::balance::costs::Costs;
+use crate::balance::pool::Pool;
+use crate::health::admission::Absence;
+use crate::health::breaker::{self, FULL};
+use crate::health::cluster_health::States;
+use crate::member::{Member, PRIMARY, State};
+use crate::replication::state::{Observation, ReplicationState};
+use crate::settings::Settings;
+use crate::support::sync::AtomicBool;
+
+/// The members' states at one moment, the pools that follow from them, and how far each is known to have come.
+#[derive(Debug)]
+pub struct View {
+    /// Another number, another view.
+    number: u64,
+    pub(super) replication: ReplicationState,
+    /// How the members are known to stand.
+    pub(super) known: Arc<States>,
+    /// How they stand as far as it counts: as is known, but for what the settings say.
+    pub(super) states: Arc<States>,
+    pools: Arc<Pools>,
+}
+
+/// What follows from how the members stand alone. A long cycle takes half a millisecond to lay out, and what is known of
+/// the members' progress changes much more often.
+#[derive(Debug)]
+struct Pools {
+    eligible: Box<[Member]>,
+    pool: Pool,
+    late: Pool,
+}
+
+impl Pools {
+    fn new(settings: &Settings, states: &States, costs: &Arc<Costs>) -> Self {
+        let members = &states.members;
+        let weights = |serves: &dyn Fn(State) -> bool| -> Vec<(Member, f64)> {
+            let replicas = (1..).zip(&settings.replicas).map(|(member, _)| (member, weight(settings, states, member)));
+            replicas.filter(|&(member, weight)| weight > 0.0 && serves(members[member as usize])).collect()
+        };
+        let replicas = weights(&|state| state == State::Up);
+        let eligible = replicas.iter().map(|&(member, _)| member).collect();
+        let mut pool = replicas;
+        if members[PRIMARY as usize] == State::Up {
+            pool.push((PRIMARY, weight(settings, states, PRIMARY)));
+        }
+        let late = weights(&|state| state != State::Down);
+        let pool_of = |members: &[(Member, f64)]| Pool::new(members, settings.balance, costs);
+        Self { eligible, pool: pool_of(&pool), late: pool_of(&late) }
+    }
+}
+
+/// The weight of `member`, of which one that has just come back is given a part.
+pub(super) fn weight(settings: &Settings, states: &States, member: Member) -> f64 {
+    settings.weight(member) * f64::from(states.ramps[member as usize]) / f64::from(FULL)
+}
+
+impl View {
+    pub(super) fn new(settings: &Settings, known: States, costs: &Arc<Costs>, replication: ReplicationState) -> Self {
+        let known = Arc::new(known);
+        let states = decreed(settings, &known).map_or_else(|| known.clone(), Arc::new);
+        let pools = Arc::new(Pools::new(settings, &states, costs));
+        Self { number: Self::next_number(), replication, known, states, pools }
+    }
+
+    /// The same members, standing as they did, and news of how far they are.
+    pub(super) fn observing(&self, observations: &[Observation], heard: Duration) -> Self {
+        Self {
+            number: Self::next_number(),
+            replication: self.replication.observing_by(observations, heard),
+            known: self.known.clone(),
+            states: self.states.clone(),
+            pools: self.pools.clone(),
+        }
+    }
+
+    /// The same members, standing as they did, but for when a requirement may end without them.
+    pub(super) fn leasing(&self, settings: &Settings, known: States) -> Self {
+        let known = Arc::new(known);
+        let states = decreed(settings, &known).map_or_else(|| known.clone(), Arc::new);
+        Self {
+            number: Self::next_number(),
+            replication: self.replication.clone(),
+            known,
+            states,
+            pools: self.pools.clone(),
+        }
+    }
+
+    fn next_number() -> u64 {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        NUMBERS.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Tells this view from all others.
+    #[inline]
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How far the members are known to have come.
+    #[inline]
+    #[must_use]
+    pub fn replication(&self) -> &ReplicationState {
+        &self.replication
+    }
+
+    /// Whether a read may go to `member`, its weight aside.
+    #[inline]
+    #[must_use]
+    pub fn serves(&self, member: Member) -> bool {
+        self.states.members[member as usize] == State::Up
+    }
+
+    /// Whether a requirement ends only once `member` has what is required, at `now`: it serves, or it may serve again, here or
+    /// in another process, without anything that says that it lacks that.
+    #[must_use]
+    pub fn awaits(&self, member: Member, now: Duration) -> bool {
+        self.states.absences[member as usize].is_none_or(|absence| !(absence.from <= now && now < absence.until))
+    }
+
+    /// Whether `member` at least answers, as far as is known.
+    #[must_use]
+    pub fn answers(&self, member: Member) -> bool {
+        self.states.members[member as usize] != State::Down
+    }
+
+    /// The state of `member`.
+    #[must_use]
+    pub fn state(&self, member: Member) -> State {
+        self.states.members[member as usize]
+    }
+
+    /// The replicas that the pool may choose.
+    #[inline]
+    #[must_use]
+    pub fn eligible(&self) -> &[Member] {
+        &self.pools.eligible
+    }
+
+    /// The eligible replicas, and the primary with its own weight.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pools.pool
+    }
+
+    /// The replicas that answer, however late.
+    #[must_use]
+    pub fn late(&self) -> &Pool {
+        &self.pools.late
+    }
+
+    /// Whether there is a member that one read may try.
+    #[inline]
+    #[must_use]
+    pub fn has_trials(&self) -> bool {
+        !self.states.trials.is_empty()
+    }
+
+    /// The first member in `admits` that is to be tried by a read; with `takes`, by this one.
+    #[cold]
+    #[must_use]
+    pub fn trial(&self, takes: bool, admits: impl Fn(Member) -> bool) -> Option<Member> {
+        let may_try = |trial: &AtomicBool| if takes { breaker::take(trial) } else { !trial.load(Ordering::Relaxed) };
+        self.states.trials.iter().find(|(member, trial)| admits(*member) && may_try(trial)).map(|&(member, _)| member)
+    }
+
+    /// Whether time changes who may serve, and nobody but a read would notice.
+    #[inline]
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.states.is_waiting
+    }
+}
+
+/// How the members stand as the settings have it, if that is not as is known.
+fn decreed(settings: &Settings, known: &States) -> Option<States> {
+    if !settings.are_mirrors && settings.forbidden.is_empty() {
+        return None;
+    }
+    let members = 1 + settings.replicas.len();
+    let mut states = if settings.are_mirrors { States::all_up(members) } else { known.clone() };
+    // Members that came and went may be thousands.
+    let forbidden: HashSet<_> = settings.forbidden.iter().copied().collect();
+    let both = states.members.iter_mut().zip(&mut states.absences);
+    for ((state, absence), alias) in both.zip(settings.members()) {
+        if forbidden.contains(&alias) {
+            *state = State::Down;
+            *absence = Some(Absence { from: Duration::ZERO, until: Duration::MAX });
+        }
+    }
+    states.trials = Box::default();
+    Some(states)
+}

@@ -1,0 +1,6 @@
+//! What a scope requires of a server, and which members satisfy it.
+
+pub mod eligibility;
+pub mod requirement;
+pub mod scope;
+pub mod scope_state;

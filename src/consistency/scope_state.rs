@@ -1,0 +1,413 @@
+//! What a scope must remember: the sticky replica, what it must see, the draw for `PRIMARY_SPILL`.
+//!
+//! From the outside in: a [`ScopeState`] belongs to a request, to an outermost scope, or to a thread or task, and holds one
+//! [`ClusterState`] for each cluster, in which there is a [`Requirement`]: what must be seen. Where a write belongs (the request's cell,
+//! else the thread's or task's) is called the *record*: it is a cell like any other, looked for in another place.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use once_cell::race::OnceBox;
+use parking_lot::Mutex;
+
+use crate::alias::Alias;
+use crate::cluster::view::View;
+use crate::consistency::requirement::Requirement;
+use crate::member::Member;
+
+/// What a scope, a thread or a task remembers of each cluster. Read without locks while there is nothing it must see.
+#[derive(Debug, Default)]
+pub struct ScopeState {
+    first: OnceBox<ClusterState>,
+}
+
+/// What is remembered of one cluster; a list, since a site has one cluster, seldom two.
+#[derive(Debug)]
+pub struct ClusterState {
+    cluster: Alias,
+    /// The number of the sticky alias plus one; 0 for none.
+    sticky: AtomicU32,
+    /// Whether the sticky member has answered a read of this scope.
+    has_answered: AtomicBool,
+    /// [`LastRead`]: the number of another alias plus one, [`LEARNED`], or 0.
+    last: AtomicU32,
+    /// How often the server behind the sticky alias, and behind the one that was named last, had changed when this scope
+    /// began to read there: [`crate::replication::state::ReplicationState::changes`].
+    changes: [AtomicU32; 2],
+    /// When what had to be seen was had by all replicas: how often the server behind one of them had changed, plus one; 0
+    /// before. One that has changed since may lack it.
+    ended: AtomicU32,
+    /// 2^31 plus 31 bits drawn once for `PRIMARY_SPILL`; 0 before the draw.
+    spill: AtomicU32,
+    /// Whether there is anything in `requirement`.
+    has_requirement: AtomicBool,
+    /// Whether anything has ended that replicas of weight 0 may lack.
+    keeps_for_named: AtomicBool,
+    requirement: Mutex<Requirement>,
+    /// How many transactions that were begun in this scope are open on replicas, in whichever thread.
+    snapshots: AtomicU32,
+    /// The member that was last found to have what must be seen, and in which view: see [`ClusterState::verdict`].
+    verdict: AtomicU64,
+    next: OnceBox<ClusterState>,
+}
+
+/// Where the scope read last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastRead {
+    /// From its sticky member, if it read at all.
+    Sticky,
+    /// From a replica that was asked for by name.
+    Named(Alias),
+    /// It is known how far that member was, and must be seen.
+    Learned,
+}
+
+const LEARNED: u32 = u32::MAX;
+
+impl ScopeState {
+    /// What is remembered of `cluster`, if anything.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, cluster: Alias) -> Option<&ClusterState> {
+        self.cluster_states().find(|cluster_state| cluster_state.cluster == cluster)
+    }
+
+    /// What is remembered, cluster by cluster.
+    pub fn cluster_states(&self) -> impl Iterator<Item = &ClusterState> {
+        std::iter::successors(self.first.get(), |cluster_state| cluster_state.next.get())
+    }
+
+    /// The same memory of `cluster` in another place.
+    #[must_use]
+    pub fn copied(&self, cluster: Alias) -> Self {
+        let first = self
+            .get(cluster)
+            .map_or_else(OnceBox::new, |cluster_state| OnceBox::with_value(Box::new(cluster_state.copied())));
+        Self { first }
+    }
+
+    /// The memory of `cluster`, begun if there is none.
+    pub fn of(&self, cluster: Alias) -> &ClusterState {
+        let mut link = &self.first;
+        loop {
+            let cluster_state = link.get_or_init(|| Box::new(ClusterState::new(cluster)));
+            if cluster_state.cluster == cluster {
+                return cluster_state;
+            }
+            link = &cluster_state.next;
+        }
+    }
+}
+
+impl ClusterState {
+    fn new(cluster: Alias) -> Self {
+        Self {
+            cluster,
+            sticky: AtomicU32::new(0),
+            has_answered: AtomicBool::new(false),
+            last: AtomicU32::new(0),
+            changes: Default::default(),
+            ended: AtomicU32::new(0),
+            spill: AtomicU32::new(0),
+            has_requirement: AtomicBool::new(false),
+            keeps_for_named: AtomicBool::new(false),
+            requirement: Mutex::default(),
+            snapshots: AtomicU32::new(0),
+            verdict: AtomicU64::new(0),
+            next: OnceBox::new(),
+        }
+    }
+
+    fn copied(&self) -> Self {
+        let copy = |number: &AtomicU32| AtomicU32::new(number.load(Ordering::Relaxed));
+        let requirement = self.requirement.lock().clone();
+        Self {
+            cluster: self.cluster,
+            sticky: copy(&self.sticky),
+            has_answered: AtomicBool::new(self.has_answered.load(Ordering::Relaxed)),
+            last: copy(&self.last),
+            changes: [copy(&self.changes[0]), copy(&self.changes[1])],
+            ended: copy(&self.ended),
+            spill: copy(&self.spill),
+            has_requirement: AtomicBool::new(!requirement.is_empty()),
+            keeps_for_named: AtomicBool::new(requirement.keeps_for_named()),
+            requirement: Mutex::new(requirement),
+            snapshots: copy(&self.snapshots),
+            verdict: AtomicU64::new(self.verdict.load(Ordering::Acquire)),
+            next: OnceBox::new(),
+        }
+    }
+
+    /// The member this scope reads from.
+    #[inline]
+    #[must_use]
+    pub fn sticky(&self) -> Option<Alias> {
+        self.sticky.load(Ordering::Relaxed).checked_sub(1).map(Alias::from_number)
+    }
+
+    /// Makes `chosen` the sticky member where `before` was, and returns the sticky member: another one, if another
+    /// thread of the same scope chose first.
+    pub fn stick(&self, before: Option<Alias>, chosen: Alias) -> Alias {
+        let number = |alias: Alias| alias.number() + 1;
+        let expected = before.map_or(0, number);
+        match self.sticky.compare_exchange(expected, number(chosen), Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => {
+                self.has_answered.store(false, Ordering::Relaxed);
+                chosen
+            }
+            Err(winner) => winner.checked_sub(1).map_or(chosen, Alias::from_number),
+        }
+    }
+
+    /// The member `alias` has answered a read of this scope.
+    pub fn answered(&self, alias: Alias) {
+        if self.sticky() == Some(alias) {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Sticks to nobody if `alias` is the sticky member and has answered nothing: then nothing was seen there.
+    pub fn leave_unanswered(&self, alias: Alias) {
+        if !self.has_answered.load(Ordering::Relaxed) {
+            self.unstick(alias);
+        }
+    }
+
+    /// The scope's draw for `PRIMARY_SPILL`, from 0 to 1: `draw` (a number in that range) is kept if it is the first.
+    pub fn spill(&self, draw: f64) -> f64 {
+        const STEPS: f64 = 2_147_483_648.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "31 bits of a number in [0, 1)")]
+        let mine = (1 << 31) | (draw * STEPS) as u32;
+        let kept = match self.spill.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => mine,
+            Err(first) => first,
+        };
+        f64::from(kept & !(1 << 31)) / STEPS
+    }
+
+    /// Whether there is anything that must be seen.
+    #[inline]
+    #[must_use]
+    pub fn has_requirement(&self) -> bool {
+        self.has_requirement.load(Ordering::Acquire)
+    }
+
+    /// Whether anything has ended that replicas of weight 0 may lack.
+    #[must_use]
+    pub fn keeps_for_named(&self) -> bool {
+        self.keeps_for_named.load(Ordering::Acquire)
+    }
+
+    /// Reads or changes what must be seen. `work` holds a lock, and so runs no Python.
+    pub fn requirement<T>(&self, work: impl FnOnce(&mut Requirement) -> T) -> T {
+        let mut requirement = self.requirement.lock();
+        self.verdict.store(0, Ordering::Release);
+        let result = work(&mut requirement);
+        self.has_requirement.store(!requirement.is_empty(), Ordering::Release);
+        self.keeps_for_named.store(requirement.keeps_for_named(), Ordering::Release);
+        result
+    }
+
+    /// Whether a transaction that was begun in this scope is open on a replica, in whichever thread.
+    #[must_use]
+    pub fn has_snapshots(&self) -> bool {
+        self.snapshots.load(Ordering::Acquire) > 0
+    }
+
+    /// A transaction was begun on a replica.
+    pub fn began_snapshot(&self) {
+        self.snapshots.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One of those that were begun has ended.
+    pub fn ended_snapshot(&self) {
+        self.snapshots.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Where this scope read last.
+    #[inline]
+    #[must_use]
+    pub fn last(&self) -> LastRead {
+        match self.last.load(Ordering::Relaxed) {
+            0 => LastRead::Sticky,
+            LEARNED => LastRead::Learned,
+            number => LastRead::Named(Alias::from_number(number - 1)),
+        }
+    }
+
+    /// This scope reads from there.
+    pub fn reads_from(&self, last: LastRead) {
+        let number = match last {
+            LastRead::Sticky => 0,
+            LastRead::Learned => LEARNED,
+            LastRead::Named(alias) => alias.number() + 1,
+        };
+        self.last.store(number, Ordering::Relaxed);
+    }
+
+    /// Whether there is anything that must be seen, or was until one of the replicas, which had it, became another server.
+    #[inline]
+    #[must_use]
+    pub fn has_requirement_in(&self, view: &View) -> bool {
+        self.has_requirement() || self.has_lost(view)
+    }
+
+    /// Whether all replicas had what must be seen, and the server behind one of them is another one now.
+    #[inline]
+    #[must_use]
+    pub fn has_lost(&self, view: &View) -> bool {
+        let ended = self.ended.load(Ordering::Relaxed);
+        ended != 0 && ended != view.replication().all_changes() + 1
+    }
+
+    /// Whether something had to be seen that all replicas were found to have.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) != 0
+    }
+
+    /// All replicas have what must be seen, as `view` has it.
+    pub fn end_requirement(&self, view: &View) {
+        self.ended.store(view.replication().all_changes() + 1, Ordering::Relaxed);
+    }
+
+    /// What all replicas had must be seen again: in the primary's next position.
+    pub fn restore_requirement(&self, view: &View, now: Duration) {
+        if self.has_lost(view) {
+            self.ended.store(0, Ordering::Relaxed);
+            self.requirement(|requirement| requirement.require_read(None, now));
+        }
+    }
+
+    /// How often the server behind the alias that `last` is about had changed when this scope began to read there.
+    #[inline]
+    #[must_use]
+    pub fn changes(&self, last: LastRead) -> u32 {
+        self.changes[usize::from(matches!(last, LastRead::Named(_)))].load(Ordering::Relaxed)
+    }
+
+    /// This scope reads from the server behind that alias which was found there after so many changes.
+    pub fn set_changes(&self, last: LastRead, changes: u32) {
+        self.changes[usize::from(matches!(last, LastRead::Named(_)))].store(changes, Ordering::Relaxed);
+    }
+
+    /// Whether `member` was found to have what must be seen, in the view of this number, and nothing has been added since.
+    /// Spares the reads of a scope that must see something a lock and a clock for each.
+    #[inline]
+    #[must_use]
+    pub fn verdict(&self, view: u64, member: Member) -> bool {
+        self.verdict.load(Ordering::Acquire) == verdict(view, member)
+    }
+
+    /// Whether `member` has what must be seen, as `judge` finds; kept for [`ClusterState::verdict`] if time does not matter.
+    pub fn judged(&self, view: u64, member: Member, judge: impl FnOnce(&Requirement) -> bool) -> bool {
+        let requirement = self.requirement.lock();
+        let has = judge(&requirement);
+        if has && requirement.written().is_none() {
+            self.verdict.store(verdict(view, member), Ordering::Release);
+        }
+        has
+    }
+
+    /// No longer sticks to `from`, if it still does.
+    pub fn unstick(&self, from: Alias) {
+        let _ = self.sticky.compare_exchange(from.number() + 1, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Never 0, which stands for none. Views are numbered one by one, and a cluster has far fewer than 2^20 members.
+fn verdict(view: u64, member: Member) -> u64 {
+    (view + 1) << 20 | u64::from(member)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Alias = Alias::from_number(1);
+    const TWO: Alias = Alias::from_number(2);
+
+    #[test]
+    fn the_first_sticky_choice_of_a_scope_holds() {
+        let scope_state = ScopeState::default();
+        assert_eq!(scope_state.of(ONE).sticky(), None);
+        assert_eq!(scope_state.of(ONE).stick(None, TWO), TWO);
+        assert_eq!(scope_state.of(ONE).stick(None, ONE), TWO);
+        assert_eq!(scope_state.of(ONE).stick(Some(TWO), ONE), ONE);
+        assert_eq!(scope_state.get(TWO).and_then(ClusterState::sticky), None);
+    }
+
+    #[test]
+    fn each_cluster_has_a_memory_of_its_own() {
+        let scope_state = ScopeState::default();
+        for number in 0..50 {
+            scope_state.of(Alias::from_number(number)).stick(None, Alias::from_number(number + 100));
+        }
+        for number in 0..50 {
+            let cluster_state = scope_state.get(Alias::from_number(number)).unwrap();
+            assert_eq!(cluster_state.sticky(), Some(Alias::from_number(number + 100)));
+        }
+    }
+
+    #[test]
+    fn many_threads_agree_on_one_replica() {
+        for _ in 0..200 {
+            let scope_state = ScopeState::default();
+            let chosen: Vec<Alias> = std::thread::scope(|scope| {
+                let choose = |number| scope_state.of(ONE).stick(None, Alias::from_number(number));
+                let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || choose(number))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(chosen.iter().all(|alias| *alias == chosen[0]), "{chosen:?}");
+        }
+    }
+
+    #[test]
+    fn a_sticky_member_that_has_answered_nothing_can_be_left() {
+        let scope_state = ScopeState::default();
+        let cluster_state = scope_state.of(ONE);
+        cluster_state.stick(None, TWO);
+        cluster_state.answered(ONE);
+        cluster_state.leave_unanswered(ONE);
+        assert_eq!(cluster_state.sticky(), Some(TWO));
+        cluster_state.leave_unanswered(TWO);
+        assert_eq!(cluster_state.sticky(), None);
+        cluster_state.stick(None, TWO);
+        cluster_state.answered(TWO);
+        cluster_state.leave_unanswered(TWO);
+        assert_eq!(cluster_state.sticky(), Some(TWO));
+        cluster_state.stick(Some(TWO), ONE);
+        cluster_state.leave_unanswered(ONE);
+        assert_eq!(cluster_state.sticky(), None);
+    }
+
+    #[test]
+    fn the_spill_is_drawn_once() {
+        let scope_state = ScopeState::default();
+        assert!((scope_state.of(ONE).spill(0.25) - 0.25).abs() < 1e-9);
+        assert!((scope_state.of(ONE).spill(0.75) - 0.25).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_verdict_holds_for_one_view_until_something_is_added() {
+        let scope_state = ScopeState::default();
+        let cluster_state = scope_state.of(ONE);
+        assert!(!cluster_state.verdict(0, 1) && !cluster_state.judged(7, 1, |_| false) && !cluster_state.verdict(7, 1));
+        assert!(cluster_state.judged(7, 1, |_| true) && cluster_state.verdict(7, 1));
+        assert!(!cluster_state.verdict(8, 1) && !cluster_state.verdict(7, 2));
+        cluster_state.requirement(|requirement| requirement.publish(None, Duration::ZERO));
+        assert!(!cluster_state.verdict(7, 1));
+        cluster_state.requirement(|requirement| requirement.publish_by_time(Duration::ZERO));
+        assert!(cluster_state.judged(7, 1, |_| true) && !cluster_state.verdict(7, 1));
+    }
+
+    #[test]
+    fn what_must_be_seen_is_told_by_a_flag() {
+        let scope_state = ScopeState::default();
+        assert!(!scope_state.of(ONE).has_requirement());
+        scope_state.of(ONE).requirement(|requirement| requirement.publish(None, Duration::ZERO));
+        assert!(scope_state.of(ONE).has_requirement());
+        scope_state.of(ONE).requirement(|requirement| *requirement = Requirement::default());
+        assert!(!scope_state.of(ONE).has_requirement());
+    }
+}

@@ -1,0 +1,140 @@
+//! What a decision may need first: asking a server for its position, or waiting for a replica.
+
+use std::time::Duration;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use crate::alias::Alias;
+use crate::cluster::Cluster;
+use crate::consistency::scope_state::{LastRead, ScopeState};
+use crate::member::{Member, PRIMARY};
+use crate::reason::Reason;
+use crate::replication::state::Observation;
+use crate::routing::question::Decision;
+
+use super::clock;
+use super::observations::take_in;
+use super::position::Position;
+use super::table::Entry;
+
+/// Asks the primary for its position, on this thread's connection to it, and tells `scope_state`. Returns whether this thread
+/// may do such things: one that runs an event loop may not.
+pub fn ask(py: Python<'_>, entry: &Entry, scope_state: &ScopeState) -> PyResult<bool> {
+    if runs_a_loop(py)? {
+        return Ok(false);
+    }
+    let asked_at = clock::now();
+    let position = ask_primary(py, entry)?;
+    tell(scope_state, &entry.cluster, position.as_ref(), asked_at);
+    Ok(true)
+}
+
+fn ask_primary(py: Python<'_>, entry: &Entry) -> PyResult<Option<Position>> {
+    let answer = py.import("replicant.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
+    Ok(answer.extract()?)
+}
+
+/// Tells `scope_state` where the primary was when it was asked, after `asked_at`.
+pub fn tell(scope_state: &ScopeState, cluster: &Cluster, position: Option<&Position>, asked_at: Duration) {
+    let position = position.map(|position| &position.0);
+    scope_state
+        .of(cluster.name())
+        .requirement(|requirement| requirement.position_received(position, asked_at, clock::now()));
+}
+
+/// Waits for a replica, on this thread's connection to it, and tells `scope_state` and the cluster how that went. Returns whether
+/// this thread may do such things.
+pub fn wait(
+    py: Python<'_>,
+    entry: &Entry,
+    scope_state: &ScopeState,
+    member: Member,
+    position: crate::replication::position::Position,
+    longest: Duration,
+) -> PyResult<bool> {
+    if runs_a_loop(py)? {
+        return Ok(false);
+    }
+    let begun = clock::now();
+    let arguments = (&entry.strings[member as usize], Position(position), longest.as_secs_f64());
+    let answer = py.import("replicant.causality")?.call_method1("wait", arguments)?;
+    let reached: Option<Position> = answer.extract()?;
+    // It had the position when it answered, which was before now.
+    let at = clock::now();
+    let cluster_state = scope_state.of(entry.cluster.name());
+    cluster_state.requirement(|requirement| requirement.waited(at.saturating_sub(begun), reached.is_some()));
+    if reached.is_none() && entry.cluster.is_unwatched(&entry.cluster.view()) {
+        // Nobody else will find out that it can never be had.
+        if cluster_state.requirement(|requirement| requirement.is_to_be_confirmed())
+            && let Some(Position(primary)) = ask_primary(py, entry)?
+        {
+            cluster_state.requirement(|requirement| requirement.confirm(&primary));
+        }
+        // The next read asks again.
+        return Ok(false);
+    }
+    if let Some(Position(position)) = reached {
+        let seen = Observation { member, position: Some(position), at, latency: None, server: None };
+        take_in(&entry.cluster, std::slice::from_ref(&seen));
+    }
+    Ok(true)
+}
+
+/// Asks the member that a scope read from last how far it is, on this thread's connection to it, and tells `scope_state`; and
+/// `target`, where the read is to go, whether it has come so far. Returns whether this thread may do such things.
+pub fn learn(
+    py: Python<'_>,
+    entry: &Entry,
+    scope_state: &ScopeState,
+    last: Alias,
+    target: Option<Member>,
+) -> PyResult<bool> {
+    if runs_a_loop(py)? {
+        return Ok(false);
+    }
+    let (cluster, at) = (&entry.cluster, clock::now());
+    let position_of = |member: Member| -> PyResult<Option<Position>> {
+        let causality = py.import("replicant.causality")?;
+        Ok(causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?)
+    };
+    // Who is known not to answer is not asked: that could take as long as a connection may.
+    let answers = |member: &Member| cluster.view().answers(*member);
+    let position = match cluster.member(last).filter(answers) {
+        Some(PRIMARY) => ask_primary(py, entry)?,
+        Some(member) => position_of(member)?,
+        None => None,
+    };
+    let cluster_state = scope_state.of(cluster.name());
+    if let (Some(Position(position)), Some(member)) = (position, cluster.member(last)) {
+        let observe = |member, position, at| {
+            let seen = Observation { member, position: Some(position), at, latency: None, server: None };
+            take_in(cluster, std::slice::from_ref(&seen));
+        };
+        cluster_state.requirement(|requirement| requirement.require(&position, at));
+        observe(member, position.clone(), at);
+        if let Some(target) = target.filter(|&target| !cluster.view().replication().has(target, &position)) {
+            // Taken in also if it lacks something: it is not asked again before there is news of it.
+            let at = clock::now();
+            if let Some(Position(position)) = position_of(target)? {
+                observe(target, position, at);
+            }
+        }
+    } else {
+        cluster_state.requirement(|requirement| requirement.require_read(Some(last), clock::now()));
+    }
+    cluster_state.reads_from(LastRead::Learned);
+    Ok(true)
+}
+
+/// Tells people that `member` serves late data, since the primary is down; returns that as a decision.
+pub fn late(py: Python<'_>, entry: &Entry, member: Member) -> PyResult<Decision> {
+    let aliases = (&entry.strings[PRIMARY as usize], &entry.strings[member as usize]);
+    py.import("replicant.health")?.call_method1("served_late", aliases)?;
+    Ok((member, Reason::Unavailable))
+}
+
+/// Whether this thread runs an event loop, which must not be kept waiting.
+pub fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
+    Ok(!py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))?.is_none())
+}

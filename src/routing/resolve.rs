@@ -1,0 +1,167 @@
+//! Row 5 of the routing table: the members that satisfy what the scope requires.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::alias::Alias;
+use crate::cluster::Cluster;
+use crate::cluster::view::View;
+use crate::consistency::eligibility::{Blocked, EligibilityCheck, Eligible};
+use crate::consistency::requirement::Requirement;
+use crate::consistency::scope::Effect;
+use crate::consistency::scope_state::{LastRead, ScopeState};
+use crate::member::{Member, PRIMARY};
+use crate::reason::Reason;
+use crate::settings::OnUnavailable;
+
+use super::choose::Reader;
+use super::question::{Decision, Mode, Read, Undecided};
+use super::read_context::ReadContext;
+
+/// A member that was read from, most often by the client before this scope began, and that serves no more.
+fn leave_those_that_serve_no_more(
+    cluster: &Cluster,
+    view: &View,
+    scope_states: [Option<&Arc<ScopeState>>; 2],
+    now: Duration,
+) {
+    for cluster_state in scope_states.into_iter().flatten().filter_map(|scope_state| scope_state.get(cluster.name())) {
+        if let Some((Some(alias), _)) = cluster_state.requirement(|requirement| requirement.read())
+            && cluster.member(alias).is_none_or(|member| !view.serves(member))
+        {
+            cluster_state.requirement(|requirement| requirement.leave(alias, now));
+        }
+    }
+}
+
+/// Who may serve a scope that must see something; `None` if nobody but the primary.
+#[cold]
+#[inline(never)]
+pub(super) fn resolve_requirement<I, C, L, N, E>(
+    cluster: &Cluster,
+    view: &View,
+    read: &mut Read<'_, I, C, L, N>,
+    context: &mut ReadContext<'_>,
+    scope_states: [Option<&Arc<ScopeState>>; 2],
+) -> Result<Option<Eligible>, Undecided<E>>
+where
+    I: FnMut(Member) -> Result<bool, E>,
+    N: Fn() -> Duration,
+{
+    let now = (read.now)();
+    if context.sticky_is_gone(cluster, view) {
+        context.leave_sticky(cluster, view, now);
+    }
+    if context.stale_ok {
+        return Ok(Some(Eligible::All));
+    }
+    leave_those_that_serve_no_more(cluster, view, scope_states, now);
+    if context.named_has_changed(cluster, view)
+        && let Some(cluster_state) = context.scope_state.and_then(|scope_state| scope_state.get(cluster.name()))
+    {
+        cluster_state.requirement(|requirement| requirement.require_read(None, now));
+        cluster_state.reads_from(LastRead::Learned);
+        context.last = LastRead::Learned;
+    }
+    let check = EligibilityCheck { cluster, view, scope_states, now };
+    check.forget_what_all_have(&mut read.in_transaction)?;
+    // A transaction that is open there has a snapshot, which stays as old as it is.
+    let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
+    let wanted = context.named;
+    if let Some(named) = wanted {
+        // One that is known to lack something already is not asked about the rest: the scope stays where it is.
+        let may_learn = read.may_wait && context.moves_from(cluster).is_some();
+        let may_serve = check.admits(named) || (may_learn && check.may_admit(named));
+        if !may_serve || !is_usable(named)? {
+            context.named = None;
+        }
+    }
+    if let Some(last) = context.moves_from(cluster)
+        && let Some(scope_state) = context.scope_state
+    {
+        if read.may_wait {
+            let target = context.named.or_else(|| context.sticky.and_then(|alias| cluster.member(alias)));
+            return Err(Undecided::Learn { scope_state: scope_state.clone(), last, target });
+        }
+        let cluster_state = scope_state.of(cluster.name());
+        cluster_state.requirement(|requirement| requirement.require_read(Some(last), now));
+        cluster_state.reads_from(LastRead::Learned);
+        context.last = LastRead::Learned;
+    }
+    context.named = context.named.filter(|&named| check.admits(named));
+    if let Some(named) = context.named {
+        return Ok(Some(Eligible::Only(named)));
+    }
+    let told = |tell: fn(&Requirement) -> Option<Alias>| {
+        scope_states
+            .into_iter()
+            .flatten()
+            .find_map(|scope_state| scope_state.get(cluster.name())?.requirement(|requirement| tell(requirement)))
+    };
+    let before = || told(|requirement| requirement.read()?.0).or_else(|| told(Requirement::preferred));
+    let last = || context.sticky.or_else(before).and_then(|alias| cluster.member(alias));
+    let candidate = context.loaded.or_else(last).filter(|&member| cluster.is_eligible(view, member));
+    if let Some(member) = candidate.filter(|&member| check.admits(member))
+        && is_usable(member)?
+    {
+        return Ok(Some(Eligible::Only(member)));
+    }
+    if context.sticky.is_some_and(|alias| alias != cluster.name()) {
+        context.leave_sticky(cluster, view, now);
+    }
+    // It is of no use to wait for a replica if the read then stays at home.
+    let may_wait = read.may_wait && !context.keeps_to_primary && !context.follows_primary;
+    match check.for_others(may_wait, wanted.or(candidate), is_usable)? {
+        Ok(eligible_members) => Ok(Some(eligible_members)),
+        Err(Blocked::Pinned) => Ok(None),
+        Err(Blocked::Ask { scope_state }) => Err(Undecided::Ask(scope_state)),
+        Err(Blocked::Wait { scope_state, member, position, longest }) => {
+            Err(Undecided::Wait { scope_state, member, position, longest })
+        }
+    }
+}
+
+/// Where a read goes that only the primary may serve, while that one is down: where `ON_UNAVAILABLE` says. `before` is the
+/// member that the scope read from: a scope that is served late data stays where it is, so that it does not go back in time.
+#[cold]
+#[inline(never)]
+pub(super) fn late<E>(
+    cluster: &Cluster,
+    view: &View,
+    context: &ReadContext<'_>,
+    scope_states: [Option<&Arc<ScopeState>>; 2],
+    effect: Option<Effect>,
+    before: Option<Alias>,
+    (draw, mode): (u64, Mode),
+) -> Result<Decision, Undecided<E>> {
+    match cluster.settings().on_unavailable {
+        // Where reads do not go to replicas, no replica stands in.
+        _ if context.keeps_to_primary => return Ok((PRIMARY, Reason::Pinned)),
+        OnUnavailable::Primary => return Ok((PRIMARY, Reason::Pinned)),
+        OnUnavailable::Error => return Err(Undecided::NoReplicaAvailable),
+        OnUnavailable::Replica => {}
+    }
+    let answers = |&member: &Member| member != PRIMARY && view.answers(member);
+    let serves = |member: &Member| answers(member) && cluster.weight(*member) > 0.0;
+    if let Some(Effect::Replica { member: Some(alias), .. }) = effect
+        && let Some(named) = cluster.member(alias).filter(answers)
+    {
+        return Err(Undecided::Late(named));
+    }
+    let told = |tell: fn(&Requirement) -> Option<Alias>| {
+        scope_states
+            .into_iter()
+            .flatten()
+            .find_map(|scope_state| scope_state.get(cluster.name())?.requirement(|requirement| tell(requirement)))
+    };
+    let before = before.filter(|&alias| alias != cluster.name());
+    let before = before.or_else(|| told(|requirement| requirement.read()?.0)).or_else(|| told(Requirement::preferred));
+    let ReadContext { scope_state, sticky, .. } = *context;
+    let reader = Reader { cluster, view, scope_state, sticky, eligible_members: Eligible::All, draw, mode };
+    let chosen = match before.and_then(|alias| cluster.member(alias)).filter(serves) {
+        Some(member) => Some(reader.keep(member, serves)),
+        None => reader.choose(view.late(), |member| serves(&member)),
+    };
+    // Without any, the primary's own error says what is wrong.
+    chosen.map_or(Ok((PRIMARY, Reason::Pinned)), |(member, _)| Err(Undecided::Late(member)))
+}

@@ -1,0 +1,13 @@
+//! What the text of a statement tells: whether it writes, what it does to its session, and whether a replica may run it.
+
+pub mod analyse;
+pub mod dialect;
+pub mod effects;
+mod functions;
+mod keywords;
+mod lexer;
+pub mod replica_guard;
+pub mod session;
+mod set_and_pragma;
+mod surroundings;
+pub mod tables;
