@@ -14,7 +14,7 @@ import replicant
 from fansite import delays
 from fansite.delays import in_words
 from replicant import use_replica
-from replicant.scopes import causality
+from replicant.connections import causality
 
 #: How the cookies' names begin, unless ``settings.REPLICANT_TOKEN`` says otherwise.
 TOKEN = "replicant_token"
