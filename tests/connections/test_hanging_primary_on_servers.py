@@ -19,7 +19,8 @@ from django.test import override_settings
 from replicant import NoReplicaAvailable, _core, request_scope
 from replicant.connections import observations, sockets
 from replicant.monitor import cluster_monitor
-from replicant.monitor.prober import Bell, Prober
+from replicant.monitor.prober import Prober
+from replicant.threads import Wakeup
 from tests.app.models import Item
 from tests.connections.test_late_reads_on_servers import fresh_limits as fresh_limits
 from tests.connections.test_late_reads_on_servers import late_reads, under
@@ -59,7 +60,7 @@ def worker(shop: Cluster) -> Iterator[Callable[..., Future[Any]]]:
 
 def notice() -> None:
     """Have the monitor know that the primary does not answer."""
-    prober = Prober("default", cluster_monitor._settings_of("default"), MISS_SECONDS, Bell())
+    prober = Prober("default", cluster_monitor._settings_of("default"), MISS_SECONDS, Wakeup())
 
     def is_silent() -> bool:
         prober.ask()

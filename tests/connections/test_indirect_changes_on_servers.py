@@ -12,7 +12,7 @@ import pytest
 from django.db import DatabaseError, connection
 
 from replicant import allow_functions
-from replicant.connections.session_changes import session_differs
+from replicant.connections.tracked import session_differs
 from tests.connections.test_session_state_on_servers import execute, reason, shop
 from tests.servers import Cluster
 
