@@ -138,7 +138,7 @@ def build_site(*, migrations: bool = True) -> None:
     from django.core.management import call_command
     from django.db import connections
 
-    from replicant import monitor
+    from replicant.monitor import cluster_monitor
 
     django.setup()
     if not migrations:
@@ -147,7 +147,7 @@ def build_site(*, migrations: bool = True) -> None:
     call_command("createcachetable", verbosity=0)
     call_command("seed")
     connections.close_all()
-    monitor.stop()
+    cluster_monitor.stop()
 
 
 def serve(server: Any, stack: ExitStack) -> None:
@@ -164,9 +164,9 @@ def serve(server: Any, stack: ExitStack) -> None:
 
 def stop_monitor() -> None:
     """It would say that the databases are down, when they end before this process does."""
-    from replicant import monitor
+    from replicant.monitor import cluster_monitor
 
-    monitor.stop()
+    cluster_monitor.stop()
 
 
 # Its databases

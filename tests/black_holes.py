@@ -16,7 +16,8 @@ from typing import Any
 
 from django.db import connections, router
 
-from replicant import _core, monitor
+from replicant import _core
+from replicant.monitor import cluster_monitor
 from tests.databases import use_databases
 from tests.drivers import mysql_driver
 from tests.monitoring import watching
@@ -98,14 +99,14 @@ class _Reader(threading.Thread):
 
 
 def _prober_of(alias: str) -> Any:
-    (watch,) = monitor._watches
+    (watch,) = cluster_monitor._watches
     return watch._probers[alias]
 
 
 @contextlib.contextmanager
 def schedules(servers: Cluster, databases: dict[str, Any], driver: str) -> Iterator[Schedules]:
     from tests.app.models import Item
-    from tests.test_failover import ours
+    from tests.connections.test_reroute import ours
 
     with contextlib.ExitStack() as stack:
         if driver != "psycopg":
@@ -115,12 +116,12 @@ def schedules(servers: Cluster, databases: dict[str, Any], driver: str) -> Itera
         databases["replica1"] = {**databases["replica1"], "PORT": endpoint.port}
         stack.enter_context(use_databases(databases, REPLICANT=watching(1.0)))
         router.db_for_read(Item)
-        wait_until(lambda: len(monitor.latest()) == 3, SECONDS, "all are known")
+        wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all are known")
         try:
             yield Schedules(endpoint)
         finally:
             endpoint.come_back()
-            monitor.stop()
+            cluster_monitor.stop()
 
 
 def main(engine: str, driver: str, first: str, beyond: str) -> None:

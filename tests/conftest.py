@@ -15,7 +15,8 @@ django.setup()
 
 from django.core.management import call_command  # noqa: E402
 
-from replicant import monitor, placement  # noqa: E402
+from replicant.connections import server_map  # noqa: E402
+from replicant.monitor import cluster_monitor  # noqa: E402
 from replicant.private_folder import FOLDER_VARIABLE  # noqa: E402
 from tests.databases import HOWEVER_LATE, migrate, sqlite, use_databases  # noqa: E402
 from tests.servers import ENGINES, Cluster, start  # noqa: E402
@@ -43,9 +44,9 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv(FOLDER_VARIABLE, str(folder))
         yield folder
         # A monitor that is about to end would leave what it knows where the next test looks.
-        monitor.stop(10.0)
+        cluster_monitor.stop(10.0)
         # The placement of a promotion stays in force otherwise, and the next test's members are judged by it.
-        placement.keep(set())
+        server_map.keep(set())
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Calls the entry in every way there is: what ``tests.test_entry`` runs under valgrind."""
+"""Calls the entry in every way there is: what ``tests.core.test_entry`` runs under valgrind."""
 
 from __future__ import annotations
 

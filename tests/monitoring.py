@@ -12,7 +12,8 @@ from typing import Any
 
 from django.db import connections
 
-from replicant import private_folder, samples
+from replicant import private_folder
+from replicant.monitor import shared_file
 from tests.servers import Cluster, Node
 
 REPOSITORY = Path(__file__).parent.parent
@@ -60,8 +61,8 @@ def environment(databases: dict[str, Any], interval: float | None, **settings: A
     }
 
 
-def shared_file(name: str) -> Path:
-    return private_folder.path() / f"{name}-{samples.FORMAT}"
+def samples_path(name: str) -> Path:
+    return private_folder.path() / f"{name}-{shared_file.FORMAT}"
 
 
 @contextmanager

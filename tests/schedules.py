@@ -126,24 +126,25 @@ def main() -> None:
 
     from django.db import Error, connections, router, transaction
 
-    from replicant import monitor, placement
+    from replicant.connections import server_map
+    from replicant.monitor import cluster_monitor
     from tests.app.models import Item
 
     cycles = 0
-    whole = monitor._Watch._rest
+    whole = cluster_monitor._Watch._rest
 
     def rest(watch: Any, until: float) -> None:
         nonlocal cycles
         cycles += 1
         whole(watch, until)
 
-    monitor._Watch._rest = rest  # type: ignore[method-assign]
+    cluster_monitor._Watch._rest = rest  # type: ignore[method-assign]
 
     def begin() -> None:
         router.db_for_read(Item)
         with suppress(Error):
             connections["default"].ensure_connection()
-        wait_until(lambda: {"default"} <= placement._known, SECONDS, "the primary was looked for")
+        wait_until(lambda: {"default"} <= server_map._known, SECONDS, "the primary was looked for")
 
     def write(name: str) -> str | None:
         try:
@@ -168,13 +169,20 @@ def main() -> None:
             return f"{type(error).__name__}: {error}"
         return None
 
+    def fork() -> None:
+        """Go on in a child, as a worker of a server that has loaded the site before it forks."""
+        connections.close_all()
+        if child := os.fork():
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
     commands: dict[str, Callable[..., Any]] = {
         "begin": begin,
         "write": write,
         "open": open_transaction,
         "commit": commit,
-        "primary": lambda: placement.server_of("default"),
-        "probing": monitor.probing,
+        "fork": fork,
+        "primary": lambda: server_map.server_of("default"),
+        "probing": cluster_monitor.probing,
         "cycles": lambda: cycles,
         "stop_at": _stop_at,
     }
@@ -186,21 +194,22 @@ def main() -> None:
 
 
 def _stop_at(step: str) -> None:
-    from replicant import monitor, placement, shared_placement
-    from replicant.promotion import Judge
-    from replicant.samples import Samples
+    from replicant.connections import server_map, shared_placement
+    from replicant.monitor import cluster_monitor
+    from replicant.monitor.promotion import Judge
+    from replicant.monitor.shared_file import Samples
 
     places: dict[str, tuple[Any, str]] = {
-        "before it reads the placement": (placement, "catch_up"),
-        "after it has probed": (monitor._Watch, "_probe"),
+        "before it reads the placement": (server_map, "catch_up"),
+        "after it has probed": (cluster_monitor._Watch, "_probe"),
         "after it has judged": (Judge, "judge"),
-        "before it decides": (placement, "decide"),
+        "before it decides": (server_map, "decide"),
         "before its decision has a number": (shared_placement, "_write"),
         "after its decision has a number": (shared_placement, "_write"),
-        "before its decision is in force": (placement, "_put"),
+        "before its decision is in force": (server_map, "_put"),
         "before it publishes samples": (Samples, "publish"),
         "after it has published samples": (Samples, "publish"),
-        "before it passes samples on": (monitor, "consumer"),
+        "before it passes samples on": (cluster_monitor, "consumer"),
     }
     owner, name = places[step]
     whole = getattr(owner, name)

@@ -13,7 +13,8 @@ from django.http import HttpRequest
 import replicant
 from fansite import delays
 from fansite.delays import in_words
-from replicant import causality, use_replica
+from replicant import use_replica
+from replicant.connections import causality
 
 #: How the cookies' names begin, unless ``settings.REPLICANT_TOKEN`` says otherwise.
 TOKEN = "replicant_token"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 from replicant import _core
+from replicant import wiring as wiring
 from replicant._core import ReplicaRouter, __version__
+from replicant.connections.guard import allow_functions
 from replicant.errors import NoReplicaAvailable, ReplicantError, ReplicaWriteError
-from replicant.guard import allow_functions
 from replicant.inspection import Decision, explain, status
-from replicant.reloading import reload
+from replicant.monitor.reloading import reload
 from replicant.scopes import request_scope, use_primary, use_replica
 from replicant.tokens import after, token
 

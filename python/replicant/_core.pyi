@@ -38,7 +38,6 @@ __all__ = [
     "in_transaction",
     "invalidate",
     "is_behind",
-    "is_pinned",
     "is_to_remember",
     "keeps_ascii_apart",
     "load_mysql_client",
@@ -51,6 +50,7 @@ __all__ = [
     "opened_beside_a_loop",
     "optimised",
     "owes_token",
+    "pinned_answer",
     "probed",
     "public_lookup",
     "record",
@@ -273,7 +273,7 @@ def set_state(alias: str, state: str) -> str:
 
 def report(alias: str, seconds: float | None, outcome: str) -> list[tuple[str, str, str, str]]:
     """Tell what became of a read from ``alias``: ``"ok"``, ``"failed"``, or ``"gone"`` where the server refused the
-    connection or did not answer in time. To be called through :func:`replicant.health.report`.
+    connection or did not answer in time. To be called through :func:`replicant.connections.observations.report`.
 
     ``seconds``: how long the server took, None if that says more of the statement than of the server. Returns the
     members whose state has changed: the cluster's primary, the alias, the state before and now. An alias of no
@@ -387,8 +387,12 @@ def elsewhere(alias: str, failed: list[str]) -> str | None:
     Raises ``NoReplicaAvailable`` as :meth:`ReplicaRouter.db_for_read` does.
     """
 
-def is_pinned(alias: str) -> bool:
-    """Whether the read that follows goes to the primary ``alias`` for what no replica is known to have."""
+def pinned_answer(alias: str) -> str | None:
+    """The very string of the router's last answer on this thread, if only the primary ``alias`` may serve that read.
+
+    None where it did not, or where no replica serves late data. Each such answer is an object of its own, so that the
+    statement that is sent for it can be told from others by identity.
+    """
 
 def spend_decision() -> None:
     """The read of this thread's last decision was sent: what follows without a decision is another one."""
@@ -435,13 +439,14 @@ def session_changed(changed: bool | None = None) -> int:
     """Count one connection more (or fewer) whose session was changed so that a read has another meaning there; returns
     how many there are."""
 
-def session_changes(sql: str, vendor: str) -> list[tuple[str, str, bool]]:
+def session_changes(sql: str, vendor: str, allowed: list[str] = ...) -> list[tuple[str, str, bool]]:
     """What a statement does to its session, in order.
 
     An action, the setting in lower case (or the kind of thing that is held), and whether reads that follow may have
     another meaning. The actions: ``"set"``, ``"local"`` (until the transaction ends), ``"reset"``, ``"reset_all"``,
     ``"hold"``, ``"release"``, ``"release_all"``, ``"discard"`` (the session is as a new one) and ``"back"`` (to a
-    savepoint). A setting that the text does not show is ``"?"``.
+    savepoint). A setting that the text does not show is ``"?"``: CALL and EXECUTE may set anything, but for the
+    procedures of ``allowed``.
     """
 
 def target_table(sql: str, vendor: str) -> list[str] | None:

@@ -9,10 +9,11 @@ class ReplicantConfig(AppConfig):
     verbose_name = "Replicant"
 
     def ready(self) -> None:
-        from replicant import checks, hooks, instances, related
+        from replicant import checks, patches
+        from replicant.patches import instances, related_managers
 
         register(checks.check_settings)
         register(checks.check_servers, Tags.database)
-        hooks.install()
-        related.install()
+        patches.install()
+        related_managers.install()
         instances.install()

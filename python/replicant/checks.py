@@ -15,13 +15,15 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import DatabaseError, connections
 from django.utils.module_loading import import_string
 
-from replicant import conf, exempt_tables, exemptions, tenants, token_settings, trials
+from replicant import conf
 from replicant._core import ReplicaRouter
-from replicant.conf import Cluster
-from replicant.engines import engine_of
+from replicant.conf import Cluster, exempt_tables, primary_only, token_settings
+from replicant.conf.token_settings import TokenSettings
+from replicant.conf.validators import Problem
+from replicant.engines import engine_of, tenants
+from replicant.engines.sample import SINCE
 from replicant.middleware import ReplicaMiddleware
-from replicant.token_settings import TokenSettings
-from replicant.values import Problem
+from replicant.patches import test_runner
 
 #: Middleware that reads or writes the database before or after the view, and so belongs inside the request scope.
 _USES_DATABASE = ("SessionMiddleware", "AuthenticationMiddleware", "UpdateCacheMiddleware", "FetchFromCacheMiddleware")
@@ -64,13 +66,14 @@ def check_servers(
 
 
 def _server(alias: str) -> str:
-    """Which server a new connection reaches; empty if that cannot be told."""
+    """Which server a new connection reaches, however often that was started; empty if that cannot be told."""
     connection = connections.create_connection(alias)
     try:
         # Not by connect(), which tells every receiver of connection_created.
         with connection.wrap_database_errors:
             connection.connection = connection.get_new_connection(connection.get_connection_params())
-        return engine_of(connection).probe(connection).server
+        # A restart between two questions, or another way to it, makes no other server.
+        return engine_of(connection).probe(connection).run.partition(SINCE)[0]
     except DatabaseError:
         return ""
     finally:
@@ -84,7 +87,7 @@ def _warnings(clusters: list[Cluster], token: TokenSettings) -> list[Problem]:
     for cluster in clusters:
         found += _cluster_warnings(cluster)
     found += _middleware_warnings(token) + _token_warnings(clusters, token)
-    found += exemptions.warnings(clusters, token, has_middleware=_place(ReplicaMiddleware) is not None)
+    found += primary_only.warnings(clusters, token, has_middleware=_place(ReplicaMiddleware) is not None)
     return found + exempt_tables.warnings(clusters) + _tenant_warnings(clusters)
 
 
@@ -143,7 +146,7 @@ def _cluster_warnings(cluster: Cluster) -> list[Problem]:
                 )
             )
     for alias in members[1:]:
-        if trials.mirror_of(alias) != cluster.primary:
+        if test_runner.mirror_of(alias) != cluster.primary:
             found.append(
                 Problem(
                     "W002",

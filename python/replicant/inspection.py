@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from replicant import _core, placement, reports, tokens, topology
+from replicant import _core, tokens
+from replicant.connections import observations, server_map
+from replicant.monitor import topology
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -54,9 +56,9 @@ def status() -> dict[str, Any]:
             "members": [
                 {
                     **member,
-                    "server": placement.server_of(member["alias"]),
-                    "reported_lag": reports.of(member["alias"]).lag,
-                    "configured_delay": reports.of(member["alias"]).delay,
+                    "server": server_map.server_of(member["alias"]),
+                    "reported_lag": observations.reported(member["alias"]).lag,
+                    "configured_delay": observations.reported(member["alias"]).delay,
                     "found": member["alias"] in topology.view_of(primary).found,
                     "share": count / total if total else None,
                 }

@@ -9,9 +9,10 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from replicant import causality, token_stores
-from replicant.responses import finish_later
+from replicant.connections import causality
 from replicant.scopes import request_scope, use_primary
+from replicant.scopes.suspended import finish_later
+from replicant.tokens import stores
 
 #: Methods that change nothing (RFC 9110, section 9.2.1), as far as views have them.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -58,7 +59,7 @@ class ReplicaMiddleware:
                 return await self._respond_async(request)
 
     def _respond(self, request: HttpRequest) -> HttpResponseBase:
-        store = token_stores.in_force()
+        store = stores.in_force()
         carried = store.receive(request) if store else None
         response = cast(_SyncGet, self.get_response)(request)
         if store and (carried is not None or causality.owes_token()):
@@ -66,7 +67,7 @@ class ReplicaMiddleware:
         return cast(HttpResponseBase, finish_later(response))
 
     async def _respond_async(self, request: HttpRequest) -> HttpResponseBase:
-        store = token_stores.in_force()
+        store = stores.in_force()
         carried = await store.areceive(request) if store else None
         response = await cast(_AsyncGet, self.get_response)(request)
         if store and (carried is not None or causality.owes_token()):

@@ -346,15 +346,17 @@ impl Requirement {
                 && self.has_what_was_read(cluster, view, member, now))
     }
 
-    /// Whether a session with the server behind `member`, which has `position` (`None` if it cannot tell), satisfies
-    /// the requirement. What is known of the member does not count, because another server may have reported it.
+    /// Whether a session with a server behind `member`, which has `position` (`None` if it cannot tell), satisfies the
+    /// requirement. What is known of the member does not count, because another server may have reported it.
+    /// `is_present`: the session is with the server that is known to be behind `member`, so that it has what was read
+    /// there.
     #[must_use]
     pub fn admits_session(
         &self,
         cluster: &Cluster,
         view: &View,
         member: Member,
-        position: Option<&Position>,
+        (position, is_present): (Option<&Position>, bool),
         now: Duration,
     ) -> bool {
         let (replication, pin) = (view.replication(), cluster.settings().pin);
@@ -365,7 +367,7 @@ impl Requirement {
         };
         let has_position = |required| has(required) || is_left_to_time(self.position_at);
         let has_read = |(from, at): (Option<Alias>, Duration)| {
-            (from == Some(cluster.members()[member as usize]) && replication.is_same_since(member, at))
+            (is_present && from == Some(cluster.members()[member as usize]) && replication.is_same_since(member, at))
                 || match replication.first_after(at) {
                     Some(position) => has(position),
                     None if replication.has_history() => is_left_to_time(at),

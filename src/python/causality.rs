@@ -99,12 +99,19 @@ fn required(table: &Table, cluster: &Cluster, scope_states: &[Arc<ScopeState>], 
                 read.require_read(member, at);
             }
         });
-        let last = match cluster_state.last() {
-            LastRead::Named(alias) => Some(alias),
-            LastRead::Sticky | LastRead::Learned => cluster_state.sticky(),
+        let (last, place) = match cluster_state.last() {
+            LastRead::Named(alias) => (Some(alias), LastRead::Named(alias)),
+            LastRead::Sticky | LastRead::Learned => (cluster_state.sticky(), LastRead::Sticky),
         };
-        if let Some(member) = last {
-            read.require_reads_of(cluster, &view, member, now);
+        if let Some(alias) = last {
+            let is_present =
+                |member| member == PRIMARY || cluster_state.changes(place) == view.replication().changes(member);
+            if !cluster.settings().has_positions || cluster.member(alias).is_none_or(is_present) {
+                read.require_reads_of(cluster, &view, alias, now);
+            } else {
+                // Another server is behind the alias by now, which may lack what was read there.
+                read.require_read(None, now);
+            }
         }
     }
     // A read counts also where there is only one replica: that replica may come back with older data, or be replaced.

@@ -52,7 +52,7 @@ mod _core {
     #[pymodule_export]
     use super::reports::{probed, report};
     #[pymodule_export]
-    use super::reroute::{elsewhere, is_pinned, member_state, spend_decision};
+    use super::reroute::{elsewhere, member_state, pinned_answer, spend_decision};
     #[pymodule_export]
     use super::router::ReplicaRouter;
     #[pymodule_export]

@@ -48,18 +48,20 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
     thread::with_thread(|thread| {
         cluster.counters().count(&thread.shard, member, reason);
         thread.last.set(Some(LastDecision::Read(cluster.name(), member, reason)));
+        thread.unpin();
     });
     Ok(Some(entry.strings[member as usize].bind(py).clone()))
 }
 
-/// Whether the read that follows was sent to the primary `alias` because no other member satisfies the requirement.
+/// The very string of this thread's last answer, if that was for a read that only the primary `alias` may serve; `None`
+/// also where no replica serves late data.
 #[pyfunction]
-pub fn is_pinned(alias: &str) -> bool {
-    let Some(LastDecision::Read(cluster, PRIMARY, Reason::Pinned)) = thread::with_thread(|thread| thread.last.get())
-    else {
-        return false;
-    };
-    table::present().is_some_and(|table| table.name(cluster) == alias)
+pub fn pinned_answer(py: Python<'_>, alias: &str) -> Option<Py<PyString>> {
+    thread::with_thread(|thread| {
+        let Some(LastDecision::Read(cluster, PRIMARY, Reason::Pinned)) = thread.last.get() else { return None };
+        let is_here = table::present().is_some_and(|table| table.name(cluster) == alias);
+        if is_here { thread.pinned(py) } else { None }
+    })
 }
 
 /// The read of this thread's last decision was sent: a statement that follows without a decision is another one.

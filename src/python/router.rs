@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use crate::cluster::view::View;
 use crate::consistency::scope_state::ScopeState;
 use crate::member::{Member, PRIMARY};
+use crate::reason::Reason;
 use crate::routing::decide;
 use crate::routing::model_map::{ClusterIndex, Label};
 use crate::routing::question::{Decision, Loaded, Read, Shown};
@@ -134,6 +135,10 @@ impl entry::Router for ReplicaRouter {
             };
             entry.cluster.counters().count(&thread.shard, member, reason);
             thread.last.set(Some(LastDecision::Read(entry.cluster.name(), member, reason)));
+            if reason == Reason::Pinned {
+                let primary = entry.strings[PRIMARY as usize].bind(py);
+                return Ok(Some(thread.pin(primary, entry.cluster.settings().on_unavailable)));
+            }
             Ok(Some(entry.strings[member as usize].bind(py).clone()))
         })
     }
@@ -145,7 +150,7 @@ fn unconfigured(py: Python<'_>, db: &str, error: &PyErr) -> PyResult<Option<bool
     if !error.matches(py, py.import("django.core.exceptions")?.getattr("ImproperlyConfigured")?)? {
         return Err(error.clone_ref(py));
     }
-    let replica: bool = py.import("replicant.conf")?.call_method1("is_called_replica", (db,))?.extract()?;
+    let replica: bool = py.import("replicant.monitor.topology")?.call_method1("is_called_replica", (db,))?.extract()?;
     Ok(replica.then_some(false))
 }
 

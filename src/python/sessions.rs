@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
+use crate::alias::Alias;
 use crate::cluster::Cluster;
 use crate::consistency::scope::Effect;
 use crate::consistency::scope_state::{ClusterState, LastRead};
@@ -62,11 +63,35 @@ pub fn session_serves(
             // The present servers behind the aliases satisfied the requirement, and this is another one.
             is_fit = false;
         }
-        let position = position.map(|position| &position.0);
+        let session = (position.map(|position| &position.0), is_known);
         is_fit &=
-            cluster_state.requirement(|requirement| requirement.admits_session(cluster, &view, member, position, now));
+            cluster_state.requirement(|requirement| requirement.admits_session(cluster, &view, member, session, now));
+    }
+    if is_fit && !is_known {
+        // The present server behind the alias may lack what this session is about to show.
+        for cluster_state in scope_states.iter().filter_map(|scope_state| scope_state.get(cluster.name())) {
+            mistrust(cluster_state, cluster.members()[member as usize], view.replication().changes(member));
+        }
     }
     Ok(is_fit)
+}
+
+/// Marks that the scope reads from `member`, but not from the server that was found there after `changes`: any server
+/// that it reads from next, that one included, must satisfy what it may have seen.
+fn mistrust(cluster_state: &ClusterState, member: Alias, changes: u32) {
+    for (reads, last) in reads_of(cluster_state, member) {
+        if reads {
+            cluster_state.set_changes(last, changes.wrapping_sub(1));
+        }
+    }
+}
+
+/// The two ways in which a scope may read from `member`, and whether it does.
+fn reads_of(cluster_state: &ClusterState, member: Alias) -> [(bool, LastRead); 2] {
+    [
+        (cluster_state.sticky() == Some(member), LastRead::Sticky),
+        (cluster_state.last() == LastRead::Named(member), LastRead::Named(member)),
+    ]
 }
 
 /// If the scope read from `member` before its server changed last, what it may have seen there is required.
@@ -79,10 +104,7 @@ fn compare_server(
     now: Duration,
 ) {
     let name = cluster.members()[member as usize];
-    let places = [
-        (cluster_state.sticky() == Some(name), LastRead::Sticky),
-        (cluster_state.last() == LastRead::Named(name), LastRead::Named(name)),
-    ];
+    let places = reads_of(cluster_state, name);
     for (_, last) in places.into_iter().filter(|&(reads, last)| reads && cluster_state.changes(last) != changes) {
         if last == LastRead::Sticky && reason == Some(Reason::Balanced) {
             // The member was chosen for the very read that is about to be sent, so the scope has seen nothing there

@@ -57,8 +57,10 @@ pub fn analyse(sql: &str, vendor: &str) -> u16 {
 /// The changes that a statement makes to its session: the action, the name of the setting or kind of thing, and whether
 /// it may change the meaning of later reads.
 #[pyfunction]
-pub fn session_changes(sql: &str, vendor: &str) -> Vec<(&'static str, String, bool)> {
-    let changes = session::changes(sql, dialect(vendor));
+#[pyo3(signature = (sql, vendor, allowed = Vec::new()))]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts a list as a vector")]
+pub fn session_changes(sql: &str, vendor: &str, allowed: Vec<String>) -> Vec<(&'static str, String, bool)> {
+    let changes = session::changes(sql, dialect(vendor), &allowed);
     changes.into_iter().map(|change| (change.action.name(), change.name, change.reads)).collect()
 }
 

@@ -74,7 +74,8 @@ fn query_primary(py: Python<'_>, entry: &Entry, scope_state: &ScopeState) -> PyR
 }
 
 fn ask_primary(py: Python<'_>, entry: &Entry) -> PyResult<Option<Position>> {
-    let answer = py.import("replicant.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
+    let answer =
+        py.import("replicant.connections.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
     Ok(answer.extract()?)
 }
 
@@ -102,7 +103,7 @@ fn wait(
     }
     let begun = clock::now();
     let arguments = (&entry.strings[member as usize], Position(position), longest.as_secs_f64());
-    let answer = py.import("replicant.causality")?.call_method1("wait", arguments)?;
+    let answer = py.import("replicant.connections.causality")?.call_method1("wait", arguments)?;
     let reached: Option<Position> = answer.extract()?;
     // It had the position when it answered, which was before now.
     let at = clock::now();
@@ -141,7 +142,7 @@ fn query_last(
     }
     let (cluster, at) = (&entry.cluster, clock::now());
     let position_of = |member: Member| -> PyResult<Option<Position>> {
-        let causality = py.import("replicant.causality")?;
+        let causality = py.import("replicant.connections.causality")?;
         Ok(causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?)
     };
     // A member that is known to be down is not queried: that could take as long as a connection attempt.
@@ -178,7 +179,7 @@ fn query_last(
 #[cold]
 fn serve_late(py: Python<'_>, entry: &Entry, member: Member) -> PyResult<Decision> {
     let aliases = (&entry.strings[PRIMARY as usize], &entry.strings[member as usize]);
-    py.import("replicant.health")?.call_method1("served_late", aliases)?;
+    py.import("replicant.connections.observations")?.call_method1("served_late", aliases)?;
     Ok((member, Reason::Unavailable))
 }
 

@@ -219,7 +219,7 @@ pub fn watch(py: Python<'_>) -> PyResult<()> {
 fn start_monitor(py: Python<'_>) -> PyResult<()> {
     // Reset first: the import may run code that reads.
     if UNWATCHED.swap(false, Ordering::Relaxed) {
-        attached(py, |py| py.import("replicant.monitor")?.call_method0("start").map(drop))?;
+        attached(py, |py| py.import("replicant.monitor.cluster_monitor")?.call_method0("start").map(drop))?;
     }
     Ok(())
 }

@@ -4,12 +4,14 @@
 use std::cell::{Cell, RefCell};
 
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use rand::Rng;
 
 use crate::alias::Alias;
 use crate::cluster::view::View;
 use crate::member::Member;
 use crate::reason::Reason;
+use crate::settings::OnUnavailable;
 use crate::support::counters::Shard;
 use crate::support::random::{Draws, Generation};
 use crate::support::snapshot::Kept;
@@ -33,6 +35,8 @@ pub struct Thread {
     pub last: Cell<Option<LastDecision>>,
     /// The last decision that a tracker has taken.
     taken: Cell<Option<LastDecision>>,
+    /// The answer to the last pinned read, where replicas may serve late data if the primary is down.
+    pinned: Cell<Option<Py<PyString>>>,
 }
 
 /// A decision: its cluster, and for a read where it went and why.
@@ -56,6 +60,7 @@ thread_local! {
         shard: Shard::claim(),
         last: const { Cell::new(None) },
         taken: const { Cell::new(None) },
+        pinned: const { Cell::new(None) },
     };
 }
 
@@ -87,6 +92,38 @@ impl Thread {
     /// The last decision, whether or not it was taken.
     pub fn last_decision(&self) -> Option<LastDecision> {
         self.last.get().or_else(|| self.taken.get())
+    }
+
+    /// The answer to a read that only the primary may serve: its alias.
+    ///
+    /// Where replicas may serve late data if the primary is down, each answer is another string object. The statement
+    /// that is sent for this decision carries it, and can thus be distinguished from a statement that names the primary
+    /// itself.
+    #[cold]
+    #[inline(never)]
+    pub fn pin<'py>(&self, alias: &Bound<'py, PyString>, policy: OnUnavailable) -> Bound<'py, PyString> {
+        self.pinned.set(None);
+        if policy != OnUnavailable::Replica {
+            return alias.clone();
+        }
+        let answer = PyString::new(alias.py(), &alias.to_string_lossy());
+        // CPython has one object for each string of one character: such a statement cannot be distinguished.
+        if !answer.is(alias) {
+            self.pinned.set(Some(answer.clone().unbind()));
+        }
+        answer
+    }
+
+    /// The string object that [`Self::pin`] returned last.
+    pub fn pinned(&self, py: Python<'_>) -> Option<Py<PyString>> {
+        let answer = self.pinned.take();
+        self.pinned.set(answer.as_ref().map(|answer| answer.clone_ref(py)));
+        answer
+    }
+
+    /// The last decision was for a read that continues on another member: no other statement is sent for it.
+    pub fn unpin(&self) {
+        self.pinned.set(None);
     }
 
     /// This thread's snapshot, brought up to date.

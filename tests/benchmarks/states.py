@@ -80,10 +80,11 @@ class _Required:
         import time
         from unittest import mock
 
-        from replicant import _core, conf
+        from replicant import _core
+        from replicant.conf import reader
 
         # SQLite has no positions; here PostgreSQL's serve, told by hand, with nobody to ask.
-        with mock.patch.object(conf, "VENDORS_WITH_POSITIONS", frozenset({"sqlite"})):
+        with mock.patch.object(reader, "VENDORS_WITH_POSITIONS", frozenset({"sqlite"})):
             _core.invalidate()
             _core.role("default")
         here, earlier = (_core.Position("postgresql", text) for text in ("1:0/2000000", "1:0/1000000"))

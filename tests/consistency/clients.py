@@ -16,7 +16,7 @@ from django.db import Error, close_old_connections, transaction
 
 import replicant
 from replicant import request_scope, use_primary, use_replica
-from replicant.carried import Carried
+from replicant.tokens.carried import Carried
 from replicant.tracing import record_queries
 from tests.consistency.history import Committing, Ended, Failed, History, Opened, Read, Token, Wrote
 from tests.consistency.models import Register

@@ -14,10 +14,11 @@ from unittest import mock
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from replicant import causality, health, monitor
 from replicant._core import Position
+from replicant.connections import causality, observations
+from replicant.connections.tracker import Tracker
 from replicant.engines import UNKNOWN, Sample
-from replicant.tracking import Tracker
+from replicant.monitor import cluster_monitor
 from tests.consistency.history import PRIMARY
 
 #: By how much later a probe is taken to have been, in nanoseconds: longer than a replica is usually behind.
@@ -68,7 +69,7 @@ def one_has_caught_up() -> Iterator[None]:
             [sample if sample.alias == PRIMARY else sample._replace(position=largest) for sample in samples]
         )
 
-    with mock.patch.object(monitor, "consumer", planted):
+    with mock.patch.object(cluster_monitor, "consumer", planted):
         yield
 
 
@@ -81,19 +82,19 @@ def probe_taken_for_what_was_read() -> Iterator[None]:
     """
 
     def position(replica: str) -> Position | None:
-        sample = monitor.latest().get(replica)
+        sample = cluster_monitor.latest().get(replica)
         return None if sample is None else sample.position
 
     def consumer(samples: Sequence[Sample]) -> None:
         # All of it, or a replica that was restarted would wait for ever to be admitted.
-        health.observe(
+        observations.observe(
             [
                 sample._replace(asked_at=sample.asked_at + _TOO_LATE) if sample.alias == PRIMARY else sample
                 for sample in samples
             ]
         )
 
-    with mock.patch.object(causality, "position", position), mock.patch.object(monitor, "consumer", consumer):
+    with mock.patch.object(causality, "position", position), mock.patch.object(cluster_monitor, "consumer", consumer):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Test cases as users of the package write them; ``tests/test_mirrors.py`` runs them, in processes of their own."""
+"""Test cases as users of the package write them: ``tests/patches/test_test_runner.py`` runs them in other processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from django.test import LiveServerTestCase, SimpleTestCase, TestCase, Transactio
 from django.test.testcases import DatabaseOperationForbidden
 
 import replicant
-from replicant import _core, monitor, use_replica
+from replicant import _core, use_replica
+from replicant.monitor import cluster_monitor
 from tests.app.models import Item
 
 REPLICAS = ("replica1", "replica2")
@@ -278,8 +279,8 @@ class Commits(Checks, TransactionTestCase):
         for _ in range(10):
             Item.objects.create(name="x")
             names()
-        assert monitor.probing() == []
-        assert monitor.latest() == {}
+        assert cluster_monitor.probing() == []
+        assert cluster_monitor.latest() == {}
         assert {member["position"] for member in _members()} == {None}
 
 

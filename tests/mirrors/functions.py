@@ -1,4 +1,4 @@
-"""Tests for pytest-django; ``tests/test_mirrors.py`` runs them, in processes of their own."""
+"""Tests for pytest-django; ``tests/patches/test_test_runner.py`` runs them, in processes of their own."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from django.urls import path
 
 django.setup()
 
-from replicant import monitor  # noqa: E402
 from replicant.engines import Sample  # noqa: E402
+from replicant.monitor import cluster_monitor  # noqa: E402
 from tests.app.models import Item  # noqa: E402
 
 folder = Path(os.environ["REPLICANT_TEST_FOLDER"])
@@ -45,16 +45,16 @@ def hear(samples: Sequence[Sample]) -> None:
     unfinished.rename(folder / f"report-{os.getpid()}.json")
 
 
-monitor.consumer = hear
+cluster_monitor.consumer = hear
 
 
 def report() -> dict[str, Any]:
-    watched = monitor._watches
+    watched = cluster_monitor._watches
     return {
         "pid": os.getpid(),
         "began": began,
         "heard": list(heard),
-        "probes": monitor.probing(),
+        "probes": cluster_monitor.probing(),
         "file": watched[0]._file_name if watched else None,
     }
 

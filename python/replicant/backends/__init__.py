@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import contextlib
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error
 
-from replicant import _core, changed_sessions, failover, lines, monitor, placement
+from replicant import _core
+from replicant.connections import reroute, server_map, sockets, tracked
+from replicant.connections.followed import FollowedConnection
 from replicant.engines import engine_of
 from replicant.engines.failure import mark_connecting
-
-if TYPE_CHECKING:
-    from django.db.backends.base.base import BaseDatabaseWrapper as _Base
-else:
-    _Base = object
+from replicant.monitor import cluster_monitor
 
 
-class ReplicantMixin(_Base):
+class ReplicantMixin(FollowedConnection):
     """Makes one of Django's database wrappers one of ours.
 
     On MySQL and MariaDB a session with a primary has the server report what it commits, switched on in a statement
@@ -36,11 +34,6 @@ class ReplicantMixin(_Base):
 
     Connects with the server that is behind its alias now, which after a promotion is another one than its settings say.
     """
-
-    replicant_server: str
-    """The alias whose settings lead to the server that this connects with."""
-    replicant_placement: int
-    """The number of the placement it was last compared with."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -54,51 +47,51 @@ class ReplicantMixin(_Base):
         return parameters
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        connect, seconds = super().get_new_connection, failover.connect_seconds(self)
+        connect, seconds = super().get_new_connection, reroute.connect_seconds(self)
         try:
             if seconds is None:
                 made = connect(conn_params)
             else:
-                made = engine_of(self).connect(self, connect, conn_params, seconds)
+                made = engine_of(self).connect(self, connect, conn_params, seconds, lambda: len(sockets.of(self.alias)))
         except Exception as error:
             mark_connecting(error)
             raise
-        if failover.is_connecting(self):
+        if reroute.is_connecting(self):
             # Before anything is asked: the answer may never come.
             self.connection = made
-            lines.opened(self)
+            sockets.opened(self)
         return made
 
     def connect(self) -> None:
-        placement.prepare(self)
+        server_map.prepare(self)
         try:
             self._connect()
         except Exception as error:
-            failover.not_connected(self, error)
+            reroute.not_connected(self, error)
             self._wake()
             raise
-        if not placement.is_followed(self):
+        if not server_map.is_followed(self):
             # It was moved meanwhile. The next time it is as good as certain, and else found out when it is used.
             self.close()
             engine_of(self).drop_pool(getattr(self, "_connection_pools", {}), self.alias)
-            placement.prepare(self)
+            server_map.prepare(self)
             self._connect()
 
     def _connect(self) -> None:
-        with failover.connecting(self):
+        with reroute.connecting(self):
             super().connect()
 
     def close(self) -> None:
         super().close()
         if self.connection is None:
-            lines.closed(self)
+            sockets.closed(self)
 
     def ensure_connection(self) -> None:
-        if monotonic() > placement.valid_until:
-            placement.confirm()
+        if monotonic() > server_map.valid_until:
+            server_map.confirm()
         # Django comes here in the middle of connecting, too: what has changed by then is looked at when that is done.
-        if self.replicant_placement != placement.number and not failover.is_connecting(self):
-            placement.follow(self)
+        if self.replicant_placement != server_map.number and not reroute.is_connecting(self):
+            server_map.follow(self)
         if self.connection is None and self.in_atomic_block and not self.atomic_blocks:
             # A transaction with autocommit off whose connection was closed: Django has left its last block and
             # believes itself in it.
@@ -106,16 +99,16 @@ class ReplicantMixin(_Base):
         super().ensure_connection()
 
     def close_if_unusable_or_obsolete(self) -> None:
-        if self.replicant_placement != placement.number and not self.in_atomic_block:
-            if changed_sessions.session_differs(self):
+        if self.replicant_placement != server_map.number and not self.in_atomic_block:
+            if tracked.session_differs(self):
                 # Its end is for the next statement to tell, unless Django would end it here anyway.
                 if self.close_at is not None and monotonic() >= self.close_at:
                     self.close()
                 return
             # Or Django, about to look whether it is in order, would open another one to a server that may be dead.
             with contextlib.suppress(Error):
-                placement.follow(self)
-        if self.connection is not None and not self.in_atomic_block and failover.is_outdated(self):
+                server_map.follow(self)
+        if self.connection is not None and not self.in_atomic_block and reroute.is_outdated(self):
             self.close()
         super().close_if_unusable_or_obsolete()
 
@@ -143,10 +136,10 @@ class ReplicantMixin(_Base):
 
         Raises ``OperationalError`` if it is not, and that ends a transaction.
         """
-        if monotonic() > placement.valid_until:
-            placement.confirm()
-        if self.replicant_placement != placement.number and not failover.is_connecting(self):
-            placement.follow(self)
+        if monotonic() > server_map.valid_until:
+            server_map.confirm()
+        if self.replicant_placement != server_map.number and not reroute.is_connecting(self):
+            server_map.follow(self)
 
     def replicant_failed(self, error: DatabaseError) -> None:
         """Have the servers looked at if an error says that this may no longer be the primary."""
@@ -156,11 +149,11 @@ class ReplicantMixin(_Base):
 
     def _wake(self) -> None:
         if self._is_primary():
-            monitor.wake()
+            cluster_monitor.wake()
 
     def _cursor(self, name: str | None = None) -> Any:
         self._role()
-        return failover.cursor(self, super()._cursor, name)  # type: ignore[misc]
+        return reroute.cursor(self, super()._cursor, name)  # type: ignore[misc]
 
     def init_connection_state(self) -> None:
         initialise = super().init_connection_state

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from replicant.engines import mysql, other, postgresql, sqlite
+from replicant.engines import generic, mysql, postgresql, sqlite
 from replicant.engines.capture import NOTHING, UNKNOWN, Capture, Captured
 from replicant.engines.failure import Failure, described
 from replicant.engines.sample import Reported, Sample
+from replicant.under_test import stand_ins
 
 if TYPE_CHECKING:
     from django.db import DatabaseError
@@ -32,9 +33,6 @@ __all__ = [
 ]
 
 _ENGINES: dict[str, ModuleType] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
-
-#: What answers for an alias in place of its engine: replicas that are behind in a test, and their primary.
-stand_ins: dict[str, Engine] = {}
 
 
 class Engine(Protocol):
@@ -143,10 +141,12 @@ class Engine(Protocol):
         connect: Callable[[dict[str, Any]], Any],
         parameters: dict[str, Any],
         seconds: float,
+        in_use: Callable[[], int],
     ) -> Any:
         """Open a driver's connection by Django's ``get_new_connection``, within ``seconds``.
 
-        As far as the driver can see to that: those for MySQL, and psycopg2, take whole seconds.
+        As far as the driver can see to that: those for MySQL, and psycopg2, take whole seconds. ``in_use`` counts the
+        open connections of the same alias in this process: where a pool has no other ones, the server is sound.
         """
 
     def drop_pool(self, pools: dict[str, Any], alias: str) -> None:
@@ -162,11 +162,16 @@ class Engine(Protocol):
         """Do what Django does with a new session of our own backends (``initialise``), and ``prepare_capture``."""
 
 
+def is_ours(wrapper: type[Any]) -> bool:
+    """Whether a class of Django's connections is one of :mod:`replicant.backends`, which stands above this module."""
+    return hasattr(wrapper, "replicant_check")
+
+
 def engine_of(connection: BaseDatabaseWrapper | type[BaseDatabaseWrapper]) -> Engine:
     """The engine behind a connection, or a class of them; GIS and other derived backends have their base's vendor."""
     if stand_ins and (stand_in := stand_ins.get(getattr(connection, "alias", ""))) is not None:
-        return stand_in
-    return cast(Engine, _ENGINES.get(connection.vendor, other))
+        return cast(Engine, stand_in)
+    return cast(Engine, _ENGINES.get(connection.vendor, generic))
 
 
 def dialect_of(connection: BaseDatabaseWrapper) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,3 +50,15 @@ def described(error: BaseException, settings: Mapping[str, Any]) -> str:
     """An error in one line, without what is secret in the ``settings`` of the database that it came from."""
     text = " ".join(redacted(str(error), settings).split())
     return f"{type(error).__name__}: {text}"[:_LONGEST]
+
+
+def drop_frames(error: BaseException) -> None:
+    """Let go of what the frames of an error hold.
+
+    Where connecting takes too long, psycopg leaves its unfinished connection there, with a socket, in a cycle of
+    references that only a collection of garbage would end.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__

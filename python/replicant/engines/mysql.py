@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from django.db import DatabaseError
 
 from replicant._core import Position
-from replicant.engines import punctual, session_state
-from replicant.engines.asking import ask, ask_rows, matched_nothing
+from replicant.engines import connect_deadline, mysql_session_track
 from replicant.engines.capture import NOTHING, UNKNOWN, Captured
 from replicant.engines.failure import Failure
-from replicant.engines.other import drop_pool as drop_pool
+from replicant.engines.generic import drop_pool as drop_pool
+from replicant.engines.query import ask, ask_rows, matched_nothing
 from replicant.engines.sample import SINCE, Reported, Sample, ask_first_known, position_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class _Session(NamedTuple):
 
     driver: Any
     kind: Literal["mysql", "mariadb"]
-    read: session_state.Reader | None
+    read: mysql_session_track.Reader | None
 
 
 def init_session(connection: BaseDatabaseWrapper, initialise: Callable[[], None]) -> None:
@@ -117,7 +117,7 @@ def _prepare(connection: BaseDatabaseWrapper, assignments: list[str]) -> None:
     """Have the session report what it commits if the driver can be read, in one statement with these assignments."""
     driver = connection.connection
     engine = kind(connection)
-    reader = session_state.reader(driver)
+    reader = mysql_session_track.reader(driver)
     if reader is not None:
         try:
             _set(connection, [*assignments, *_REPORTS[engine]])
@@ -310,7 +310,8 @@ _REFUSALS = frozenset({1193, 1238, 1044, 1142, 1143, 1227, 1049, 1109, 1146, 168
 
 
 def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
-    # The drivers take whole seconds, and 0 would be for ever.
+    # The drivers take whole seconds, and 0 would be for ever. The prober counts the probe as missed when its own limit
+    # is over: this limit ends the attempt of a thread that is late already.
     limit = max(1, math.ceil(seconds))
     options = connection.settings_dict["OPTIONS"]
     options["connect_timeout"] = limit
@@ -424,19 +425,20 @@ def connect(
     connect: Callable[[dict[str, Any]], Any],
     parameters: dict[str, Any],
     seconds: float,
+    in_use: Callable[[], int],
 ) -> Any:
     # The drivers take whole seconds, for each answer of the handshake anew: they end an attempt that is late already.
     limit = max(1, math.ceil(seconds))
     parameters = {**parameters, "connect_timeout": min(limit, parameters.get("connect_timeout") or limit)}
     database: Any = connection.Database  # type: ignore[attr-defined]
     late = database.OperationalError(_CANNOT_CONNECT, f"Not connected within {seconds:g} s")
-    return punctual.connect(lambda: connect(parameters), seconds, late)
+    return connect_deadline.connect(lambda: connect(parameters), seconds, late)
 
 
 def connection_parameters(parameters: dict[str, Any], database: Any) -> None:
     """Add what the driver (Django's ``connection.Database``) must be told when it connects."""
     if getattr(database, "__name__", "") == "pymysql":
-        session_state.tell_pymysql(parameters)
+        mysql_session_track.tell_pymysql(parameters)
 
 
 def adopt(connection: BaseDatabaseWrapper) -> None:

@@ -9,20 +9,20 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from django.core import mail
 from django.db import DatabaseError
 
+from replicant import under_test
 from replicant._core import Position
-from replicant.engines import punctual
-from replicant.engines.asking import ask, matched_nothing
+from replicant.engines import connect_deadline
 from replicant.engines.failure import Failure, ended_connecting
 
 # This server reports no positions in passing, and our backends have nothing to add to Django's.
-from replicant.engines.other import adopt as adopt
-from replicant.engines.other import captured as captured
-from replicant.engines.other import connection_parameters as connection_parameters
-from replicant.engines.other import init_session as init_session
-from replicant.engines.other import prepare_capture as prepare_capture
+from replicant.engines.generic import adopt as adopt
+from replicant.engines.generic import captured as captured
+from replicant.engines.generic import connection_parameters as connection_parameters
+from replicant.engines.generic import init_session as init_session
+from replicant.engines.generic import prepare_capture as prepare_capture
+from replicant.engines.query import ask, matched_nothing
 from replicant.engines.sample import SINCE, Reported, Sample, ask_first_known
 
 if TYPE_CHECKING:
@@ -366,13 +366,13 @@ _REFUSALS = frozenset({"42501", "42883", "42704", "42P01", "0A000"})
 
 def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
     settings = connection.settings_dict
-    # libpq takes whole seconds, of which 1 counts as 2.
+    # libpq and psycopg take whole seconds, of which 1 counts as 2. The prober counts the probe as missed when its own
+    # limit is over: this limit ends the attempt of a thread that is late already.
     settings["OPTIONS"]["connect_timeout"] = max(2, math.ceil(seconds))
     # A pool is shared by all connections of an alias.
     settings["OPTIONS"].pop("pool", None)
-    if hasattr(mail, "outbox"):
-        # Under Django's test runner, which can neither drop nor copy a database that somebody is connected to. What is
-        # asked here is the server's, whatever the database.
+    if under_test.databases_are_tests:
+        # What is asked here is the server's, whatever the database.
         settings["NAME"] = "postgres"
 
 
@@ -439,6 +439,7 @@ def connect(
     connect: Callable[[dict[str, Any]], Any],
     parameters: dict[str, Any],
     seconds: float,
+    in_use: Callable[[], int],
 ) -> Any:
     # Whole seconds, of which 1 counts as 2.
     limit = max(2, math.ceil(seconds))
@@ -446,18 +447,15 @@ def connect(
     database: Any = connection.Database  # type: ignore[attr-defined]
     pool = getattr(connection, "pool", None)
     if pool is not None:
-        # Which asks here what engine a connection has.
-        from replicant import lines
-
         # Django asks `self.pool`, which finds it by the alias.
-        pools = {connection.alias: punctual.Pool(pool, seconds, lambda: len(lines.of(connection.alias)))}
+        pools = {connection.alias: connect_deadline.Pool(pool, seconds, in_use)}
         with _having(connection, "_connection_pools", pools):
             return connect(parameters)
-    if not punctual.can_be(database):
+    if not connect_deadline.can_be(database):
         late = database.OperationalError("connection timeout expired")
-        return punctual.connect(lambda: connect(parameters), seconds, late)
+        return connect_deadline.connect(lambda: connect(parameters), seconds, late)
     # Django connects by `self.Database.connect`.
-    with _having(connection, "Database", punctual.Database(database, seconds)):
+    with _having(connection, "Database", connect_deadline.Database(database, seconds)):
         return connect(parameters)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from replicant._core import Position
-from replicant.engines.asking import ask
+from replicant.engines.query import ask
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 #: In a server's identity, what stands before the time when it was started.
 SINCE = " since "
+
+#: What PostgreSQL's servers are told apart by. Their start, in microseconds, does so without the address.
+_BY_ADDRESS = re.compile(rf"(?P<system>[0-9]+ )?\S* (?P<port>[0-9]+(?: .*)?){SINCE}(?P<start>[0-9]+\.[0-9]+)")
 
 #: Where a connection remembers which of an engine's questions its server answers.
 _ATTRIBUTE = "_replicant_question"
@@ -49,6 +53,15 @@ class Sample(NamedTuple):
     def identity(self) -> str:
         """Which server answered, whenever it was started: what other servers call it."""
         return self.server.partition(SINCE)[0]
+
+    @property
+    def run(self) -> str:
+        """The run of a server, the same by whatever address it was reached.
+
+        A pooler, a socket and the monitor's own way may lead to one server.
+        """
+        found = _BY_ADDRESS.fullmatch(self.server)
+        return self.server if found is None else f"{found['system']}{found['port']}{SINCE}{found['start']}"
 
 
 class Reported(NamedTuple):

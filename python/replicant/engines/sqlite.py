@@ -12,22 +12,22 @@ from replicant import _core
 from replicant.engines.failure import Failure
 
 # As any database: no positions, no connection that could be lost, and nothing to add to Django's backend.
-from replicant.engines.other import adopt as adopt
-from replicant.engines.other import ask_position as ask_position
-from replicant.engines.other import captured as captured
-from replicant.engines.other import connect as connect
-from replicant.engines.other import connection_parameters as connection_parameters
-from replicant.engines.other import drop_pool as drop_pool
-from replicant.engines.other import init_session as init_session
-from replicant.engines.other import kind as kind
-from replicant.engines.other import position as position
-from replicant.engines.other import prepare_capture as prepare_capture
-from replicant.engines.other import replicates as replicates
-from replicant.engines.other import reported as reported
-from replicant.engines.other import session_values as session_values
-from replicant.engines.other import set_session_values as set_session_values
-from replicant.engines.other import socket_of as socket_of
-from replicant.engines.other import wait as wait
+from replicant.engines.generic import adopt as adopt
+from replicant.engines.generic import ask_position as ask_position
+from replicant.engines.generic import captured as captured
+from replicant.engines.generic import connect as connect
+from replicant.engines.generic import connection_parameters as connection_parameters
+from replicant.engines.generic import drop_pool as drop_pool
+from replicant.engines.generic import init_session as init_session
+from replicant.engines.generic import kind as kind
+from replicant.engines.generic import position as position
+from replicant.engines.generic import prepare_capture as prepare_capture
+from replicant.engines.generic import replicates as replicates
+from replicant.engines.generic import reported as reported
+from replicant.engines.generic import session_values as session_values
+from replicant.engines.generic import set_session_values as set_session_values
+from replicant.engines.generic import socket_of as socket_of
+from replicant.engines.generic import wait as wait
 from replicant.engines.sample import Sample, ask_first_known
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from replicant.context_manager import ContextManager
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -14,28 +15,12 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class Block:
+class Block(ContextManager):
     """A subclass says what happens on the way in and out, and how to make another of its kind."""
 
     def again(self) -> Self:
         """Another one like this, for each call of a function."""
         raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        raise NotImplementedError
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        raise NotImplementedError
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
 
     def __call__(self, function: _F) -> _F:
         if inspect.iscoroutinefunction(function):

@@ -14,8 +14,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.transaction import Atomic, get_connection
 
-from replicant import _core, conf, engines, mirrors, monitor, tracking
+from replicant import _core, conf, under_test
+from replicant.connections import shared_connection, tracker
 from replicant.engines import Engine, engine_of
+from replicant.monitor import cluster_monitor
 from replicant.testing.blocks import Block
 from replicant.testing.history import History, StandIn
 
@@ -120,7 +122,7 @@ def _replicas_by_primary(replicas: tuple[str, ...]) -> dict[str, list[str]]:
 
 def _is_mirror(alias: str, primary: str) -> bool:
     """Whether a replica's alias leads to the primary's own database."""
-    if mirrors.is_shared(connections[alias]):
+    if shared_connection.is_shared(connections[alias]):
         return True
 
     def place(name: str) -> list[Any]:
@@ -137,14 +139,14 @@ def _behind(primary: str, replicas: list[str], commits: int | None, seconds: flo
     connection = connections[primary]
     connection.ensure_connection()
     _refuse_in_test_case(connection)
-    monitor.stop()
+    cluster_monitor.stop()
     members = [alias for cluster in conf.in_force() if cluster.primary == primary for alias, _ in cluster.replicas]
     others = set(members).difference(replicas)
     history = History(connection, replicas, others, commits, seconds)
     try:
         for alias in (primary, *members):
             engine = engine_of(connections[alias])
-            engines.stand_ins[alias] = cast(Engine, StandIn(alias, engine, history))
+            under_test.stand_ins[alias] = cast(Engine, StandIn(alias, engine, history))
         _histories[primary] = history
         _install()
         _core.invalidate()
@@ -158,7 +160,7 @@ def _behind(primary: str, replicas: list[str], commits: int | None, seconds: flo
     finally:
         _histories.pop(primary, None)
         for alias in (primary, *members):
-            engines.stand_ins.pop(alias, None)
+            under_test.stand_ins.pop(alias, None)
         _install()
         history.close()
         _core.invalidate()
@@ -203,7 +205,7 @@ _observer = _Observer()
 
 
 def _install() -> None:
-    tracking.observer = _observer if _histories else None
+    under_test.observer = _observer if _histories else None
     BaseDatabaseWrapper._cursor = _cursor if _histories else _plain_cursor  # type: ignore[attr-defined]
     Atomic.__exit__ = _exit if _histories else _plain_exit  # type: ignore[method-assign]
 
@@ -214,7 +216,7 @@ def _cursor(connection: Any, name: str | None = None) -> CursorWrapper:
         if connection.alias in history.replicas:
             connection.close_if_health_check_failed()
             connection.ensure_connection()
-            tracking.track(connection)
+            tracker.track(connection)
             return cast(CursorWrapper, connection._prepare_cursor(history.shown().snapshot.cursor(name)))
     return cast(CursorWrapper, _plain_cursor(connection, name))
 
@@ -227,4 +229,4 @@ def _exit(self: Atomic, kind: Any, error: Any, trace: Any) -> None:
         connection = get_connection(self.using)
         if _observer.is_tests_own(connection):
             failed = kind is not None or connection.needs_rollback
-            tracking.track(connection).left_block(connection, failed=failed)
+            tracker.track(connection).left_block(connection, failed=failed)

@@ -1,0 +1,69 @@
+"""Which replicas there are, by the servers' own view. One file per method of ``TOPOLOGY``.
+
+Each asks the primary, because it alone is told of those that follow it, and each rather says that it does not know
+(:class:`Unusable`) than leave a replica out: whoever is left out loses its reads. What is seen is not yet trusted: a
+server prints whatever its replicas claim to be, so where credentials may go is for ``ALLOW`` to say, elsewhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from django.db import DatabaseError
+
+from replicant.engines import engine_of
+from replicant.monitor.discovery import aurora, group_replication, mysql, postgresql
+from replicant.monitor.discovery.dns import resolved
+from replicant.monitor.discovery.member import Member, Unusable
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from replicant.engines import Sample
+
+__all__ = ["Member", "Unusable", "members", "resolved"]
+
+_METHODS: dict[str, Callable[[BaseDatabaseWrapper, Mapping[str, str]], list[Member]]] = {
+    "mysql": mysql.replicas,
+    "group_replication": group_replication.replicas,
+    "postgresql": postgresql.replicas,
+    "aurora": aurora.replicas,
+}
+_ERROR_LENGTH = 300
+
+
+def members(connection: BaseDatabaseWrapper, topology: Mapping[str, Any], sample: Sample) -> list[Member]:
+    """The replicas of a primary, never the primary itself, each once, sorted.
+
+    One round trip, by the driver's own cursor.
+
+    :param connection: an open session with the server behind the primary's alias, in autocommit and nobody else's
+    :param topology: the setting ``TOPOLOGY``; every METHOD but "dns", for which there is :func:`resolved`
+    :param sample: what a probe over this session has just found
+    :raises Unusable: the view is empty, partial or stale, or this user may not see it
+    :raises django.db.DatabaseError: the session is gone
+    """
+    if sample.error is not None or not sample.is_writable:
+        # Its own replicas are at best some of the cluster's, and it may be one of them itself by now.
+        raise Unusable("the server asked takes no writes: it is not the primary, or not any more")
+    method, hosts = topology["METHOD"], topology.get("HOSTS") or {}
+    try:
+        found = _METHODS[method](connection, hosts)
+    except DatabaseError as error:
+        if engine_of(connection).is_gone(error):
+            raise
+        text = " ".join(str(error).split())[:_ERROR_LENGTH]
+        raise Unusable(f"this server does not answer what METHOD {method!r} asks: {text}") from error
+    if not found:
+        raise Unusable("it names no replica at all")
+    found = sorted(set(found), key=lambda member: (member.host, member.port or 0, member.server))
+    for one, other in itertools.pairwise(found):
+        if (one.host, one.port) == (other.host, other.port):
+            raise Unusable(f"two replicas are reached at {_address(one)}: tell them apart in HOSTS")
+    return found
+
+
+def _address(member: Member) -> str:
+    return member.host if member.port is None else f"{member.host} port {member.port}"

@@ -1,0 +1,55 @@
+"""Secondaries of a MySQL group, by the group's own membership.
+
+The primary of a group is elected by the group, and found as every promotion is: by what the members say of themselves.
+A member that takes writes is no replica. So in a multi-primary group nobody is, and the view is unusable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from django.db import DatabaseError
+
+from replicant.engines.query import ask_rows
+from replicant.monitor.discovery.hosts import reached
+from replicant.monitor.discovery.member import Member, Unusable
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+_TABLE = "performance_schema.replication_group_members"
+_QUESTION = f"""
+    SELECT MEMBER_ID AS id, MEMBER_HOST AS host, MEMBER_PORT AS port, MEMBER_STATE AS state, MEMBER_ROLE AS role,
+        MEMBER_ID = @@GLOBAL.server_uuid AS is_asked
+    FROM {_TABLE}
+"""
+#: SELECT command denied
+_ACCESS_DENIED = 1142
+
+
+def replicas(connection: BaseDatabaseWrapper, hosts: Mapping[str, str]) -> list[Member]:
+    """The members that are ONLINE and SECONDARY, at the host and port that each reports, or where ``hosts`` says: by
+    host and port, by host, or by the member's UUID."""
+    try:
+        rows = ask_rows(connection, _QUESTION)
+    except DatabaseError as error:
+        if error.args and error.args[0] == _ACCESS_DENIED:
+            raise Unusable(f"to see the group the monitor's user needs SELECT ON {_TABLE}") from error
+        raise
+    # Cut off from the others a member keeps its last list of them, and its role.
+    present = [row for row in rows if row["state"] in ("ONLINE", "RECOVERING")]
+    if not any(row["is_asked"] and row["state"] == "ONLINE" for row in rows):
+        raise Unusable("the server asked is not ONLINE in a group")
+    if 2 * len(present) <= len(rows):
+        raise Unusable(f"the server asked reaches {len(present)} of {len(rows)} members of its group: no majority")
+    found = []
+    for row in rows:
+        if row["state"] != "ONLINE" or row["role"] != "SECONDARY":
+            continue
+        if row["is_asked"]:
+            raise Unusable("the server asked is a SECONDARY of its group: another one is the primary")
+        host, port, identity = row["host"], int(row["port"]), row["id"]
+        place = reached(hosts, f"{host}:{port}", host, identity) or (host, None)
+        found.append(Member(place[0], place[1] or port, identity))
+    return [member for member in found if member.host]

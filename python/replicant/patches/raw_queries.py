@@ -1,0 +1,60 @@
+"""``Model.objects.raw()`` asks where to read when it is iterated, as other querysets do.
+
+Django asks the router when the query is built. What a scope writes between then and the iteration, the replica chosen
+before may lack. An alias that is named, by ``using=``, ``.using()`` or ``db_manager()``, stays a user's choice.
+
+``QuerySet.raw`` names the alias that the router has just answered, so that it looks like a user's choice afterwards.
+``RawQuerySet.iterator`` is what every other way to the rows leads through.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.db.models import QuerySet
+from django.db.models.query import RawQuerySet
+
+from replicant.patches.wrapping import wrap
+
+#: Where ``using`` stands among the arguments: ``raw(raw_query, params, translations, using)``.
+_PLACE_OF_USING = 3
+#: What a queryset finds out of its first rows.
+_FOUND = ("columns", "model_fields")
+
+
+def install() -> None:
+    """Wrap the two methods. May be called again."""
+    wrap(QuerySet, "raw", _leaving_the_alias_open)
+    wrap(RawQuerySet, "iterator", _asking)
+
+
+def _leaving_the_alias_open(raw: Callable[..., Any]) -> Callable[..., Any]:
+    def built(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made: Any = raw(self, *args, **kwargs)
+        is_named = self._db is not None or kwargs.get("using") is not None or len(args) > _PLACE_OF_USING
+        if not is_named and not self._for_write:
+            made._db = None
+            made._hints = self._hints
+        return made
+
+    return built
+
+
+def _asking(iterator: Callable[..., Any]) -> Callable[..., Any]:
+    def asking(self: Any) -> Iterator[Any]:
+        if self._db is not None:
+            yield from iterator(self)
+            return
+        alias = self.db
+        self.query = self.query.chain(using=alias)
+        # One answer for all: Django would ask again for the alias of the rows, and for how that spells columns.
+        decided = copy.copy(self)
+        decided._db = alias
+        try:
+            yield from iterator(decided)
+        finally:
+            vars(self).update({name: vars(decided)[name] for name in _FOUND if name in vars(decided)})
+
+    return asking

@@ -1,0 +1,92 @@
+"""Rows read from a replica, and the managers of related objects.
+
+``author.books.add(book)`` compares where the book was loaded from with where it is about to write, and takes a row of
+a replica for one that was never saved. No answer of a router changes that, so such a row is called the primary's just
+before: there it is about to be changed, as ``save()`` would call it.
+
+``book.notes`` of a generic relation settles for the alias to read from as soon as it is asked for anything, and would
+send ``update()`` and ``delete()`` there too (Django's ticket 36389). Other managers leave that to the query.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.apps import apps
+from django.db import models, router
+from django.db.models.fields import related_descriptors
+
+from replicant.patches import instances
+from replicant.patches.wrapping import wrap
+
+
+def install() -> None:
+    """Let the managers that are made from now on take rows of replicas. May be called again."""
+    wrap(related_descriptors, "create_reverse_many_to_one_manager", _taking_rows_of_replicas)
+    if apps.is_installed("django.contrib.contenttypes"):
+        from django.contrib.contenttypes import fields
+
+        wrap(fields, "create_generic_related_manager", _leaving_the_alias_to_the_query)
+
+
+def _taking_rows_of_replicas(create: Callable[..., type[Any]]) -> Callable[..., type[Any]]:
+    def created(superclass: type[Any], rel: Any) -> type[Any]:
+        manager = create(superclass, rel)
+        add = manager.add
+
+        @functools.wraps(add)
+        def adding(self: Any, *objs: Any, **options: Any) -> None:
+            _take_over(objs, router.db_for_write(self.model, instance=self.instance))
+            add(self, *objs, **options)
+
+        manager.add = adding
+        return manager
+
+    return created
+
+
+def _leaving_the_alias_to_the_query(create: Callable[..., type[Any]]) -> Callable[..., type[Any]]:
+    create = _taking_rows_of_replicas(create)
+
+    def created(superclass: type[Any], rel: Any) -> type[Any]:
+        manager = create(superclass, rel)
+        _leave_the_alias_to_the_query(manager, rel)
+        return manager
+
+    return created
+
+
+def _leave_the_alias_to_the_query(manager: type[Any], rel: Any) -> None:
+    initialise, apply = manager.__init__, manager._apply_rel_filters
+
+    @functools.wraps(initialise)
+    def initialised(self: Any, instance: Any = None) -> None:
+        if instance is not None:
+            # Django would look for it where the instance is from, and create it there if it is missing.
+            instances.learn_content_type(
+                instance._state.db, model=instance, for_concrete_model=rel.field.for_concrete_model
+            )
+        initialise(self, instance)
+
+    @functools.wraps(apply)
+    def applied(self: Any, queryset: Any) -> Any:
+        related = apply(self, queryset)
+        if not self._db:
+            related._db = None
+            related._add_hints(instance=self.instance)
+        return related
+
+    manager.__init__ = initialised
+    manager._apply_rel_filters = applied
+
+
+def _take_over(objs: Iterable[Any], primary: str) -> None:
+    """Call the rows that were read from replicas of ``primary`` its own."""
+    for obj in objs:
+        # Anything may be handed over; Django says what may not.
+        if not isinstance(obj, models.Model) or obj._state.db in (None, primary):
+            continue
+        if instances.follows_the_router(obj._state.db) and router.db_for_write(type(obj), instance=obj) == primary:
+            obj._state.db = primary
