@@ -51,12 +51,12 @@ __all__ = [
     "optimised",
     "owes_token",
     "pinned_answer",
-    "probed",
     "public_lookup",
     "record",
     "refusal",
     "remember",
     "report",
+    "report_probes",
     "require",
     "role",
     "run_command",
@@ -280,9 +280,15 @@ def report(alias: str, seconds: float | None, outcome: str) -> list[tuple[str, s
     cluster is ignored. Raises ``ValueError`` for another outcome.
     """
 
-def probed(found: Iterable[tuple[str, str, int, float]]) -> list[tuple[str, str, str, str]]:
-    """Tell what became of probes: alias, outcome as for :func:`report`, ``time.monotonic_ns()`` when asked, seconds it
-    took. Returns what :func:`report` does."""
+def report_probes(
+    results: Iterable[tuple[str, str, int, float, tuple[Position | None, str] | None]],
+) -> tuple[list[tuple[str, str, str, str]], list[str]]:
+    """Report the results of probes: alias, outcome as for :func:`report`, ``time.monotonic_ns()`` before the query, the
+    seconds that it took, and the server's position and name if they count.
+
+    Returns what :func:`report` does, and the aliases that lead to another server than before. Aliases of no cluster are
+    ignored.
+    """
 
 def moved(primary: str, sources: Mapping[str, str]) -> None:
     """Say that the server behind each of these aliases of the cluster of ``primary`` is now the one that was behind the
@@ -294,8 +300,8 @@ def watch() -> None:
 def unwatch() -> None:
     """The next read that is routed starts the monitor: nothing watches this configuration, or this process, yet."""
 
-def observe(answers: Iterable[tuple[str, Position | None, int, float | None, str]]) -> list[str]:
-    """Take in what members answered: alias, position, ``time.monotonic_ns()`` when asked, seconds it took, server.
+def observe(answers: Iterable[tuple[str, Position | None, int, str]]) -> list[str]:
+    """Take in answers of members: alias, position, ``time.monotonic_ns()`` before the query, server.
 
     A position is what the member has at least, ever since it was asked. Returns the aliases behind which there is
     another server than before. Aliases of no cluster are ignored.

@@ -122,7 +122,7 @@ impl Cluster {
                 Self::wait_for_floor(&mut states, member);
             }
         }
-        self.stand(&mut told, &view, states);
+        self.stand(&mut told, &view, states, None);
     }
 
     fn wait_for_floor(states: &mut States, member: Member) {
@@ -229,7 +229,7 @@ impl Cluster {
         states.members[member as usize] = state;
         states.ramps[member as usize] = FULL;
         states.trials = states.trials.iter().filter(|(other, _)| *other != member).cloned().collect();
-        self.stand(&mut told, &view, states);
+        self.stand(&mut told, &view, states, None);
         before
     }
 
@@ -249,32 +249,75 @@ impl Cluster {
         }
     }
 
-    /// Probes ended by `now`, and their [observations](Self::observe) were taken in. Returns the states that have
-    /// changed.
-    pub fn probed(&self, probes: &[Probe], now: Duration, draw: u64) -> Vec<Change> {
+    /// Takes in probes that ended by `now` and what the servers answered, in one swap of the view. Returns the states that
+    /// have changed.
+    ///
+    /// The states are judged by the new positions: a replica that was behind and has caught up is not excluded for its
+    /// former position.
+    pub fn report_probes(
+        &self,
+        probes: &[Probe],
+        observations: &[Observation],
+        now: Duration,
+        draw: u64,
+    ) -> Vec<Change> {
+        let mut told = self.changing.lock();
+        let view = self.view.load();
+        let rules = rules(&self.settings);
+        let replication = view.replication().observing_by(observations, now);
+        for member in self.changed_replicas(observations, &replication, view.replication()) {
+            self.health.joins(member, replication.server_since(member));
+        }
         self.health.probed(probes, now);
-        self.settle(now, draw)
+        let states = self.health.settle(rules, &replication, now, draw);
+        self.stand(&mut told, &view, states, (!observations.is_empty()).then_some(replication))
+    }
+
+    /// The replicas that `observations` show as another server than before, in a cluster where requirements have floors.
+    fn changed_replicas(
+        &self,
+        observations: &[Observation],
+        after: &ReplicationState,
+        before: &ReplicationState,
+    ) -> Vec<Member> {
+        if rules(&self.settings).admission.is_none() || !after.tells_lag() {
+            return Vec::new();
+        }
+        let replicas = observations.iter().map(|seen| seen.member).filter(|&member| member != PRIMARY);
+        replicas.filter(|&member| after.has_another_server(member, before)).collect()
     }
 
     /// Judges the states at `now`, and returns those that have changed.
     pub fn settle(&self, now: Duration, draw: u64) -> Vec<Change> {
         let mut told = self.changing.lock();
         let view = self.view.load();
-        self.stand(&mut told, &view, self.health.settle(rules(&self.settings), view.replication(), now, draw))
+        let states = self.health.settle(rules(&self.settings), view.replication(), now, draw);
+        self.stand(&mut told, &view, states, None)
     }
 
-    /// Replaces `view` if `states` differ from it. The caller holds `changing`, whose value is `told`. Returns the
-    /// states that have changed since they were reported last.
-    fn stand(&self, told: &mut Box<[State]>, view: &View, states: States) -> Vec<Change> {
+    /// Replaces `view` if `states` or `replication` differ from it. The caller holds `changing`, whose value is `told`.
+    /// Returns the states that have changed since they were reported last.
+    fn stand(
+        &self,
+        told: &mut Box<[State]>,
+        view: &View,
+        states: States,
+        replication: Option<ReplicationState>,
+    ) -> Vec<Change> {
         let both = (0..).zip(told.iter().zip(&states.members));
         let changes = both.filter(|(_, (before, after))| before != after);
         let changes = changes.map(|(member, (&before, &after))| Change { member, before, after }).collect();
         told.clone_from(&states.members);
-        if !states.is_same_as(&view.known) {
-            self.view.swap(Arc::new(View::new(&self.settings, states, self.health.costs(), view.replication.clone())));
-        } else if states.absences != view.known.absences {
-            self.view.swap(Arc::new(view.leasing(&self.settings, states)));
+        let is_same = states.is_same_as(&view.known);
+        if is_same && states.absences == view.known.absences && replication.is_none() {
+            return changes;
         }
+        let replication = replication.unwrap_or_else(|| view.replication().clone());
+        self.view.swap(Arc::new(if is_same {
+            view.with_same_pools(&self.settings, states, replication)
+        } else {
+            View::new(&self.settings, states, self.health.costs(), replication)
+        }));
         changes
     }
 
@@ -305,10 +348,10 @@ impl Cluster {
         self.view.swap(Arc::new(View::new(&self.settings, states, self.health.costs(), replication)));
     }
 
-    /// The latency of `member`, in seconds.
+    /// The latency of `member`; `None` before its first answer.
     #[must_use]
-    pub fn latency(&self, member: Member) -> Option<f64> {
-        self.health.latency(member)
+    pub fn latency(&self, member: Member) -> Option<Duration> {
+        self.health.latency(member).map(Duration::from_secs_f64)
     }
 
     /// Takes in observations whose answers arrived at the moment of the query.
@@ -320,24 +363,19 @@ impl Cluster {
     pub fn observe_by(&self, observations: &[Observation], heard: Duration) {
         let _told = self.changing.lock();
         let view = self.view.load();
-        let mut next = view.observing(observations, heard);
-        if rules(&self.settings).admission.is_some() && next.replication.tells_lag() {
-            let others: Vec<Member> = observations
-                .iter()
-                .map(|seen| seen.member)
-                .filter(|&member| member != PRIMARY && next.replication.has_another_server(member, &view.replication))
-                .collect();
-            if !others.is_empty() {
-                // In the same swap: the next read must not find the new server admitted as the former one.
-                let mut states = (*view.known).clone();
-                for member in others {
-                    self.health.joins(member, next.replication.server_since(member));
-                    Self::wait_for_floor(&mut states, member);
-                }
-                next = View::new(&self.settings, states, self.health.costs(), next.replication);
-            }
+        let replication = view.replication().observing_by(observations, heard);
+        let changed = self.changed_replicas(observations, &replication, view.replication());
+        let mut states = (*view.known).clone();
+        // In the same swap: the next read must not find the new server admitted as the former one.
+        for &member in &changed {
+            self.health.joins(member, replication.server_since(member));
+            Self::wait_for_floor(&mut states, member);
         }
-        self.view.swap(Arc::new(next));
+        self.view.swap(Arc::new(if changed.is_empty() {
+            view.with_same_pools(&self.settings, states, replication)
+        } else {
+            View::new(&self.settings, states, self.health.costs(), replication)
+        }));
     }
 
     /// The turn of the round robin in its cycle.

@@ -47,7 +47,7 @@ fn a_rebuild_keeps_what_is_known_of_the_members() {
 fn servers_take_their_states_along_when_they_move() {
     let cluster = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
     let gone = Probe { member: 0, outcome: Outcome::Gone, sent: Duration::from_secs(1), took: None };
-    cluster.probed(&[gone], Duration::from_secs(1), 0);
+    cluster.report_probes(&[gone], &[], Duration::from_secs(1), 0);
     assert_eq!(cluster.view().state(0), State::Down);
     cluster.moved(&[1, 0, 2], Duration::from_secs(2));
     assert_eq!([0, 1, 2].map(|member| cluster.view().state(member)), [State::Up, State::Down, State::Up]);

@@ -136,13 +136,7 @@ mod tests {
     const RULES: Rules = Rules { lease: Duration::from_secs(2) };
 
     fn look(replication: &ReplicationState, at: u32, primary: u64, replica: u64) -> ReplicationState {
-        let seen = |member, place| Observation {
-            member,
-            position: Some(lsn(place)),
-            at: SECOND * at,
-            latency: None,
-            server: None,
-        };
+        let seen = |member, place| Observation { member, position: Some(lsn(place)), at: SECOND * at, server: None };
         replication.observing(&[seen(PRIMARY, primary), seen(1, replica)])
     }
 

@@ -70,8 +70,7 @@ pub fn snapshot(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
             described.set_item("state", if is_named_so { "multiplexed" } else { state.name() })?;
             described.set_item("position", replication.position(member).map(ToString::to_string))?;
             described.set_item("lag", replication.lag(member).as_ref().map(Duration::as_secs_f64))?;
-            let latency =
-                cluster.latency(member).or_else(|| replication.latency(member).as_ref().map(Duration::as_secs_f64));
+            let latency = cluster.latency(member).as_ref().map(Duration::as_secs_f64);
             described.set_item("latency", latency)?;
             described.set_item("weight", cluster.weight(member))?;
             let reads = PyDict::new(py);

@@ -13,7 +13,7 @@ use crate::reason::Reason;
 use crate::replication::state::Observation;
 use crate::routing::question::{Decision, Step};
 
-use super::observations::take_in;
+use super::observations::changed_servers;
 use super::position::Position;
 use super::table::{Entry, Table};
 use super::{clock, errors};
@@ -51,10 +51,10 @@ pub fn perform(
                 cluster_state.reads_from(LastRead::Learned);
             }
             Step::QueryMemberPosition { scope_state, last, target } => {
-                may_wait = query_last(py, entry, &scope_state, last, target)?;
+                may_wait = query_last(py, table, entry, &scope_state, last, target)?;
             }
             Step::WaitForReplica { scope_state, member, position, longest } => {
-                may_wait = wait(py, entry, &scope_state, member, position, longest)?;
+                may_wait = wait(py, table, entry, &scope_state, member, position, longest)?;
             }
         }
     }
@@ -92,6 +92,7 @@ pub fn tell(scope_state: &ScopeState, cluster: &Cluster, position: Option<&Posit
 #[cold]
 fn wait(
     py: Python<'_>,
+    table: &Table,
     entry: &Entry,
     scope_state: &ScopeState,
     member: Member,
@@ -120,8 +121,7 @@ fn wait(
         return Ok(false);
     }
     if let Some(Position(position)) = reached {
-        let seen = Observation { member, position: Some(position), at, latency: None, server: None };
-        take_in(&entry.cluster, std::slice::from_ref(&seen));
+        take_in(table, &entry.cluster, member, position, at);
     }
     Ok(true)
 }
@@ -132,6 +132,7 @@ fn wait(
 #[cold]
 fn query_last(
     py: Python<'_>,
+    table: &Table,
     entry: &Entry,
     scope_state: &ScopeState,
     last: Alias,
@@ -155,8 +156,7 @@ fn query_last(
     let cluster_state = scope_state.of(cluster.name());
     if let (Some(Position(position)), Some(member)) = (position, cluster.member(last)) {
         let observe = |member, position, at| {
-            let seen = Observation { member, position: Some(position), at, latency: None, server: None };
-            take_in(cluster, std::slice::from_ref(&seen));
+            take_in(table, cluster, member, position, at);
         };
         cluster_state.requirement(|requirement| requirement.require(&position, at));
         observe(member, position.clone(), at);
@@ -173,6 +173,19 @@ fn query_last(
     }
     cluster_state.reads_from(LastRead::Learned);
     Ok(true)
+}
+
+/// Takes in that `member` was at `position` at `at`.
+fn take_in(
+    table: &Table,
+    cluster: &Cluster,
+    member: Member,
+    position: crate::replication::position::Position,
+    at: Duration,
+) {
+    let seen = [Observation { member, position: Some(position), at, server: None }];
+    cluster.observe_by(&seen, clock::now());
+    changed_servers(table, cluster, &seen);
 }
 
 /// Reports that `member` serves late data because the primary is down; returns that as a decision.

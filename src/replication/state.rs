@@ -28,8 +28,6 @@ pub struct Observation {
     pub position: Option<Position>,
     /// The time just before the query was sent.
     pub at: Duration,
-    /// How long the answer took, if it was measured.
-    pub latency: Option<Duration>,
     /// Which server answered: another number, another server or another run of it; `None` if it did not tell.
     pub server: Option<u64>,
 }
@@ -48,7 +46,6 @@ struct KnownMember {
     /// It lacks the oldest position that is kept, so that its lag may exceed `lag` by any time.
     is_beyond_history: bool,
     pace: Pace,
-    latency: Option<Duration>,
     server: Server,
 }
 
@@ -162,12 +159,11 @@ impl ReplicationState {
                 let lacks = |(own, before): (&Position, &Position)| own.comparable(before) && !own.contains(before);
                 seen.at > known.heard && seen.position.as_ref().zip(known.position.as_ref()).is_some_and(lacks)
             });
-            let before = known.take().map(|known| (known.server, known.latency, known.has_told, known.pace));
-            let (server, before, has_told, pace) = before.unwrap_or_default();
+            let before = known.take().map(|known| (known.server, known.has_told, known.pace));
+            let (server, has_told, pace) = before.unwrap_or_default();
             let changes = server.changes;
             let server = server.seeing(seen.server, seen.at, is_rewound);
             next.all_changes += u32::from(seen.member != PRIMARY && server.changes != changes);
-            let latency = seen.latency.or(before);
             // The position of one of several servers says nothing about the others.
             let position = seen.position.as_ref().filter(|_| !server.is_multiplexed);
             let lag = position.and_then(|position| lag(&next.history, position, seen.at));
@@ -178,7 +174,7 @@ impl ReplicationState {
             let pace = if server.changes == changes { pace } else { Pace::default() }.answering(seen.at, lag);
             let has_told = has_told || seen.position.is_some();
             let (position, at, heard) = (position.cloned(), seen.at, heard.max(seen.at));
-            *known = Some(KnownMember { position, has_told, at, heard, lag, is_beyond_history, pace, latency, server });
+            *known = Some(KnownMember { position, has_told, at, heard, lag, is_beyond_history, pace, server });
         }
         next
     }
@@ -208,7 +204,6 @@ impl ReplicationState {
                 is_beyond_history: false,
                 pace: Pace::default(),
                 has_told: known.has_told,
-                latency: known.latency,
                 // Its former alias does not make it one of several servers.
                 server: Server {
                     number: known.server.number,
@@ -262,7 +257,13 @@ impl ReplicationState {
     /// Whether `member` may have `position` by `moment`, judged by its lag and its recent pace; true if they are
     /// unknown.
     #[must_use]
-    pub fn may_have_by(&self, member: Member, position: &Position, moment: Duration) -> bool {
+    pub fn may_have_by(
+        &self,
+        member: Member,
+        position: &Position,
+        moment: Duration,
+        primary_latency: Duration,
+    ) -> bool {
         let limit = self.members[member as usize].as_ref().and_then(|known| known.pace.limit_at(moment));
         let lacking = self.history.partition_point(|(_, primary)| !primary.contains(position));
         // The position is newer than the last probe of the primary that lacks it.
@@ -271,7 +272,7 @@ impl ReplicationState {
             return true;
         };
         // The primary had what a replica lacks of its answer when it answered, and not yet when it was queried.
-        limit.saturating_add(self.latency(PRIMARY).unwrap_or_default()) >= *lacked_at
+        limit.saturating_add(primary_latency) >= *lacked_at
     }
 
     /// Whether lag can be measured: the primary reports positions, and so does at least one of the replicas that were
@@ -333,12 +334,6 @@ impl ReplicationState {
     #[must_use]
     pub fn since(&self, member: Member) -> Duration {
         self.members[member as usize].as_ref().map_or(Duration::ZERO, |known| known.server.since)
-    }
-
-    /// The latency of the last answer of `member`.
-    #[must_use]
-    pub fn latency(&self, member: Member) -> Option<Duration> {
-        self.members[member as usize].as_ref()?.latency
     }
 
     /// Whether anything is known of the primary's position.

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from replicant._core import Position
-    from replicant.engines import Sample
 
 logger = logging.getLogger("replicant")
 
@@ -125,20 +124,6 @@ def require(items: Sequence[Causality], *, presented: bool = False) -> None:
             _core.require(item.cluster, member=item.member)
 
 
-def observe(samples: Sequence[Sample]) -> None:
-    """Take in what the monitor found."""
-    changed = _core.observe(
-        [
-            (sample.alias, sample.position, sample.asked_at, sample.latency, sample.run)
-            for sample in samples
-            # A primary that takes no writes is not where writes are counted.
-            if sample.error is None and (sample.is_writable or _core.role(sample.alias) != "primary")
-        ]
-    )
-    for alias in changed:
-        logger.info("Another server answers to %r, or the same one has been restarted.", alias)
-
-
 class Session(NamedTuple):
     """What a session with a replica said when it was opened."""
 
@@ -161,7 +146,7 @@ def connected(connection: BaseDatabaseWrapper) -> Session:
             "%r could not be asked which server it is: %s", connection.alias, described(error, connection.settings_dict)
         )
         return Session("", None, is_other=False)
-    changed = _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.run)])
+    changed = _core.observe([(sample.alias, sample.position, sample.asked_at, sample.run)])
     return Session(sample.run, sample.position, is_other=bool(changed))
 
 

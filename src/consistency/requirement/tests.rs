@@ -15,7 +15,7 @@ fn cluster() -> Cluster {
 }
 
 fn observation(member: Member, position: Option<Position>, at: u32) -> Observation {
-    Observation { member, position, at: SECOND * at, latency: None, server: None }
+    Observation { member, position, at: SECOND * at, server: None }
 }
 
 /// The primary and the replicas, asked at `at` seconds.

@@ -6,7 +6,7 @@ pub(crate) fn lsn(place: u64) -> Position {
 }
 
 fn seen(member: Member, place: u64, at: u64) -> Observation {
-    Observation { member, position: Some(lsn(place)), at: Duration::from_secs(at), latency: None, server: None }
+    Observation { member, position: Some(lsn(place)), at: Duration::from_secs(at), server: None }
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -37,7 +37,7 @@ fn an_idle_primary_does_not_look_like_lag() {
 #[test]
 fn what_cannot_be_compared_is_unknown_and_not_zero() {
     let other = Position::parse(Kind::PostgreSql, "2:0/99").unwrap();
-    let elsewhere = Observation { member: 1, position: Some(other), at: seconds(1), latency: None, server: None };
+    let elsewhere = Observation { member: 1, position: Some(other), at: seconds(1), server: None };
     let replication = ReplicationState::unknown(2).observing(&[seen(PRIMARY, 7, 1), elsewhere]);
     assert_eq!(replication.lag(1), None);
     assert_eq!(ReplicationState::unknown(2).lag(1), None);
@@ -177,14 +177,14 @@ fn a_replica_that_is_steadily_late_does_not_have_a_new_position_soon() {
     let (soon, later) = (Duration::from_millis(10_950), seconds(12));
     assert_eq!(replication.lag(1), Some(seconds(1)));
     // A position half a second or more after the last probe.
-    let may = |member, place, moment| replication.may_have_by(member, &lsn(place), moment);
+    let may = |member, place, moment| replication.may_have_by(member, &lsn(place), moment, Duration::ZERO);
     assert!(!may(1, 105, soon) && may(1, 105, later));
     // A position before that: the probe at 8 lacks it, and the one at 9 has it.
     assert!(may(1, 85, soon));
     assert!(may(2, 105, soon));
     // A replica that was never queried.
     let unknown = ReplicationState::unknown(3);
-    assert!(unknown.may_have_by(1, &lsn(105), soon));
+    assert!(unknown.may_have_by(1, &lsn(105), soon, Duration::ZERO));
 }
 
 #[test]
@@ -195,9 +195,9 @@ fn another_server_has_a_pace_of_its_own() {
             replication.observing(&[seen(PRIMARY, 10 * second, second), seen(1, 10 * second.max(3) - 20, second)]);
     }
     let soon = Duration::from_millis(10_950);
-    assert!(!replication.may_have_by(1, &lsn(105), soon));
+    assert!(!replication.may_have_by(1, &lsn(105), soon, Duration::ZERO));
     let moved = replication.moved(&[PRIMARY, 1], seconds(10));
-    assert!(!moved.may_have_by(1, &lsn(105), soon));
+    assert!(!moved.may_have_by(1, &lsn(105), soon, Duration::ZERO));
     let rewound = replication.observing(&[seen(1, 1, 11)]);
-    assert!(rewound.may_have_by(1, &lsn(105), seconds(11)));
+    assert!(rewound.may_have_by(1, &lsn(105), seconds(11), Duration::ZERO));
 }

@@ -137,7 +137,7 @@ fn lsn(place: u64) -> Position {
 }
 
 fn look(cluster: &Cluster, at: Duration, places: &[(Member, u64)]) {
-    let seen = |&(member, place)| Observation { member, position: Some(lsn(place)), at, latency: None, server: None };
+    let seen = |&(member, place)| Observation { member, position: Some(lsn(place)), at, server: None };
     cluster.observe(&places.iter().map(seen).collect::<Vec<_>>());
 }
 
