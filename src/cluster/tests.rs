@@ -25,7 +25,7 @@ fn in_a_test_only_what_it_lists_serves_and_what_is_known_is_kept() {
 }
 
 #[test]
-fn a_lag_that_nobody_measures_any_more_is_none() {
+fn a_lag_that_is_no_longer_measured_excludes_no_replica() {
     let watching = |watched| Settings { watched, max_lag: Some(Duration::from_secs(10)), ..settings(&[1.0]) };
     assert_eq!(rules(&watching(true)).max_lag, Some(Duration::from_secs(10)));
     assert_eq!(rules(&watching(false)).max_lag, None);

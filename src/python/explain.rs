@@ -25,8 +25,8 @@ pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> Py
     let instance = hints.get_item(intern!(py, "instance"))?;
     thread::with_thread(|thread| {
         let mut held = thread.snapshot(py)?;
-        let (table, views) = held.parts();
-        let answer = router::explain(table, views, model, instance.as_ref(), thread.preview())?;
+        let (table, views, models) = held.parts();
+        let answer = router::explain(table, views, models, model, instance.as_ref(), thread.preview())?;
         let Some((entry, (member, reason))) = answer else {
             return Ok((None, None, PyTuple::empty(py)));
         };

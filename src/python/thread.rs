@@ -17,6 +17,7 @@ use crate::support::random::{Draws, Generation};
 use crate::support::snapshot::Kept;
 
 use super::ffi::attached::attached;
+use super::model_cache::ModelCache;
 use super::table::{self, TABLE, Table};
 
 static FORKS: Generation = Generation::new();
@@ -51,6 +52,7 @@ pub enum LastDecision {
 pub struct Snapshot {
     table: Kept<Option<Table>>,
     views: Box<[Kept<View>]>,
+    models: ModelCache,
 }
 
 thread_local! {
@@ -142,7 +144,10 @@ impl Thread {
             let table = Kept::new(&TABLE);
             if let Some(present) = table.value() {
                 let views = present.entries.iter().map(|entry| Kept::new(entry.cluster.shared_view())).collect();
-                return Ok(Held { thread: self, snapshot: Some(Box::new(Snapshot { table, views })) });
+                return Ok(Held {
+                    thread: self,
+                    snapshot: Some(Box::new(Snapshot { table, views, models: ModelCache::default() })),
+                });
             }
             table::build(py)?;
         }
@@ -159,11 +164,11 @@ pub struct Held<'thread> {
 }
 
 impl Held<'_> {
-    /// The table, and each cluster's view.
+    /// The table, each cluster's view, and the places of models.
     #[inline]
-    pub fn parts(&mut self) -> (&Table, &mut [Kept<View>]) {
-        let Snapshot { table, views } = &mut **self.snapshot.as_mut().expect("put back only when dropped");
-        (table.value().as_ref().expect("made only of a table that is there"), views)
+    pub fn parts(&mut self) -> (&Table, &mut [Kept<View>], &mut ModelCache) {
+        let Snapshot { table, views, models } = &mut **self.snapshot.as_mut().expect("put back only when dropped");
+        (table.value().as_ref().expect("made only of a table that is there"), views, models)
     }
 }
 

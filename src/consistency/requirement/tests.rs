@@ -101,7 +101,7 @@ fn an_answer_says_nothing_of_what_came_after_the_question() {
 }
 
 #[test]
-fn where_nobody_watches_a_replica_is_asked_again_after_a_miss() {
+fn without_a_monitor_a_replica_is_queried_again_after_a_miss() {
     let cluster = Cluster::try_new(Settings { watched: false, ..cluster().settings().clone() }).unwrap();
     let mut requirement = Requirement::default();
     requirement.publish(Some(&lsn(20)), SECOND);
@@ -147,7 +147,7 @@ fn time_does_not_admit_a_replica_that_may_be_further_behind() {
 }
 
 #[test]
-fn time_does_not_admit_a_replica_of_which_nobody_knows_how_late_it_is() {
+fn time_does_not_admit_a_replica_of_unknown_lag() {
     let (cluster, mut requirement) = (cluster(), Requirement::default());
     requirement.publish_by_time(SECOND * 3);
     // The first is on another timeline, and the second has not been asked yet.
@@ -163,7 +163,7 @@ fn time_does_not_admit_a_replica_of_which_nobody_knows_how_late_it_is() {
 }
 
 #[test]
-fn time_alone_decides_where_nobody_can_ever_tell_how_late_a_replica_is() {
+fn time_alone_decides_where_lag_is_never_measured() {
     let mut requirement = Requirement::default();
     requirement.publish_by_time(SECOND * 3);
     let by_time = |cluster: &Cluster| {
@@ -342,7 +342,7 @@ fn waiting_ends_with_a_miss_or_when_its_time_is_over_until_the_next_write() {
 }
 
 #[test]
-fn where_nobody_watches_what_was_read_is_asked_for() {
+fn without_a_monitor_the_position_of_reads_is_queried() {
     let (cluster, mut requirement) = (cluster(), Requirement::default());
     requirement.require_read(Some(Alias::from_number(1)), SECOND);
     assert_eq!(requirement.obstacle(&cluster, &cluster.view()), Obstacle::PositionUnknown);

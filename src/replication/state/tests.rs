@@ -44,7 +44,7 @@ fn what_cannot_be_compared_is_unknown_and_not_zero() {
 }
 
 #[test]
-fn after_a_change_of_history_nobody_lacks_what_is_from_before() {
+fn after_a_change_of_history_no_replica_lacks_former_positions() {
     let other = |member, place: u64, at| Observation {
         position: Some(Position::parse(Kind::PostgreSql, &format!("2:0/{place:X}")).unwrap()),
         ..seen(member, 0, at)

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn row_5_who_wrote_reads_from_the_primary_until_no_replica_can_be_behind() {
+fn row_5_a_scope_that_wrote_reads_from_the_primary_until_no_replica_can_be_behind() {
     let cluster = two_replicas();
     let (request, record) = (request(), Arc::new(ScopeState::default()));
     wrote(&request);
@@ -51,7 +51,7 @@ fn row_5_outranks_row_11_and_its_policy() {
 }
 
 #[test]
-fn row_5_leaves_it_to_the_policy_who_serves_while_the_primary_is_down() {
+fn row_5_the_policy_decides_which_member_serves_while_the_primary_is_down() {
     let ask = |policy, states: [State; 3]| {
         let cluster = with(|settings| settings.on_unavailable = policy);
         for (member, state) in (0..).zip(states) {
@@ -213,7 +213,7 @@ fn row_6_while_the_named_replica_is_down_the_scope_stays_where_it_is() {
 }
 
 #[test]
-fn row_6_while_the_named_replica_lacks_the_position_the_scope_stays_where_it_is_and_asks_nobody() {
+fn row_6_while_the_named_replica_lacks_the_position_the_scope_stays_where_it_is_without_a_query() {
     let cluster = Cluster::try_new(Settings { has_positions: true, ..settings(&[1.0; 4]) }).unwrap();
     look(&cluster, SECOND * 101, &[(PRIMARY, 20), (1, 10), (2, 20), (3, 20), (4, 20)]);
     let request = request();
