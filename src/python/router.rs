@@ -1,14 +1,9 @@
 //! `ReplicaRouter`: the four methods that Django calls.
-
-use std::sync::Arc;
-use std::time::Duration;
-
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::cluster::view::View;
-use crate::consistency::scope_state::ScopeState;
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::routing::decide;
@@ -21,9 +16,10 @@ use super::ffi::attribute::own_attribute;
 use super::ffi::entry;
 use super::model_cache::{ModelCache, Place, labels};
 use super::scopes::ScopeNode;
+use super::steps::{self, ThisThread};
 use super::table::{self, Entry, Table};
 use super::thread::{self, LastDecision};
-use super::{clock, errors, reads, scopes, steps};
+use super::{clock, errors, reads, scopes};
 
 /// A database router for `settings.DATABASE_ROUTERS`, configured by `settings.REPLICANT`.
 #[pyclass(frozen, subclass, module = "replicant")]
@@ -211,33 +207,16 @@ struct Asked<'table> {
 }
 
 impl Asked<'_> {
-    #[expect(clippy::type_complexity, reason = "four closures, each with one line of type")]
     #[inline]
     fn question<'a>(
-        &'a self,
-        py: Python<'a>,
-        table: &'a Table,
+        &self,
+        caller: &'a ThisThread<'a>,
         scope: Option<&'a Bound<'_, ScopeNode>>,
         before: Option<Shown>,
         may_wait: bool,
-    ) -> Read<
-        'a,
-        impl FnMut(Member) -> PyResult<bool> + 'a,
-        impl Fn() -> PyResult<bool> + 'a,
-        impl Fn() -> PyResult<Option<Arc<ScopeState>>> + 'a,
-        impl Fn() -> Duration + 'a,
-    > {
-        Read {
-            exempt: self.exempt,
-            scope: scope.map(|node| &*node.get().scope),
-            instance: self.loaded,
-            in_transaction: move |member| table.lookup.in_transaction(self.entry.strings[member as usize].bind(py)),
-            is_changed: move || table.lookup.is_changed(self.entry.strings[PRIMARY as usize].bind(py)),
-            record: move || scopes::record_state(py),
-            before,
-            may_wait,
-            now: clock::now,
-        }
+    ) -> Read<'a, ThisThread<'a>> {
+        let scope = scope.map(|node| &*node.get().scope);
+        Read { exempt: self.exempt, scope, instance: self.loaded, before, may_wait, caller }
     }
 
     /// The last read of this thread or task, if no scope is open.
@@ -298,14 +277,15 @@ fn read<'table>(
     let Asked { index, entry, .. } = asked;
     table::watch(py)?;
     let scope = scopes::current(py)?;
-    let decision = steps::perform(py, table, entry, &[], |may_wait| {
+    let caller = ThisThread { py, table, entry };
+    let decision = steps::perform(&caller, &[], |may_wait| {
         let before = asked.before(py, scope.as_ref())?;
-        let question = asked.question(py, table, scope.as_ref(), before, may_wait);
+        let question = asked.question(&caller, scope.as_ref(), before, may_wait);
         let shared = entry.cluster.shared_view();
         if views[index].refreshed(shared).is_waiting() {
             entry.cluster.settle(clock::now(), draw);
         }
-        decide::decide(&entry.cluster, views[index].refreshed(shared), question, draw)
+        decide::decide(&entry.cluster, views[index].refreshed(shared), &question, draw)
     })?;
     if scope.is_none() {
         reads::decided(py, &entry.cluster, decision)?;
@@ -327,8 +307,9 @@ pub fn explain<'table>(
     let Asked { index, entry, .. } = asked;
     let scope = scopes::current(py)?;
     let before = asked.before(py, scope.as_ref())?;
-    let question = asked.question(py, table, scope.as_ref(), before, !steps::runs_a_loop(py)?);
+    let caller = ThisThread { py, table, entry };
+    let question = asked.question(&caller, scope.as_ref(), before, !steps::runs_a_loop(py)?);
     let view = views[index].refreshed(entry.cluster.shared_view());
-    let decision = decide::explain(&entry.cluster, view, question, draw)?;
+    let decision = decide::explain(&entry.cluster, view, &question, draw)?;
     Ok(Some((entry, decision.ok_or_else(|| errors::no_replica_available(py, table, &entry.cluster))?)))
 }

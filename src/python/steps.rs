@@ -1,5 +1,6 @@
 //! The steps that a decision may need first: querying a server for its position, or waiting for a replica.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::intern;
@@ -11,12 +12,43 @@ use crate::consistency::scope_state::{LastRead, ScopeState};
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::replication::state::Observation;
-use crate::routing::question::{Decision, Step};
+use crate::routing::question::{Caller, Decision, Step};
 
 use super::observations::changed_servers;
 use super::position::Position;
 use super::table::{Entry, Table};
-use super::{clock, errors};
+use super::{clock, errors, scopes};
+
+/// This thread, as it reads from a cluster.
+pub struct ThisThread<'a> {
+    pub py: Python<'a>,
+    pub table: &'a Table,
+    pub entry: &'a Entry,
+}
+
+impl Caller for ThisThread<'_> {
+    type Error = PyErr;
+
+    #[inline]
+    fn in_transaction(&self, member: Member) -> PyResult<bool> {
+        self.table.lookup.in_transaction(self.entry.strings[member as usize].bind(self.py))
+    }
+
+    #[inline]
+    fn is_changed(&self) -> PyResult<bool> {
+        self.table.lookup.is_changed(self.entry.strings[PRIMARY as usize].bind(self.py))
+    }
+
+    #[inline]
+    fn record(&self) -> PyResult<Option<Arc<ScopeState>>> {
+        scopes::record_state(self.py)
+    }
+
+    #[inline]
+    fn now(&self) -> Duration {
+        clock::now()
+    }
+}
 
 /// How often a read may query the primary: for the scope and for the thread. While another thread of the scope goes on
 /// writing, no answer would be the last.
@@ -26,12 +58,11 @@ const MOST_QUERIES: u8 = 2;
 /// `failed` have just failed the read.
 #[inline]
 pub fn perform(
-    py: Python<'_>,
-    table: &Table,
-    entry: &Entry,
+    caller: &ThisThread<'_>,
     failed: &[Member],
     mut next: impl FnMut(bool) -> PyResult<Step>,
 ) -> PyResult<Decision> {
+    let &ThisThread { py, table, entry } = caller;
     let (mut may_wait, mut queries) = (true, 0);
     loop {
         match next(may_wait)? {

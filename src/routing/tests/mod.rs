@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::decide::{decide, explain};
-use super::question::{Decision, Loaded, Mode, Read, Shown, Step};
+use super::question::{Caller, Decision, Loaded, Mode, Read, Shown, Step};
 use crate::alias::Alias;
 use crate::cluster::Cluster;
 use crate::consistency::scope::{Effect, Kind, Scope};
@@ -89,20 +89,17 @@ impl Ask {
             exempt: self.exempt,
             scope: self.scope.as_deref(),
             instance: self.instance,
-            in_transaction: |member| Ok((self.in_transaction && member == PRIMARY) || self.blocked == Some(member)),
-            is_changed: || Ok(self.is_changed),
-            record: || Ok(self.record.clone()),
             before: self.before,
             may_wait: self.may_wait,
-            now: || self.now,
+            caller: &self,
         };
         let draw = SmallRng::seed_from_u64(self.seed).next_u64();
         let view = cluster.view();
         if self.mode == Mode::Explain {
-            let Ok::<_, Infallible>(decision) = explain(cluster, &view, read, draw);
+            let Ok(decision) = explain(cluster, &view, &read, draw);
             return decision.ok_or(Not::Available);
         }
-        let Ok::<_, Infallible>(step) = decide(cluster, &view, read, draw);
+        let Ok(step) = decide(cluster, &view, &read, draw);
         match step {
             Step::Decided(member, reason) => Ok((member, reason)),
             Step::ServeLate(member) => Ok((member, Reason::Unavailable)),
@@ -111,6 +108,26 @@ impl Ask {
             Step::QueryMemberPosition { last, .. } => Err(Not::Learned(last)),
             Step::WaitForReplica { member, .. } => Err(Not::Reached(member)),
         }
+    }
+}
+
+impl Caller for Ask {
+    type Error = Infallible;
+
+    fn in_transaction(&self, member: Member) -> Result<bool, Infallible> {
+        Ok((self.in_transaction && member == PRIMARY) || self.blocked == Some(member))
+    }
+
+    fn is_changed(&self) -> Result<bool, Infallible> {
+        Ok(self.is_changed)
+    }
+
+    fn record(&self) -> Result<Option<Arc<ScopeState>>, Infallible> {
+        Ok(self.record.clone())
+    }
+
+    fn now(&self) -> Duration {
+        self.now
     }
 }
 
