@@ -2,7 +2,7 @@
 
 use super::super::dialect::Dialect;
 use super::super::lexer::Token;
-use super::{contains, is, one_of, word};
+use super::words::{contains, is, one_of, word};
 
 /// Whether a name may be written with escapes, PostgreSQL's `U&"\0073et_config"`: the text does not show it.
 pub fn has_escaped_name(sql: &str) -> bool {

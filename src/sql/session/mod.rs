@@ -7,9 +7,12 @@
 
 mod harmless;
 mod indirect;
+mod words;
 
 use super::dialect::Dialect;
 use super::lexer::{Lexer, Token};
+
+use words::{contains, has, is, one_of, word};
 
 /// What happens to the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,11 +142,6 @@ fn has_word_of_change(sql: &str, dialect: Dialect) -> bool {
         Dialect::Sqlite => statement_follows(),
         Dialect::Other => into(&["set_config", "get_lock", "_advisory_"]) || statement_follows(),
     }
-}
-
-/// Whether a word stands somewhere in a text, in any case.
-fn contains(text: &str, word: &str) -> bool {
-    text.as_bytes().windows(word.len()).any(|found| found.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// What `sql` does to its session, in order.
@@ -567,25 +565,6 @@ fn name(tokens: &[Token<'_>], at: usize) -> Option<String> {
         Some(Token::Word(name) | Token::Quoted(name) | Token::Text(name)) => Some(name.to_lowercase()),
         _ => None,
     }
-}
-
-fn word<'a>(tokens: &[Token<'a>], at: usize) -> Option<&'a str> {
-    match tokens.get(at) {
-        Some(Token::Word(word)) => Some(word),
-        _ => None,
-    }
-}
-
-fn has(tokens: &[Token<'_>], wanted: &str) -> bool {
-    tokens.iter().any(|token| matches!(token, Token::Word(word) if is(word, wanted)))
-}
-
-fn is(word: &str, wanted: &str) -> bool {
-    word.eq_ignore_ascii_case(wanted)
-}
-
-fn one_of(word: &str, wanted: &[&str]) -> bool {
-    wanted.iter().any(|wanted| is(word, wanted))
 }
 
 #[cfg(test)]
