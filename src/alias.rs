@@ -1,8 +1,8 @@
 //! How the core names a database.
 //!
-//! Scopes, sticky choices and write records outlive a rebuild of the configuration (`override_settings`, a
-//! replica added at run time), so they must not hold indexes into it. They hold an [`Alias`]: a number
-//! that stands for the same alias for as long as the process lives.
+//! Scopes, sticky choices and write records outlive a rebuild of the configuration (`override_settings`, a replica
+//! added at run time), so they must not hold indexes into it. They hold an [`Alias`]: a number that stands for the same
+//! alias for as long as the process lives.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 pub struct Alias(u32);
 
 impl Alias {
-    /// The number itself, below 2^32 - 1 so that a cell can keep "none" beside it.
+    /// The number itself, below 2^32 - 1: an atomic integer can then hold "none" beside it.
     #[must_use]
     pub const fn number(self) -> u32 {
         self.0

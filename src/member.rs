@@ -42,7 +42,7 @@ impl State {
 /// A member's state has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Who.
+    /// The member.
     pub member: Member,
     /// The state before.
     pub before: State,

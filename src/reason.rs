@@ -10,13 +10,13 @@ pub enum Reason {
     UsePrimary,
     /// The primary's connection is in a transaction.
     Transaction,
-    /// A statement changed the primary's session so that a read has another meaning there.
+    /// A statement changed this thread's session with the primary, so that reads have another meaning there.
     SessionState,
-    /// This scope wrote, and no replica is known to have it.
+    /// The scope requires a position, and no replica is known to have it.
     Pinned,
     /// The innermost scope names a replica.
     UseReplica,
-    /// The instance at hand came from there.
+    /// `hints["instance"]` was loaded from there.
     Instance,
     /// The scope already reads from there.
     Sticky,
@@ -29,7 +29,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason, in the order of the table.
+    /// Every reason, in the order of the routing table.
     pub const ALL: [Self; 11] = [
         Self::Exempt,
         Self::UsePrimary,
@@ -66,12 +66,12 @@ impl Reason {
     }
 }
 
-/// What became of a read, or of a probe.
+/// How a read or a probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was answered.
     Ok,
-    /// The server answered, or a connection to it ended, in a way that counts against it.
+    /// The server answered with an error that counts against it, or the connection ended.
     Failed,
     /// The server refused the connection, or did not answer in time.
     Gone,

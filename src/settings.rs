@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::alias::Alias;
 use crate::member::{Member, PRIMARY};
 
-/// Which server a class of reads belongs to.
+/// The servers that a class of reads goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadTarget {
     /// The primary.
@@ -16,25 +16,25 @@ pub enum ReadTarget {
     Replica,
 }
 
-/// `ON_UNAVAILABLE`: what to do when no replica may serve.
+/// `ON_UNAVAILABLE`: where a read goes when no replica is eligible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnUnavailable {
-    /// Read from the primary, up to `PRIMARY_SPILL` of the scopes.
+    /// To the primary, for up to `PRIMARY_SPILL` of the scopes.
     Primary,
-    /// Read from any replica that answers, however late it is.
+    /// To any replica that answers, however late it is.
     Replica,
-    /// Refuse.
+    /// Nowhere: the read is refused.
     Error,
 }
 
-/// The order in which members are chosen.
+/// `BALANCE`: how the pool chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
     /// Independent weighted draws.
     Random,
     /// Smooth weighted turns: in each cycle every member is chosen exactly as often as its weight says.
     RoundRobin,
-    /// Two weighted draws, of which the faster member is likely to be chosen.
+    /// Two weighted draws, of which the faster member is the more likely choice.
     LeastLatency,
 }
 
@@ -60,9 +60,9 @@ pub struct Settings {
     pub consistent: bool,
     /// `CONSISTENCY` is `"session"` and the engine has positions.
     pub has_positions: bool,
-    /// `PROBE_SECONDS` is not None: somebody looks at the servers from time to time.
+    /// `PROBE_SECONDS` is not None: a monitor probes the servers periodically.
     pub watched: bool,
-    /// How long one probe says that a member is out of service.
+    /// How long a probe result that a member is out of service stays valid.
     pub lease: Duration,
     /// `PIN_SECONDS`.
     pub pin: Duration,
@@ -72,19 +72,20 @@ pub struct Settings {
     pub on_unavailable: OnUnavailable,
     /// `PRIMARY_SPILL`, from 0 to 1.
     pub primary_spill: f64,
-    /// The members that must not be used at all, whatever is known of them: a test does not list them, or they are no part
-    /// of the cluster any more.
+    /// The members that must not be used, whatever their state: a test does not list them, or they have left the
+    /// cluster.
     pub forbidden: Vec<Alias>,
-    /// In a test: the replicas share the primary's connection, so whatever is known of the servers is of no account.
+    /// In a test, the replicas share the primary's connection, so that the states of the servers do not matter.
     pub are_mirrors: bool,
     /// `MAX_LAG`.
     pub max_lag: Option<Duration>,
-    /// Where each member is, in their order: another number, another server. Empty if that is all the same.
+    /// The address of each member as a number, in their order; equal numbers are equal addresses. Empty if addresses
+    /// are not compared.
     pub addresses: Vec<u64>,
 }
 
 impl Settings {
-    /// Whether reads outside of every scope do not go to replicas.
+    /// Whether reads outside of every scope stay on the primary.
     #[inline]
     #[must_use]
     pub fn keeps_to_primary(&self) -> bool {
@@ -129,10 +130,10 @@ pub enum SettingsError {
     /// A weight is negative, infinite or not a number, or the weights add up to infinity.
     #[error("a weight must be a finite number of 0 or more, and so must their sum")]
     Weight,
-    /// A member stands twice.
-    #[error("a member stands twice, or the primary stands among its own replicas")]
+    /// An alias is listed twice.
+    #[error("an alias is listed twice, or the primary is listed among its own replicas")]
     Twice,
-    /// `PRIMARY_SPILL` is not a share.
+    /// `PRIMARY_SPILL` is not from 0 to 1.
     #[error("PRIMARY_SPILL must be a number from 0 to 1")]
     Spill,
 }

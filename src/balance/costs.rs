@@ -1,29 +1,29 @@
-//! What it costs to ask each member, for decisions to read while it is updated.
+//! The latency of each member, in atomics that decisions read while reports update them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::member::Member;
 
-/// What it costs to ask each member, for decisions to read while it is updated.
+/// The latency of each member, in atomics that decisions read while reports update them.
 #[derive(Debug)]
 pub struct Costs(Box<[AtomicU64]>);
 
 impl Costs {
-    /// Asking any of `members` costs the same.
+    /// All of `members` have the same cost.
     #[must_use]
     pub fn even(members: usize) -> Self {
         Self((0..members).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// What it costs to ask `member`: seconds, or 0 while nobody was measured.
+    /// The cost of `member`: its latency in seconds, or 0 while no member was measured.
     #[inline]
     #[must_use]
     pub fn get(&self, member: Member) -> f64 {
         f64::from_bits(self.0[member as usize].load(Ordering::Relaxed))
     }
 
-    /// Members take so many seconds, in their order. One that was not measured costs the median of the others: it must
-    /// neither draw all reads to itself nor none.
+    /// Sets the latencies of all members, in their order. A member that was not measured costs the median of the
+    /// others: it must attract neither all reads nor none.
     pub fn publish(&self, seconds: &[Option<f64>]) {
         let mut measured: Vec<f64> = seconds.iter().flatten().copied().collect();
         measured.sort_unstable_by(f64::total_cmp);
@@ -33,7 +33,7 @@ impl Costs {
         }
     }
 
-    /// `member` takes so many seconds.
+    /// Sets the latency of `member`.
     pub fn set(&self, member: Member, seconds: f64) {
         self.0[member as usize].store(seconds.to_bits(), Ordering::Relaxed);
     }

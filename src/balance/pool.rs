@@ -1,8 +1,8 @@
-//! Who may be chosen, and how often.
+//! Chooses a member by weight.
 //!
-//! A [`Pool`] is immutable: it is built when the set of eligible members or their weights change, and swapped
-//! whole. Choosing from it takes constant time whatever its size. The obvious alternative, cumulative weights and
-//! a binary search, grows with the number of replicas and mispredicts a branch at each step.
+//! A [`Pool`] is immutable: it is built when the eligible members or their weights change, and swapped whole. A choice
+//! takes constant time whatever the size of the pool. The obvious alternative, cumulative weights and a binary search,
+//! grows with the number of replicas and mispredicts a branch at each step.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use crate::support::random::{mixed, unit};
 /// are rounded to it, by which a member's share is off by less than 1/65536 of the reads.
 const LONGEST_CYCLE: u32 = 1 << 16;
 
-/// Members with the weights they are chosen by.
+/// Members and their weights.
 #[derive(Clone, Debug)]
 pub struct Pool(Picker);
 
@@ -26,21 +26,22 @@ pub struct Pool(Picker);
 enum Picker {
     Empty,
     One(Member),
-    /// Members of one weight: a table a third as large, which matters where there are so many that it leaves the cache.
+    /// Members of equal weight: a table a third as large, which matters in a pool so large that the table leaves the
+    /// cache.
     Even(Box<[Member]>),
     Random(AliasTable),
     RoundRobin(Box<[Member]>),
     LeastLatency(AliasTable, Arc<Costs>),
 }
 
-/// How often another second member is drawn where it is the first one again: with one of very large weight there may be
-/// nobody else to be had, and it is the right one then.
+/// How often a second member is drawn until it differs from the first: with one member of very large weight there may
+/// be no other, and then the first one is right.
 const SECOND_DRAWS: u32 = 8;
 
 impl Pool {
-    /// A pool of `members`; those with weight 0 are left out. `costs` are looked at by [`Balance::LeastLatency`] alone.
+    /// A pool of `members`; those with weight 0 are left out. Only [`Balance::LeastLatency`] reads `costs`.
     ///
-    /// Weights must be finite and not negative, which [`crate::cluster::Cluster::try_new`] has checked.
+    /// Weights must be finite and not negative, which [`crate::settings::Settings::check`] has checked.
     #[must_use]
     pub fn new(members: &[(Member, f64)], balance: Balance, costs: &Arc<Costs>) -> Self {
         let chosen: Vec<(Member, f64)> = members.iter().copied().filter(|&(_, weight)| weight > 0.0).collect();
@@ -56,7 +57,7 @@ impl Pool {
         })
     }
 
-    /// Chooses a member; `turn` is the round robin's place in its cycle, shared by every thread of the process, and `draw` 64
+    /// Chooses a member. `turn` is the turn of the round robin, shared by every thread of the process, and `draw` 64
     /// random bits.
     #[inline]
     pub fn choose(&self, turn: &AtomicUsize, draw: u64) -> Option<Member> {
@@ -70,7 +71,7 @@ impl Pool {
         }
     }
 
-    /// What [`Pool::choose`] would choose next, given the same `draw`; takes no turn.
+    /// The member that [`Pool::choose`] would choose next, given the same `draw`; takes no turn.
     #[inline]
     pub fn preview(&self, turn: &AtomicUsize, draw: u64) -> Option<Member> {
         self.choose(&AtomicUsize::new(turn.load(Ordering::Relaxed)), draw)
@@ -89,9 +90,9 @@ fn place(draw: u64, count: usize) -> usize {
 /// Transactions on Parallel and Distributed Systems 12, 2001): the first, unless the second is faster, and then the second
 /// with the probability 1 - its latency / that of the first.
 ///
-/// To take the faster one each time would send everything to whichever of two equal replicas chance made look faster,
-/// and nothing at all to the slowest, whose share would say nothing of its weight. So equal members keep the shares of
-/// their weights, and one that takes ten times as long keeps about a tenth of its share.
+/// Always taking the faster one would send everything to whichever of two equal replicas looks faster by chance, and
+/// nothing at all to the slowest, whose share would then not follow its weight. Here equal members keep the shares of
+/// their weights, and a member that takes ten times as long keeps about a tenth of its share.
 fn of_two(table: &AliasTable, costs: &Costs, draw: u64) -> Member {
     let (first, mut bits) = (table.choose(draw), draw);
     for _ in 0..SECOND_DRAWS {
@@ -142,7 +143,8 @@ impl AliasTable {
                 small.push(high);
             }
         }
-        // What is left over is 1 but for rounding, and was made to choose its own member either way.
+        // The slots that are left are full but for rounding. They were initialised to choose their own member either
+        // way.
         Self(slots.into())
     }
 
@@ -178,7 +180,7 @@ fn smooth_cycle(members: &[(Member, f64)]) -> Box<[Member]> {
 /// Whole numbers in the proportion of the weights, each at least 1.
 fn whole_weights(members: &[(Member, f64)]) -> Vec<i64> {
     let longest = f64::from(LONGEST_CYCLE);
-    // Powers of ten first: people write 0.5, 1.25, 2.
+    // Powers of ten first, because settings contain weights such as 0.5, 1.25 and 2.
     for scale in [1.0, 10.0, 100.0, 1000.0] {
         let scaled: Vec<f64> = members.iter().map(|&(_, weight)| weight * scale).collect();
         // A decimal fraction times a power of ten is off by some units in the last place.

@@ -1,6 +1,6 @@
-//! A cluster: one primary, its replicas, how reads are spread, and who may serve right now.
+//! A cluster in use: its settings, the health of its members, and the view that decisions read.
 //!
-//! Settings are checked once, by [`Cluster::try_new`]. What changes while a process runs, the members' states, is an
+//! [`Cluster::try_new`] checks the settings once. What changes while a process runs, the members' states, is an
 //! immutable [`View`] that is swapped whole: a decision reads one consistent view and never waits for a lock.
 
 use std::collections::HashMap;
@@ -24,8 +24,8 @@ use crate::support::sync::Mutex;
 use view::{View, weight};
 
 fn rules(settings: &Settings) -> Rules {
-    // What nobody looks after only grows older: whoever was once late would rest for ever.
-    // Where nobody probes, a requirement ends when all replicas have it, those that are out of service included.
+    // Without a monitor, lag figures never improve, so `MAX_LAG` would exclude a replica permanently. Without a monitor
+    // a requirement ends only when all replicas have it, including those out of service, so that no floor is needed.
     let has_floors = settings.watched && settings.consistent && !settings.are_mirrors;
     let admission = has_floors.then_some(admission::Rules { lease: settings.lease });
     Rules { is_watched: settings.watched, max_lag: settings.max_lag.filter(|_| settings.watched), admission }
@@ -38,8 +38,8 @@ pub struct Cluster {
     members: Box<[Alias]>,
     view: Shared<View>,
     health: ClusterHealth,
-    /// Held by those who swap the view, so that two changes do not lose one another; never by a decision. The states that
-    /// were told last as changes.
+    /// Held while the view is swapped, so that two concurrent changes are both kept; a decision never takes it. The
+    /// value: the states that were reported last as changes.
     changing: Mutex<Box<[State]>>,
     turn: AtomicUsize,
     counters: Counters,
@@ -66,7 +66,7 @@ impl Cluster {
         })
     }
 
-    /// Takes over what `before`, the same cluster under earlier settings, knew of the members both have.
+    /// Takes over what `before`, the same cluster under earlier settings, knew of the members that both have.
     #[must_use]
     pub fn inheriting(self, before: &Self) -> Self {
         let view = before.view.load();
@@ -75,7 +75,7 @@ impl Cluster {
         for (member, alias) in (0..).zip(&self.members) {
             let Some(&old) = places.get(alias) else { continue };
             self.counters.inherit(member, &before.counters, old);
-            // A sound server is not to rest for what was found of another one.
+            // What was measured of one server says nothing of another one.
             if self.address(member) == before.address(old) {
                 self.health.inherit(member, &before.health, old);
                 states.members[member as usize] = view.known.members[old as usize];
@@ -84,7 +84,7 @@ impl Cluster {
         }
         self.health.publish_costs();
         states.is_waiting = !self.settings.watched && states.members.iter().any(|state| *state != State::Up);
-        // Positions are compared with the primary's: with another primary all begins anew.
+        // Positions are compared with the primary's, so another primary invalidates them all.
         let replication = if self.address(PRIMARY) == before.address(PRIMARY) {
             let is_there = |&(member, old): &(Member, Member)| self.address(member) == before.address(old);
             let pairs = (0..).zip(&self.members).map(|(member, alias)| Some((member, *places.get(alias)?)));
@@ -97,8 +97,9 @@ impl Cluster {
         self
     }
 
-    /// Those that were no members of `before`, the same cluster under earlier settings, or were not to be read from there, have
-    /// joined at `now`: requirements ended without them. Where the primary is another one, there were none.
+    /// Members of this cluster that `before`, the same cluster under earlier settings, did not read from have joined at
+    /// `now`. Requirements ended without them, so each serves only once it has its floor. With another primary there
+    /// were no such requirements.
     pub fn admit_those_that_joined(&self, before: &Self, now: Duration) {
         if rules(&self.settings).admission.is_none() || self.address(PRIMARY) != before.address(PRIMARY) {
             return;
@@ -106,7 +107,7 @@ impl Cluster {
         let mut told = self.changing.lock();
         let view = self.view.load();
         if !view.replication().tells_lag() {
-            // No floor can be sampled.
+            // The primary reports no position, so there is no floor to sample.
             return;
         }
         let mut states = (*view.known).clone();
@@ -141,7 +142,7 @@ impl Cluster {
         &self.settings
     }
 
-    /// The alias of the primary, by which the cluster is known.
+    /// The alias of the primary, which names the cluster.
     #[inline]
     #[must_use]
     pub fn name(&self) -> Alias {
@@ -155,20 +156,20 @@ impl Cluster {
         &self.members
     }
 
-    /// Whether nobody tells how far the members have come, so that they are asked when it matters.
+    /// Whether no monitor reports the members' positions, so that a read queries them when it needs them.
     #[must_use]
     pub fn is_unwatched(&self, view: &View) -> bool {
         self.settings.has_positions && !(self.settings.watched && view.replication().has_history())
     }
 
-    /// Whether somebody can tell how late `member` is, if not now then another time: it is looked at, and not alone in a
-    /// cluster whose engine or servers never say how far they are.
+    /// Whether the lag of `member` is measured, now or at a later probe: a monitor runs, and the engine and the servers
+    /// report positions.
     #[must_use]
     pub fn tells_lag(&self, view: &View, member: Member) -> bool {
         self.settings.watched && view.replication().tells_lag() && !view.replication().is_multiplexed(member)
     }
 
-    /// The place of `alias` among the members.
+    /// The index of `alias` among the members.
     #[inline]
     #[must_use]
     pub fn member(&self, alias: Alias) -> Option<Member> {
@@ -187,14 +188,14 @@ impl Cluster {
         view.serves(member) && self.weight(member) > 0.0
     }
 
-    /// A pool of `members`, as far as they have a weight, and as `view` says they stand.
+    /// A pool of those of `members` that have a weight, with their ramps in `view`.
     #[must_use]
     pub fn pool_of(&self, view: &View, members: impl Iterator<Item = Member>) -> Pool {
         let weighted: Vec<_> = members.map(|member| (member, weight(&self.settings, &view.states, member))).collect();
         Pool::new(&weighted, self.settings.balance, self.health.costs())
     }
 
-    /// Who may serve, as a value that decisions keep a copy of.
+    /// The view, to be cached by each thread.
     #[inline]
     pub fn shared_view(&self) -> &Shared<View> {
         &self.view
@@ -206,8 +207,7 @@ impl Cluster {
         self.view.load()
     }
 
-    /// The present view, but for members that have just failed the one who asks: to them they are down, whatever they are to
-    /// others.
+    /// The present view for a read that the members `failed` have just failed: for this read alone they count as down.
     #[must_use]
     pub fn view_without(&self, failed: &[Member]) -> View {
         let view = self.view();
@@ -219,7 +219,7 @@ impl Cluster {
         View::new(&self.settings, states, self.health.costs(), view.replication.clone())
     }
 
-    /// Sets the state of `member`, whatever is found of it; `State::Up` ends that. Returns the state before.
+    /// Forces the state of `member`, whatever probes find; `State::Up` ends that. Returns the state before.
     pub fn set_state(&self, member: Member, state: State) -> State {
         let mut told = self.changing.lock();
         self.health.set(member, state);
@@ -233,7 +233,7 @@ impl Cluster {
         before
     }
 
-    /// A read of `member` ended at `now`, after `took`. Returns whose state has changed.
+    /// A read of `member` ended at `now`, after `took`. Returns the states that have changed.
     pub fn read(
         &self,
         member: Member,
@@ -249,21 +249,22 @@ impl Cluster {
         }
     }
 
-    /// Probes ended by `now`, and their [observations](Self::observe) were made. Returns whose state has changed.
+    /// Probes ended by `now`, and their [observations](Self::observe) were taken in. Returns the states that have
+    /// changed.
     pub fn probed(&self, probes: &[Probe], now: Duration, draw: u64) -> Vec<Change> {
         self.health.probed(probes, now);
         self.settle(now, draw)
     }
 
-    /// Looks who may serve at `now`, and returns whose state has changed.
+    /// Judges the states at `now`, and returns those that have changed.
     pub fn settle(&self, now: Duration, draw: u64) -> Vec<Change> {
         let mut told = self.changing.lock();
         let view = self.view.load();
         self.stand(&mut told, &view, self.health.settle(rules(&self.settings), view.replication(), now, draw))
     }
 
-    /// Replaces `view` by one in which the members stand so, unless they do. Called with `changing` held, whose value is
-    /// `told`. Returns what has changed since that was told.
+    /// Replaces `view` if `states` differ from it. The caller holds `changing`, whose value is `told`. Returns the
+    /// states that have changed since they were reported last.
     fn stand(&self, told: &mut Box<[State]>, view: &View, states: States) -> Vec<Change> {
         let both = (0..).zip(told.iter().zip(&states.members));
         let changes = both.filter(|(_, (before, after))| before != after);
@@ -277,8 +278,9 @@ impl Cluster {
         changes
     }
 
-    /// Behind each member is since `now` the server that was behind the member that `sources` has in its place; aliases keep
-    /// their roles, and servers what is known of them. `sources` has each member once.
+    /// Servers have swapped their aliases: since `now`, the server behind each member is the one that was behind the
+    /// member in its place in `sources`. Aliases keep their roles, and servers keep their measurements. `sources` has
+    /// each member once.
     pub fn moved(&self, sources: &[Member], now: Duration) {
         let mut told = self.changing.lock();
         let view = self.view.load();
@@ -289,7 +291,7 @@ impl Cluster {
         if sources[PRIMARY as usize] != PRIMARY {
             (states.members[PRIMARY as usize], states.ramps[PRIMARY as usize]) = (State::Up, FULL);
         }
-        // Whoever was to be tried by a read is found again when the next one settles.
+        // A trial that is due is found again when a read or a probe is judged next.
         states.trials = Box::default();
         states.absences = vec![None; sources.len()].into();
         if rules(&self.settings).admission.is_some() {
@@ -303,18 +305,18 @@ impl Cluster {
         self.view.swap(Arc::new(View::new(&self.settings, states, self.health.costs(), replication)));
     }
 
-    /// How long `member` takes to answer.
+    /// The latency of `member`, in seconds.
     #[must_use]
     pub fn latency(&self, member: Member) -> Option<f64> {
         self.health.latency(member)
     }
 
-    /// Takes in what members answered at the moment when they were asked.
+    /// Takes in observations whose answers arrived at the moment of the query.
     pub fn observe(&self, observations: &[Observation]) {
         self.observe_by(observations, Duration::ZERO);
     }
 
-    /// Takes in what members had answered by `heard`.
+    /// Takes in observations whose answers had arrived by `heard`.
     pub fn observe_by(&self, observations: &[Observation], heard: Duration) {
         let _told = self.changing.lock();
         let view = self.view.load();
@@ -326,7 +328,7 @@ impl Cluster {
                 .filter(|&member| member != PRIMARY && next.replication.has_another_server(member, &view.replication))
                 .collect();
             if !others.is_empty() {
-                // At once: the next read must not find it admitted as the server before.
+                // In the same swap: the next read must not find the new server admitted as the former one.
                 let mut states = (*view.known).clone();
                 for member in others {
                     self.health.joins(member, next.replication.server_since(member));
@@ -338,19 +340,19 @@ impl Cluster {
         self.view.swap(Arc::new(next));
     }
 
-    /// The round robin's place in its cycle.
+    /// The turn of the round robin in its cycle.
     #[must_use]
     pub fn turn(&self) -> &AtomicUsize {
         &self.turn
     }
 
-    /// Begins the round robin at `turn`: drawn at random in each process, or all workers would start with the same
-    /// replica.
+    /// Begins the round robin at `turn`, drawn at random in each process: otherwise all workers would begin with the
+    /// same replica.
     pub fn start_turn(&self, turn: u32) {
         self.turn.store(turn as usize, Ordering::Relaxed);
     }
 
-    /// What was counted.
+    /// The decisions that were counted.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -417,7 +419,7 @@ mod tests {
         cluster.moved(&[1, 0, 2], Duration::from_secs(2));
         assert_eq!([0, 1, 2].map(|member| cluster.view().state(member)), [State::Up, State::Down, State::Up]);
         assert_eq!(cluster.view().eligible(), [2]);
-        // And so it stays when the next probe is judged.
+        // The next probe result leaves it so.
         cluster.settle(Duration::from_secs(3), 0);
         assert_eq!(cluster.view().eligible(), [2]);
     }

@@ -1,4 +1,4 @@
-//! Every order in which threads may come where they meet.
+//! Every order in which threads may interleave.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -25,7 +25,7 @@ fn two_threads_do_not_eject_one_replica_each() {
         };
         let mut changes = fail(&cluster, 1, 1);
         changes.extend(other.join().unwrap());
-        // Each change is told once, by whoever made it.
+        // Each change is reported once, to the thread that made it.
         assert_eq!(changes.len(), 1);
         assert_eq!(cluster.view().eligible().len(), 1);
     });

@@ -15,21 +15,21 @@ use crate::replication::state::{Observation, ReplicationState};
 use crate::settings::Settings;
 use crate::support::sync::AtomicBool;
 
-/// The members' states at one moment, the pools that follow from them, and how far each is known to have come.
+/// The members' states at one moment, the pools that follow from them, and the position known of each member.
 #[derive(Debug)]
 pub struct View {
-    /// Another number, another view.
+    /// Each view has a number of its own.
     number: u64,
     pub(super) replication: ReplicationState,
-    /// How the members are known to stand.
+    /// The states as measured.
     pub(super) known: Arc<States>,
-    /// How they stand as far as it counts: as is known, but for what the settings say.
+    /// The states that count: as measured, except where the settings overrule them.
     pub(super) states: Arc<States>,
     pools: Arc<Pools>,
 }
 
-/// What follows from how the members stand alone. A long cycle takes half a millisecond to lay out, and what is known of
-/// the members' progress changes much more often.
+/// Derived from the states alone, so that a view with new positions shares it: building a long round-robin cycle takes
+/// half a millisecond, and positions change much more often than states.
 #[derive(Debug)]
 struct Pools {
     eligible: Box<[Member]>,
@@ -56,7 +56,7 @@ impl Pools {
     }
 }
 
-/// The weight of `member`, of which one that has just come back is given a part.
+/// The weight of `member`. One that has just come back is given a part of its weight.
 pub(super) fn weight(settings: &Settings, states: &States, member: Member) -> f64 {
     settings.weight(member) * f64::from(states.ramps[member as usize]) / f64::from(FULL)
 }
@@ -69,7 +69,7 @@ impl View {
         Self { number: Self::next_number(), replication, known, states, pools }
     }
 
-    /// The same members, standing as they did, and news of how far they are.
+    /// The same states with newer positions.
     pub(super) fn observing(&self, observations: &[Observation], heard: Duration) -> Self {
         Self {
             number: Self::next_number(),
@@ -80,7 +80,7 @@ impl View {
         }
     }
 
-    /// The same members, standing as they did, but for when a requirement may end without them.
+    /// The same states, except for the times at which a requirement may end without a member.
     pub(super) fn leasing(&self, settings: &Settings, known: States) -> Self {
         let known = Arc::new(known);
         let states = decreed(settings, &known).map_or_else(|| known.clone(), Arc::new);
@@ -98,35 +98,35 @@ impl View {
         NUMBERS.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Tells this view from all others.
+    /// Distinguishes this view from all others.
     #[inline]
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// How far the members are known to have come.
+    /// The positions and lags known of the members.
     #[inline]
     #[must_use]
     pub fn replication(&self) -> &ReplicationState {
         &self.replication
     }
 
-    /// Whether a read may go to `member`, its weight aside.
+    /// Whether `member` is up, whatever its weight.
     #[inline]
     #[must_use]
     pub fn serves(&self, member: Member) -> bool {
         self.states.members[member as usize] == State::Up
     }
 
-    /// Whether a requirement ends only once `member` has what is required, at `now`: it serves, or it may serve again, here or
-    /// in another process, without anything that says that it lacks that.
+    /// Whether a requirement ends only once `member` has what is required, at `now`: it serves, or it may serve again,
+    /// here or in another process, before anything shows that it lacks that.
     #[must_use]
     pub fn awaits(&self, member: Member, now: Duration) -> bool {
         self.states.absences[member as usize].is_none_or(|absence| !(absence.from <= now && now < absence.until))
     }
 
-    /// Whether `member` at least answers, as far as is known.
+    /// Whether `member` is not known to be down.
     #[must_use]
     pub fn answers(&self, member: Member) -> bool {
         self.states.members[member as usize] != State::Down
@@ -151,20 +151,20 @@ impl View {
         &self.pools.pool
     }
 
-    /// The replicas that answer, however late.
+    /// The replicas that are not down, however late.
     #[must_use]
     pub fn late(&self) -> &Pool {
         &self.pools.late
     }
 
-    /// Whether there is a member that one read may try.
+    /// Whether a read may try a member that is out of service.
     #[inline]
     #[must_use]
     pub fn has_trials(&self) -> bool {
         !self.states.trials.is_empty()
     }
 
-    /// The first member in `admits` that is to be tried by a read; with `takes`, by this one.
+    /// The first member in `admits` that a read may try. With `takes`, this read takes the right to try it.
     #[cold]
     #[must_use]
     pub fn trial(&self, takes: bool, admits: impl Fn(Member) -> bool) -> Option<Member> {
@@ -172,7 +172,7 @@ impl View {
         self.states.trials.iter().find(|(member, trial)| admits(*member) && may_try(trial)).map(|&(member, _)| member)
     }
 
-    /// Whether time changes who may serve, and nobody but a read would notice.
+    /// Whether time alone will change a state, so that a read must judge the states anew because no monitor does.
     #[inline]
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -180,14 +180,14 @@ impl View {
     }
 }
 
-/// How the members stand as the settings have it, if that is not as is known.
+/// The states as the settings decree them; `None` if the measured states count.
 fn decreed(settings: &Settings, known: &States) -> Option<States> {
     if !settings.are_mirrors && settings.forbidden.is_empty() {
         return None;
     }
     let members = 1 + settings.replicas.len();
     let mut states = if settings.are_mirrors { States::all_up(members) } else { known.clone() };
-    // Members that came and went may be thousands.
+    // Members that have joined and left may be thousands.
     let forbidden: HashSet<_> = settings.forbidden.iter().copied().collect();
     let both = states.members.iter_mut().zip(&mut states.absences);
     for ((state, absence), alias) in both.zip(settings.members()) {

@@ -1,4 +1,4 @@
-//! Row 5 of the contract's table: which members may serve a scope that must see something.
+//! Row 5 of the routing table: which members satisfy the requirement of a scope.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::consistency::scope_state::{ClusterState, ScopeState};
 use crate::member::{Member, PRIMARY};
 use crate::replication::position::Position;
 
-/// Who may serve a scope.
+/// The members that may serve a scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Eligible {
-    /// Every member: there is nothing that must be seen.
+    /// Every member: nothing is required.
     All,
     /// The member that the read would go to anyway.
     Only(Member),
-    /// Those that have what must be seen. Not empty.
+    /// The members that satisfy the requirement; not empty.
     Among(Vec<Member>),
 }
 
@@ -34,44 +34,44 @@ impl Eligible {
     }
 }
 
-/// What to do where the gate is shut.
+/// What to do if no replica satisfies the requirement.
 #[derive(Clone, Debug)]
 pub enum Blocked {
     /// Read from the primary.
     Pinned,
-    /// Ask the primary for its position, and tell what `scope_state` keeps for the cluster.
+    /// Query the primary for its position, and record the answer in `scope_state`.
     Ask {
-        /// Where the answer belongs.
+        /// The state that the answer belongs to.
         scope_state: Arc<ScopeState>,
     },
-    /// Wait for `member`, and tell what `scope_state` keeps for the cluster.
+    /// Wait for `member`, and record the outcome in `scope_state`.
     Wait {
-        /// Where the outcome belongs.
+        /// The state that the outcome belongs to.
         scope_state: Arc<ScopeState>,
-        /// The replica that is likely to be there first.
+        /// The replica that is likely to have the position first.
         member: Member,
-        /// What it must have.
+        /// The position to wait for.
         position: Position,
-        /// For how long at most.
+        /// The longest time to wait.
         longest: Duration,
     },
 }
 
-/// A scope that must see something, and who could serve it.
+/// The requirement of a scope, and the members that could satisfy it.
 #[derive(Debug)]
 pub struct EligibilityCheck<'a> {
     /// The cluster.
     pub cluster: &'a Cluster,
-    /// Who serves.
+    /// The states of the members.
     pub view: &'a View,
-    /// What must be seen: by the request or the outermost scope, and by the thread or task.
+    /// The states whose requirements count: of the request or the outermost scope, and of the thread or task.
     pub scope_states: [Option<&'a Arc<ScopeState>>; 2],
     /// The time.
     pub now: Duration,
 }
 
 impl<'a> EligibilityCheck<'a> {
-    /// Whether there is anything that must be seen.
+    /// Whether anything is required.
     #[inline]
     #[must_use]
     pub fn is_needed(scope_states: [Option<&'a Arc<ScopeState>>; 2], cluster: &Cluster, view: &View) -> bool {
@@ -89,7 +89,8 @@ impl<'a> EligibilityCheck<'a> {
         cluster_states.filter(|(_, cluster_state)| cluster_state.has_requirement_in(self.view))
     }
 
-    /// Whether `member` has weight 0, and may lack what has ended for the others: it is always judged by what was written.
+    /// Whether `member` has weight 0, and may lack what was required of the others before: it is always judged by the
+    /// scope's writes.
     #[must_use]
     pub fn named_may_lack(scope_states: [Option<&'a Arc<ScopeState>>; 2], cluster: &Cluster, member: Member) -> bool {
         let keeps =
@@ -107,7 +108,7 @@ impl<'a> EligibilityCheck<'a> {
             })
     }
 
-    /// Whether `member` is known to have all that must be seen.
+    /// Whether `member` is known to satisfy the requirement.
     #[must_use]
     pub fn admits(&self, member: Member) -> bool {
         let (cluster, view) = (self.cluster, self.view);
@@ -118,7 +119,7 @@ impl<'a> EligibilityCheck<'a> {
             })
     }
 
-    /// Whether `member` may turn out to have all that must be seen if it is asked.
+    /// Whether a query of `member` may find that it satisfies the requirement.
     #[must_use]
     pub fn may_admit(&self, member: Member) -> bool {
         let (cluster, view) = (self.cluster, self.view);
@@ -127,8 +128,8 @@ impl<'a> EligibilityCheck<'a> {
         })
     }
 
-    /// The gate for all that may serve and that `is_usable` says this thread can use; or what to do if there is none: to
-    /// wait for `preferred`, if that will do.
+    /// The eligible members that `is_usable` says this thread can use. If there are none: what to do, waiting for
+    /// `preferred` if that will help.
     ///
     /// # Errors
     /// That of `is_usable`.
@@ -145,7 +146,7 @@ impl<'a> EligibilityCheck<'a> {
         Ok(Err(if may_wait { self.way_out(preferred, is_usable)? } else { Blocked::Pinned }))
     }
 
-    /// All that may serve. `is_usable` as for [`EligibilityCheck::for_others`].
+    /// The eligible members that satisfy the requirement. `is_usable` as for [`EligibilityCheck::for_others`].
     ///
     /// # Errors
     /// That of `is_usable`.
@@ -159,11 +160,11 @@ impl<'a> EligibilityCheck<'a> {
         Ok(admitted)
     }
 
-    /// A need ends when every replica that reads may go to has it, and not when the first one has: the next read may go
-    /// to another. Those that are out of service are not waited for, and serve again only with their floor (see
-    /// [`crate::health::admission`]). It does not end while a transaction is open on one of them: that has a snapshot, which stays
-    /// as old as it is, whatever its server has. `in_transaction` says so of this thread's connections; those of the scope's
-    /// other threads are counted.
+    /// A requirement ends when every replica that reads may go to satisfies it, and not when the first one does: the
+    /// next read may go to another. It does not wait for replicas that are out of service, which serve again only once
+    /// they have their floor (see [`crate::health::admission`]). It does not end while a transaction is open on a
+    /// replica, because the snapshot of the transaction stays as old as it is whatever the server has. `in_transaction`
+    /// tells of this thread's connections; transactions of the scope's other threads are counted.
     ///
     /// # Errors
     /// That of `in_transaction`.
@@ -172,7 +173,7 @@ impl<'a> EligibilityCheck<'a> {
         let is_awaited = |member: Member, weight: f64| weight > 0.0 && view.awaits(member, self.now);
         let replicas =
             || (1..).zip(&cluster.settings().replicas).filter(|&(member, &(_, weight))| is_awaited(member, weight));
-        // Without any, nobody says what the next one to serve will have.
+        // Without such a replica, it is unknown what the next one to serve will have.
         if replicas().next().is_none() {
             return Ok(());
         }
@@ -190,7 +191,7 @@ impl<'a> EligibilityCheck<'a> {
             if !may_end {
                 continue;
             }
-            // May run Python, and so with no lock held.
+            // This may run Python, so no lock is held.
             let mut has_snapshot = cluster_state.has_snapshots();
             for (member, _) in replicas() {
                 has_snapshot = has_snapshot || in_transaction(member)?;
@@ -209,7 +210,7 @@ impl<'a> EligibilityCheck<'a> {
                     requirement.end();
                     has_ended = true;
                 } else if all_have(&|member| requirement.has_what_was_written(cluster, view, member, self.now)) {
-                    // A scope that reads often, and stays on one replica, always has read there just now.
+                    // A scope that reads often from one replica has always read there just now.
                     requirement.end_writes();
                     has_ended = true;
                 }
@@ -232,12 +233,12 @@ impl<'a> EligibilityCheck<'a> {
             });
             let mut comes_too_late = false;
             match (obstacle, position) {
-                // One that is known not to answer is not asked: that could take as long as a connection may.
+                // A primary that is known to be down is not queried: that could take as long as a connection attempt.
                 (Obstacle::PositionUnknown, _) if self.view.answers(PRIMARY) => {
                     return Ok(Blocked::Ask { scope_state: scope_state.clone() });
                 }
                 (Obstacle::Position(longest), Some(position)) if !self.view.eligible().is_empty() => {
-                    // Where there is only time to ask, nobody looks, and no rate is known.
+                    // Where there is only time for a query, no monitor runs, and no rate is known.
                     let by = self.now.saturating_add(longest);
                     let mut may_arrive = |member: Member| {
                         let arrives = longest.is_zero() || self.view.replication().may_have_by(member, &position, by);
@@ -251,15 +252,15 @@ impl<'a> EligibilityCheck<'a> {
                 _ => {}
             }
             if comes_too_late {
-                // As if it had been waited for in vain.
+                // This counts as a wait in vain.
                 cluster_state.requirement(|requirement| requirement.waited(Duration::ZERO, false));
             }
         }
         Ok(Blocked::Pinned)
     }
 
-    /// The replica to wait for until it has `position`: the `preferred` one, else the one that is the least behind. If there is
-    /// only time to ask, each in turn, as chance will have it.
+    /// The replica to wait for until it has `position`: the `preferred` one, else the one with the least lag. If there
+    /// is only time for a query, a replica at random.
     fn closest<E>(
         &self,
         position: &Position,
@@ -277,7 +278,7 @@ impl<'a> EligibilityCheck<'a> {
                 .sort_by_key(|&member| (Some(member) != preferred, replication.lag(member).unwrap_or(Duration::MAX)));
         }
         for member in members {
-            // To wait on one of several servers tells nothing of the one that is read from next.
+            // Waiting on one of several servers behind an alias tells nothing about the server that is read from next.
             let lacks = !replication.has(member, position) && !replication.is_multiplexed(member);
             let otherwise = |requirement: &mut Requirement| {
                 requirement.admits_but_for_position(self.cluster, self.view, member, self.now)

@@ -1,4 +1,4 @@
-//! What a scope requires of a server, and which members satisfy it.
+//! Scopes, what each of them requires of a server, and which members satisfy it.
 
 pub mod eligibility;
 pub mod requirement;

@@ -1,16 +1,17 @@
-//! What a scope must see of a cluster: what it wrote, what a token says was written or seen, what it read.
+//! What a scope requires of the members of a cluster: its writes, what a token says was written or seen, and its reads.
 //!
-//! Three things, each with its own way to be satisfied by a replica:
+//! Each of three things is satisfied in its own way:
 //!
 //! - a *position*: the replica is known to have it,
-//! - a *write that can only be judged by time*, where there is no position: it is older than `PIN_SECONDS` and than
-//!   whatever the replica may be behind,
-//! - a *read* from another member: nobody knows what that showed, but no more than the primary's next position, so the
-//!   replica must have that.
+//! - a *write that can only be judged by time*, because its position is unknown: it is older than `PIN_SECONDS` and
+//!   than the lag of the replica,
+//! - a *read* from another member: what it showed is unknown, but is contained in the primary's next position, so the
+//!   replica must have that position.
 //!
-//! A write begins as *pending* where its position is not known yet, and becomes the one or the other when the primary was
-//! asked. What can no longer be judged by position is handed to time ([`Requirement::settle`], [`Requirement::confirm`]), and all of it
-//! [ends](Need::end) when every replica has it. The other fields keep the books of asking and waiting.
+//! A write whose position is not known yet begins as *pending*. It becomes a position or a write by time when the
+//! primary has been queried. What can no longer be judged by position is judged by time instead
+//! ([`Requirement::settle`], [`Requirement::confirm`]), and the requirement [ends](Requirement::end) when every replica
+//! satisfies it. The other fields count queries and waits.
 
 use std::time::Duration;
 
@@ -20,61 +21,61 @@ use crate::cluster::view::View;
 use crate::member::{Member, PRIMARY};
 use crate::replication::position::Position;
 
-/// The most intervals of a position that a scope's own writes may grow to. Each write of one that never reads adds an
-/// interval where others write too, and each is added to a copy of all before it.
+/// The most intervals that a position of a scope's own writes may grow to. Each write of a scope that never reads adds
+/// an interval where other clients write too, and each union copies all intervals before it.
 const MOST_INTERVALS: usize = 64;
-/// How many are left of more, so that the next writes find room.
+/// How many intervals are left of more, so that the next writes find room.
 const FEW_INTERVALS: usize = 32;
 
-/// What must be seen. Times are since the clock's origin.
+/// What a scope requires of one cluster. Times are since the clock's origin.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
 #[derive(Clone, Debug, Default)]
 pub struct Requirement {
     position: Option<Position>,
     /// When the position was last added to.
     position_at: Duration,
-    /// When a write was published for the last time of which nobody has asked for the position since.
+    /// The commit time of the latest write whose position has not been queried yet.
     pending: Option<Duration>,
-    /// The last write that can only be judged by time.
+    /// The time of the latest write that can only be judged by time.
     written: Option<Duration>,
-    /// The member that was read from before, and when for the last time.
+    /// The member that was read from (`None` if it is unknown), and when it was last.
     read: Option<(Option<Alias>, Duration)>,
     /// How long reads have waited for a replica since the last write.
     waited: Duration,
-    /// No replica had arrived when that was over.
+    /// No replica had the position when the time to wait was over.
     missed: bool,
-    /// This scope wrote, and does not only know of writes.
+    /// This scope itself wrote.
     wrote: bool,
     /// The scope presented a token of its own ([`Requirement::present`]).
     presented: bool,
-    /// The member that the scope reads from first, if that member has what must be seen: requests of one client that run
-    /// at the same time then read from the same member.
+    /// The member that the scope reads from first, if that member satisfies the requirement: concurrent requests of one
+    /// client then read from the same member.
     preferred: Option<Alias>,
-    /// When a position from elsewhere was received: the beginning of the time pin, should the position be given up.
+    /// When a position from another process was received: the time pin begins then if the position has to be given up.
     received_at: Option<Duration>,
-    /// What has ended for the others, and replicas of weight 0 may lack.
+    /// The part that has ended for the other replicas, and that replicas of weight 0 may lack.
     kept: Option<Box<Requirement>>,
-    /// The view in which not all replicas had what is asked for now.
+    /// The view in which not all replicas satisfied the requirement.
     judged: Option<u64>,
-    /// The position is not surely one that the primary has had: it came from elsewhere, or its gaps were closed. Nobody has
-    /// asked the primary since.
+    /// The primary may never have had the position: it came from another process, or its gaps were closed. The primary
+    /// has not been queried since.
     is_doubtful: bool,
 }
 
-/// What stands between a scope and the replicas.
+/// What keeps the replicas from serving a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// The position of a write is to be asked for on the primary.
+    /// The position of a write is unknown: the primary must be queried.
     PositionUnknown,
-    /// Time will tell, or the next look at the servers.
+    /// Only time or the next probe can change the judgement.
     Time,
-    /// A replica may have the position soon; the longest time to wait for it. Zero: it may have it already, and only a
-    /// question would tell.
+    /// A replica may have the position soon; the longest time to wait for it. Zero: it may have the position already,
+    /// and only a query would tell.
     Position(Duration),
 }
 
 impl Requirement {
-    /// Whether a read needs no check: nothing must be seen, and no member is preferred.
+    /// Whether a read needs no check: nothing is required, and no member is preferred.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.position.is_none()
@@ -90,13 +91,13 @@ impl Requirement {
         self.wrote
     }
 
-    /// Whether the client must be told what this scope must see: the scope wrote, or presented a token of its own.
+    /// Whether the response must carry a token: the scope wrote, or presented a token of its own.
     #[must_use]
     pub fn owes_token(&self) -> bool {
         self.wrote || self.presented
     }
 
-    /// The scope presented a token of its own, which becomes part of what its client must see.
+    /// The scope presented a token of its own, which becomes part of its client's requirement.
     pub fn present(&mut self) {
         self.presented = true;
     }
@@ -107,7 +108,7 @@ impl Requirement {
         self.preferred
     }
 
-    /// The scope reads from `member` first, if that has what must be seen.
+    /// The scope reads from `member` first, if that satisfies the requirement.
     pub fn prefer(&mut self, member: Alias) {
         self.preferred = Some(member);
     }
@@ -123,31 +124,31 @@ impl Requirement {
         self.missed = true;
     }
 
-    /// The position that must be seen.
+    /// The required position.
     #[must_use]
     pub fn position(&self) -> Option<&Position> {
         self.position.as_ref()
     }
 
-    /// Whether the position of a write is still to be asked for.
+    /// Whether the position of a write has not been queried yet.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// The last write that can only be judged by time.
+    /// The time of the latest write that can only be judged by time.
     #[must_use]
     pub fn written(&self) -> Option<Duration> {
         self.written
     }
 
-    /// The member that was read from before (`None` if it is not known here), and when for the last time.
+    /// The member that was read from (`None` if it is unknown here), and when it was last.
     #[must_use]
     pub fn read(&self) -> Option<(Option<Alias>, Duration)> {
         self.read
     }
 
-    /// A write of this scope was published at `now`, at `position`; `None` if that is still to be asked for.
+    /// A write of this scope was committed at `now`, at `position`; `None` if the position has to be queried.
     pub fn publish(&mut self, position: Option<&Position>, now: Duration) {
         (self.wrote, self.judged) = (true, None);
         (self.waited, self.missed) = (Duration::ZERO, false);
@@ -158,19 +159,19 @@ impl Requirement {
         self.require(position, now);
         if self.position.as_ref().is_some_and(|position| position.intervals() > MOST_INTERVALS) {
             self.position = self.position.take().map(|position| position.of_few_intervals(FEW_INTERVALS));
-            // What lies in a gap was surely given out, and not so surely committed: it may have to be given up.
+            // The numbers in a gap were given out, but perhaps never committed: the position may have to be given up.
             self.is_doubtful = true;
         }
     }
 
-    /// A write of this scope was published at `now`, where there are no positions.
+    /// A write of this scope was committed at `now`, on an engine without positions.
     pub fn publish_by_time(&mut self, now: Duration) {
         self.wrote = true;
         self.require_time(now);
     }
 
-    /// The primary answered by `now` that it was at `position`, `None` if it cannot say. The answer contains what was
-    /// published or read until it was asked, at `asked_at`; another thread of the scope may have done more since.
+    /// The primary answered by `now` that it was at `position`, `None` if it cannot tell. The answer contains what was
+    /// committed or read before the query, at `asked_at`; another thread of the scope may have written since.
     pub fn position_received(&mut self, position: Option<&Position>, asked_at: Duration, now: Duration) {
         let was_pending = self.pending.take_if(|published| *published <= asked_at).is_some();
         self.judged = None;
@@ -185,27 +186,28 @@ impl Requirement {
         }
     }
 
-    /// `position` must be seen, known at `now`.
+    /// Requires `position`, which became known at `now`.
     pub fn require(&mut self, position: &Position, now: Duration) {
         let united = self.position.as_ref().map_or(Ok(position.clone()), |present| present.union(position));
         (self.position_at, self.judged) = (self.position_at.max(now), None);
         if let Ok(united) = united {
             self.position = Some(united);
         } else {
-            // The histories have parted, at a failover for one.
+            // The histories have diverged, for example at a failover.
             self.position = Some(position.clone());
             self.require_time(now);
         }
     }
 
-    /// What was written at `written` must be seen, to be judged by time.
+    /// Requires what was written at `written`, to be judged by time.
     pub fn require_time(&mut self, written: Duration) {
         self.written = self.written.max(Some(written));
     }
 
-    /// What `member` (`None`: nobody knows who) showed until `at` must be seen.
+    /// Requires what `member` (`None`: an unknown member) showed until `at`.
     ///
-    /// What two members showed is had by neither of them for sure, only by whoever has the primary's next position.
+    /// After reads from two members, neither of them surely has all that was shown: only the primary's next position
+    /// contains it.
     pub fn require_read(&mut self, member: Option<Alias>, at: Duration) {
         self.read = Some(match self.read {
             Some((other, before)) => (member.filter(|_| member == other), before.max(at)),
@@ -213,8 +215,9 @@ impl Requirement {
         });
     }
 
-    /// `member`, from which was read, serves no more, and may have been read from until `now`: a client goes on reading
-    /// there with the same token. What it showed counts until then, and is had only where the primary's next position is.
+    /// `member`, which was read from, serves no more, and may have been read from until `now`, since a client goes on
+    /// reading there with the same token. Its reads count until then, and only the primary's next position contains
+    /// them.
     pub fn leave(&mut self, member: Alias, now: Duration) {
         if let Some((Some(from), at)) = self.read
             && from == member
@@ -223,8 +226,8 @@ impl Requirement {
         }
     }
 
-    /// As [`Requirement::require_read`], for a member that this scope reads from: where it is known to have what was read before,
-    /// it stands for that, too.
+    /// As [`Requirement::require_read`], for a member that this scope reads from: if the member is known to have what
+    /// was read before, it stands for that, too.
     pub fn require_reads_of(&mut self, cluster: &Cluster, view: &View, alias: Alias, now: Duration) {
         if cluster.member(alias).is_some_and(|member| self.has_what_was_read(cluster, view, member, now)) {
             self.read = None;
@@ -232,25 +235,26 @@ impl Requirement {
         self.require_read(Some(alias), now);
     }
 
-    /// A read has waited for `waited`; whether a replica had the position after that.
+    /// A read has waited for `waited`; `reached`: a replica then had the position.
     pub fn waited(&mut self, waited: Duration, reached: bool) {
         self.waited += waited;
         self.missed |= !reached;
     }
 
-    /// Whether the replicas may all have by now what they had not when this was last asked: there is another view, or time
-    /// has gone by that counts.
+    /// Whether all replicas may satisfy the requirement by now: the view has changed since the last judgement, or the
+    /// time matters.
     pub fn is_to_be_judged(&mut self, view: &View) -> bool {
         let is_news = self.judged.replace(view.number()) != Some(view.number());
         is_news || self.written.is_some() || self.read.is_some()
     }
 
-    /// The replicas may have all by now, and yet it must not end: the same view is to be judged again.
+    /// All replicas may satisfy the requirement, but it must not end yet: the same view is to be judged again.
     pub fn judge_again(&mut self) {
         self.judged = None;
     }
 
-    /// Keeps what must be seen for the replicas of weight 0, before it ends for the others: reads go there by name alone.
+    /// Keeps the requirement for the replicas of weight 0 before it ends for the others, because reads that name such a
+    /// replica can come at any time.
     pub fn keep_for_named(&mut self) {
         let mut kept = self.kept.take().unwrap_or_default();
         if let Some(position) = &self.position {
@@ -271,25 +275,25 @@ impl Requirement {
         self.kept.is_some()
     }
 
-    /// Whether `member`, of weight 0, is known to have what was kept for it.
+    /// Whether `member`, of weight 0, is known to satisfy what was kept for it.
     #[must_use]
     pub fn admits_named(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         self.kept.as_ref().is_none_or(|kept| kept.admits(cluster, view, member, now))
     }
 
-    /// Nothing must be seen any more. That this scope wrote is still known.
+    /// Ends the requirement. It still knows that this scope wrote.
     pub fn end(&mut self) {
         let Self { wrote, presented, preferred, .. } = *self;
         *self = Self { wrote, presented, preferred, kept: self.kept.take(), ..Self::default() };
     }
 
-    /// What was written must be seen no more; what was read still must.
+    /// Ends the requirement for writes; that for reads stays.
     pub fn end_writes(&mut self) {
         let Self { read, wrote, presented, preferred, judged, .. } = *self;
         *self = Self { read, wrote, presented, preferred, judged, kept: self.kept.take(), ..Self::default() };
     }
 
-    /// The primary was asked, after the position became known, and is at `primary`.
+    /// The primary was queried after the position became known, and is at `primary`.
     pub fn confirm(&mut self, primary: &Position) {
         self.is_doubtful = false;
         if self.position.as_ref().is_some_and(|position| !primary.contains(position)) {
@@ -297,30 +301,30 @@ impl Requirement {
         }
     }
 
-    /// Leaves the position to time. The time pin of a position from elsewhere begins when that was received, since its age
-    /// says nothing of the servers here.
+    /// Replaces the position by a time pin. The pin of a position from another process begins when that was received,
+    /// since its age says nothing about the servers here.
     fn give_up_position(&mut self) {
         self.position = None;
         let begun = self.received_at.take().max(Some(self.position_at));
         self.written = self.written.max(begun);
     }
 
-    /// Whether nobody knows if the primary itself has the position.
+    /// Whether it is unknown if the primary itself has the position.
     #[must_use]
     pub fn is_to_be_confirmed(&self) -> bool {
         self.position.is_some() && self.is_doubtful
     }
 
-    /// `position`, known at `at` elsewhere and received at `received`, must be seen.
+    /// Requires `position`, which another process knew at `at` and which was received at `received`.
     pub fn require_foreign(&mut self, position: &Position, at: Duration, received: Duration) {
         self.is_doubtful = true;
         self.received_at = self.received_at.max(Some(received));
         self.require(position, at);
     }
 
-    /// Leaves to time what cannot be judged by position: where settings have changed and positions no longer count, and a
-    /// position that the primary itself has not, though it was asked after the position became known. That one counts on
-    /// another history (a restore, a reset, a lost failover) and can never be had.
+    /// Judges by time what cannot be judged by position: everything, if settings have changed and positions no longer
+    /// count; and a position that the primary itself lacks, though the primary was queried after the position became
+    /// known. Such a position belongs to another history (a restore, a reset, a lost failover) and is never reached.
     pub fn settle(&mut self, cluster: &Cluster, view: &View) {
         let is_lost = |position: &Position| {
             view.replication().last_after(self.position_at).is_some_and(|primary| !primary.contains(position))
@@ -334,7 +338,7 @@ impl Requirement {
         }
     }
 
-    /// Whether `member` is known to have all that must be seen.
+    /// Whether `member` is known to satisfy the requirement.
     #[must_use]
     pub fn admits(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         member == PRIMARY
@@ -342,9 +346,10 @@ impl Requirement {
                 && self.has_what_was_read(cluster, view, member, now))
     }
 
-    /// Whether a session with a server behind `member`, which has `position` (`None` if it cannot say), has all that must be
-    /// seen. What is known of the member does not count: it may have been said by another server. `is_present`: the session is
-    /// with the server that is known to be behind `member`, so that it has what was read there.
+    /// Whether a session with a server behind `member`, which has `position` (`None` if it cannot tell), satisfies the
+    /// requirement. What is known of the member does not count, because another server may have reported it.
+    /// `is_present`: the session is with the server that is known to be behind `member`, so that it has what was read
+    /// there.
     #[must_use]
     pub fn admits_session(
         &self,
@@ -356,7 +361,7 @@ impl Requirement {
     ) -> bool {
         let (replication, pin) = (view.replication(), cluster.settings().pin);
         let has = |required: &Position| position.is_some_and(|own| own.contains(required));
-        // One of several servers that do not say how far they are is judged by time.
+        // A session with one of several servers that report no position is judged by time.
         let is_left_to_time = |since: Duration| {
             position.is_none() && replication.is_multiplexed(member) && now.saturating_sub(since) >= pin
         };
@@ -375,7 +380,7 @@ impl Requirement {
             && self.read.is_none_or(has_read)
     }
 
-    /// Whether `member` is known to have what was written: the position, and what only time can judge.
+    /// Whether `member` is known to satisfy the requirement for writes: the position, and what only time can judge.
     #[must_use]
     pub fn has_what_was_written(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         self.pending.is_none()
@@ -387,8 +392,8 @@ impl Requirement {
             && self.is_old_enough(cluster, view, member, now)
     }
 
-    /// Whether `member` may be found to have all that must be seen if it is asked: nobody has asked it since the position
-    /// became known.
+    /// Whether a query of `member` may find that it satisfies the requirement: it has not been queried since the
+    /// position became known.
     #[must_use]
     pub fn may_admit(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         let may_have = |position| {
@@ -401,7 +406,7 @@ impl Requirement {
             && self.admits_but_for_position(cluster, view, member, now)
     }
 
-    /// Whether `member` may serve as soon as it has the position.
+    /// Whether `member` satisfies everything but the position.
     #[must_use]
     pub fn admits_but_for_position(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         self.is_old_enough(cluster, view, member, now) && self.has_what_was_read(cluster, view, member, now)
@@ -410,7 +415,7 @@ impl Requirement {
     fn is_old_enough(&self, cluster: &Cluster, view: &View, member: Member, now: Duration) -> bool {
         self.written.is_none_or(|written| {
             let since = now.saturating_sub(written);
-            // An unknown lag is never 0; where nobody can ever tell it, `PIN_SECONDS` must do.
+            // An unknown lag is never 0. Where lag is never measured, `PIN_SECONDS` has to do.
             let has_caught_up = |lag| lag < since;
             let lag = view.replication().lag_by(member, now);
             since >= cluster.settings().pin && lag.map_or(!cluster.tells_lag(view, member), has_caught_up)
@@ -423,7 +428,7 @@ impl Requirement {
             (from == Some(cluster.members()[member as usize]) && replication.is_same_since(member, at))
                 || match replication.first_after(at) {
                     Some(position) => replication.has(member, position),
-                    // Where there are no positions, time must do.
+                    // Without positions, time has to do.
                     None => {
                         (!replication.has_history() || replication.is_multiplexed(member))
                             && now.saturating_sub(at) >= pin
@@ -432,7 +437,7 @@ impl Requirement {
         })
     }
 
-    /// Why no replica is admitted, and whether something can be done about it.
+    /// Why no replica satisfies the requirement, and whether a query or a wait can help.
     #[must_use]
     pub fn obstacle(&self, cluster: &Cluster, view: &View) -> Obstacle {
         let settings = cluster.settings();
@@ -622,7 +627,7 @@ mod tests {
             assert_eq!(admitted(&requirement, cluster, 7), [0]);
             assert_eq!(admitted(&requirement, cluster, 8), [0, 1, 2]);
         };
-        // Nobody has looked.
+        // No server was probed.
         by_time(&cluster());
         // The engine has no positions.
         let without = cluster();
@@ -632,7 +637,7 @@ mod tests {
         let silent = cluster();
         silent.observe(&[observation(0, Some(lsn(10)), 4), observation(1, None, 4), observation(2, None, 4)]);
         by_time(&silent);
-        // Nobody looks from time to time: what is known of the primary came by chance.
+        // Without a monitor: the primary's position is known by chance.
         let unwatched = Cluster::try_new(Settings { watched: false, ..cluster().settings().clone() }).unwrap();
         unwatched.observe(&[observation(0, Some(lsn(10)), 4)]);
         by_time(&unwatched);
@@ -646,7 +651,7 @@ mod tests {
         };
         let mut requirement = Requirement::default();
         for write in 1..=10_000 {
-            // Others write, too: now one, now a hundred in between.
+            // Other clients write in between, once or a hundred times.
             let own = gtid(write * 100 + write % 7);
             requirement.publish(Some(&own), SECOND);
             let position = requirement.position().unwrap();
@@ -654,9 +659,9 @@ mod tests {
         }
         let position = requirement.position().unwrap();
         assert!((1..=10_000).all(|write| position.contains(&gtid(write * 100 + write % 7))));
-        // No more than what the primary gave out until the last write.
+        // The position exceeds nothing that the primary gave out until the last write.
         assert!(!position.contains(&gtid(10_000 * 100 + 10_000 % 7 + 1)) && requirement.written().is_none());
-        // Should the primary never have had what lies in between, it is left to time.
+        // Should the primary never have had the transactions in the gaps, time decides.
         assert!(requirement.is_to_be_confirmed());
     }
 
@@ -681,7 +686,7 @@ mod tests {
         assert_eq!(admitted(&requirement, &cluster, 100), [0]);
         look(&cluster, 4, [20, 20, 10]);
         assert_eq!(admitted(&requirement, &cluster, 100), [0, 1]);
-        // The first has both by now: what it goes on to show stands for all.
+        // The first member has both by now, so that its reads stand for all.
         requirement.require_reads_of(&cluster, &cluster.view(), Alias::from_number(1), SECOND * 5);
         assert_eq!(requirement.read(), Some((Some(Alias::from_number(1)), SECOND * 5)));
     }
@@ -698,7 +703,7 @@ mod tests {
         assert_eq!(admitted(&requirement, &cluster, 100), [0]);
         look(&cluster, 4, [20, 19, 20]);
         assert_eq!(admitted(&requirement, &cluster, 100), [0, 2]);
-        // Once: it does not move on with every read.
+        // It happens once: the required position does not move on with every read.
         requirement.leave(Alias::from_number(1), SECOND * 5);
         assert_eq!(admitted(&requirement, &cluster, 100), [0, 2]);
     }

@@ -1,32 +1,32 @@
-//! Scopes: what a block of code asked for, and what it must remember.
+//! Scopes: what a block of code asked for, and where its state is kept.
 //!
 //! A [`Scope`] is an immutable node that points to the one around it; a context variable holds the innermost. What
-//! everything inside a request must see at once (the sticky replica, the writes) sits in a [`ScopeState`] the node points
-//! to, because a child task or a worker thread does not hand a changed context variable back.
+//! everything inside a request shares at once (the sticky replica, the writes) is in a [`ScopeState`] that the node
+//! points to, because a child task or a worker thread does not hand a changed context variable back.
 
 use std::sync::Arc;
 
 use crate::alias::Alias;
 use crate::consistency::scope_state::ScopeState;
 
-/// What a scope does to the reads inside it.
+/// The effect of a scope on the reads inside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// `use_primary`.
     Primary,
     /// `use_replica`.
     Replica {
-        /// The replica asked for by name.
+        /// The replica that the scope names.
         member: Option<Alias>,
-        /// Positions and pins are set aside.
+        /// Positions and time pins are ignored.
         stale_ok: bool,
     },
 }
 
-/// What was entered.
+/// The kind of a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A request, or whatever a task runner treats as one.
+    /// A request, or what a task runner treats as one.
     Request,
     /// `manage.py migrate`: every read belongs to the primary.
     Migrate,
@@ -34,7 +34,7 @@ pub enum Kind {
     Use(Option<Alias>, Effect),
 }
 
-/// Who entered a scope, so that leaving removes the right one. Numbers are never used twice.
+/// Identifies the entry of a scope, so that leaving removes the right one. Numbers are never used twice.
 pub type Owner = u64;
 
 /// One entered scope and, through `parent`, all those around it.
@@ -43,13 +43,13 @@ pub struct Scope {
     owner: Owner,
     kind: Kind,
     parent: Option<Arc<Scope>>,
-    /// What applies here, innermost first; `None` stands for every cluster.
+    /// The effects in force here, innermost first; `None` stands for every cluster.
     effects: Box<[(Option<Alias>, Effect)]>,
     in_request: bool,
     migrating: bool,
-    /// The sticky choices: the request's, else the outermost scope's.
+    /// The state that reads use: the request's, else the outermost scope's.
     state: Arc<ScopeState>,
-    /// The request's writes; with no request open the thread or task keeps its own.
+    /// The state that writes use: the request's. With no request open the thread or task keeps its own.
     record: Option<Arc<ScopeState>>,
 }
 
@@ -64,7 +64,7 @@ impl Scope {
         let outer = parent.as_deref();
         let in_request = kind == Kind::Request || outer.is_some_and(|scope| scope.in_request);
         let (scope_state, record) = if kind == Kind::Request {
-            // One cell for both: what a request sticks to and what it wrote.
+            // One state for both: the sticky choice of a request, and its writes.
             let own = scope_state.unwrap_or_default();
             (own.clone(), Some(own))
         } else {
@@ -115,7 +115,7 @@ impl Scope {
         Some(scope.clone())
     }
 
-    /// What a suspended body had open, resumed inside `parent`: the innermost scope that `owner` entered and
+    /// The scopes that a suspended body had open, resumed inside `parent`: the innermost scope that `owner` entered and
     /// everything inside it up to `scope`. `None` if `owner` entered none of them.
     #[must_use]
     pub fn resume(scope: &Arc<Self>, owner: Owner, parent: Option<Arc<Self>>) -> Option<Arc<Self>> {
@@ -130,12 +130,12 @@ impl Scope {
         own.into_iter().rev().fold(parent, |parent, kept| Some(kept.moved_to(parent)))
     }
 
-    /// The same scope with another one around it; what it remembers stays.
+    /// The same scope with another one around it; it keeps its state.
     fn moved_to(&self, parent: Option<Arc<Self>>) -> Arc<Self> {
         Self::build(parent, self.owner, self.kind, Some(self.state.clone()))
     }
 
-    /// The same scope, remembering the same of `cluster` in places of its own.
+    /// The same scope with copies of its states of `cluster`.
     #[must_use]
     pub fn copied(&self, cluster: Alias) -> Self {
         let scope_state = Arc::new(self.state.copied(cluster));
@@ -154,7 +154,7 @@ impl Scope {
         }
     }
 
-    /// What the innermost scope that concerns `cluster` asks for.
+    /// The effect of the innermost scope that concerns `cluster`.
     #[inline]
     #[must_use]
     pub fn effect(&self, cluster: Alias) -> Option<Effect> {
@@ -173,13 +173,13 @@ impl Scope {
         self.migrating
     }
 
-    /// The sticky choices in force here.
+    /// The state that reads use here.
     #[must_use]
     pub fn scope_state(&self) -> &Arc<ScopeState> {
         &self.state
     }
 
-    /// The request's write record.
+    /// The state that writes use here, if a request is open.
     #[must_use]
     pub fn record(&self) -> Option<&Arc<ScopeState>> {
         self.record.as_ref()
@@ -187,7 +187,7 @@ impl Scope {
 }
 
 impl Drop for Scope {
-    /// Lets go of the scopes around one at a time: code that enters and never leaves would otherwise overflow the stack.
+    /// Drops the scopes around one at a time: code that enters and never leaves would otherwise overflow the stack.
     fn drop(&mut self) {
         let mut next = self.parent.take();
         while let Some(mut scope) = next.and_then(Arc::into_inner) {

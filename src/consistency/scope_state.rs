@@ -1,8 +1,9 @@
-//! What a scope must remember: the sticky replica, what it must see, the draw for `PRIMARY_SPILL`.
+//! The state of a scope: the sticky replica, the requirement, the draw for `PRIMARY_SPILL`.
 //!
-//! From the outside in: a [`ScopeState`] belongs to a request, to an outermost scope, or to a thread or task, and holds one
-//! [`ClusterState`] for each cluster, in which there is a [`Requirement`]: what must be seen. Where a write belongs (the request's cell,
-//! else the thread's or task's) is called the *record*: it is a cell like any other, looked for in another place.
+//! From the outside in: a [`ScopeState`] belongs to a request, to an outermost scope, or to a thread or task. It holds
+//! one [`ClusterState`] for each cluster, which holds a [`Requirement`]. The state that a write belongs to (the
+//! request's, else the thread's or task's) is called the *record*: it is a state like any other, found in another
+//! place.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,13 +16,13 @@ use crate::cluster::view::View;
 use crate::consistency::requirement::Requirement;
 use crate::member::Member;
 
-/// What a scope, a thread or a task remembers of each cluster. Read without locks while there is nothing it must see.
+/// The state of a scope, a thread or a task. Reads take no lock while the scope requires nothing.
 #[derive(Debug, Default)]
 pub struct ScopeState {
     first: OnceBox<ClusterState>,
 }
 
-/// What is remembered of one cluster; a list, since a site has one cluster, seldom two.
+/// The state of one cluster. The states form a list, since a site has one cluster, seldom two.
 #[derive(Debug)]
 pub struct ClusterState {
     cluster: Alias,
@@ -31,53 +32,53 @@ pub struct ClusterState {
     has_answered: AtomicBool,
     /// [`LastRead`]: the number of another alias plus one, [`LEARNED`], or 0.
     last: AtomicU32,
-    /// How often the server behind the sticky alias, and behind the one that was named last, had changed when this scope
-    /// began to read there: [`crate::replication::state::ReplicationState::changes`].
+    /// How often the server behind the sticky alias, and the one behind the alias that was named last, had changed when
+    /// this scope began to read there: see [`crate::replication::state::ReplicationState::changes`].
     changes: [AtomicU32; 2],
-    /// When what had to be seen was had by all replicas: how often the server behind one of them had changed, plus one; 0
-    /// before. One that has changed since may lack it.
+    /// When all replicas satisfied the requirement: how often the server behind any of them had changed, plus one; 0
+    /// before. A server that has changed since may lack what was required.
     ended: AtomicU32,
     /// 2^31 plus 31 bits drawn once for `PRIMARY_SPILL`; 0 before the draw.
     spill: AtomicU32,
-    /// Whether there is anything in `requirement`.
+    /// Whether `requirement` is not empty.
     has_requirement: AtomicBool,
-    /// Whether anything has ended that replicas of weight 0 may lack.
+    /// Whether a requirement has ended that replicas of weight 0 may not satisfy.
     keeps_for_named: AtomicBool,
     requirement: Mutex<Requirement>,
-    /// How many transactions that were begun in this scope are open on replicas, in whichever thread.
+    /// How many transactions that began in this scope are open on replicas, in any thread.
     snapshots: AtomicU32,
-    /// The member that was last found to have what must be seen, and in which view: see [`ClusterState::verdict`].
+    /// The member that last satisfied the requirement, and in which view: see [`ClusterState::verdict`].
     verdict: AtomicU64,
     next: OnceBox<ClusterState>,
 }
 
-/// Where the scope read last.
+/// The member that the scope read from last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastRead {
-    /// From its sticky member, if it read at all.
+    /// Its sticky member, if it read at all.
     Sticky,
-    /// From a replica that was asked for by name.
+    /// A replica that it named.
     Named(Alias),
-    /// It is known how far that member was, and must be seen.
+    /// A member whose position is part of the requirement now.
     Learned,
 }
 
 const LEARNED: u32 = u32::MAX;
 
 impl ScopeState {
-    /// What is remembered of `cluster`, if anything.
+    /// The state of `cluster`, if there is one.
     #[inline]
     #[must_use]
     pub fn get(&self, cluster: Alias) -> Option<&ClusterState> {
         self.cluster_states().find(|cluster_state| cluster_state.cluster == cluster)
     }
 
-    /// What is remembered, cluster by cluster.
+    /// The states of all clusters.
     pub fn cluster_states(&self) -> impl Iterator<Item = &ClusterState> {
         std::iter::successors(self.first.get(), |cluster_state| cluster_state.next.get())
     }
 
-    /// The same memory of `cluster` in another place.
+    /// A copy that holds the state of `cluster` alone.
     #[must_use]
     pub fn copied(&self, cluster: Alias) -> Self {
         let first = self
@@ -86,7 +87,7 @@ impl ScopeState {
         Self { first }
     }
 
-    /// The memory of `cluster`, begun if there is none.
+    /// The state of `cluster`, created if there is none.
     pub fn of(&self, cluster: Alias) -> &ClusterState {
         let mut link = &self.first;
         loop {
@@ -166,7 +167,8 @@ impl ClusterState {
         }
     }
 
-    /// Sticks to nobody if `alias` is the sticky member and has answered nothing: then nothing was seen there.
+    /// Ends the sticky choice if `alias` is the sticky member and has answered nothing: then the scope has seen nothing
+    /// there.
     pub fn leave_unanswered(&self, alias: Alias) {
         if !self.has_answered.load(Ordering::Relaxed) {
             self.unstick(alias);
@@ -185,20 +187,20 @@ impl ClusterState {
         f64::from(kept & !(1 << 31)) / STEPS
     }
 
-    /// Whether there is anything that must be seen.
+    /// Whether the scope requires anything.
     #[inline]
     #[must_use]
     pub fn has_requirement(&self) -> bool {
         self.has_requirement.load(Ordering::Acquire)
     }
 
-    /// Whether anything has ended that replicas of weight 0 may lack.
+    /// Whether a requirement has ended that replicas of weight 0 may not satisfy.
     #[must_use]
     pub fn keeps_for_named(&self) -> bool {
         self.keeps_for_named.load(Ordering::Acquire)
     }
 
-    /// Reads or changes what must be seen. `work` holds a lock, and so runs no Python.
+    /// Reads or changes the requirement. `work` holds a lock, and therefore runs no Python.
     pub fn requirement<T>(&self, work: impl FnOnce(&mut Requirement) -> T) -> T {
         let mut requirement = self.requirement.lock();
         self.verdict.store(0, Ordering::Release);
@@ -208,23 +210,23 @@ impl ClusterState {
         result
     }
 
-    /// Whether a transaction that was begun in this scope is open on a replica, in whichever thread.
+    /// Whether a transaction that began in this scope is open on a replica, in any thread.
     #[must_use]
     pub fn has_snapshots(&self) -> bool {
         self.snapshots.load(Ordering::Acquire) > 0
     }
 
-    /// A transaction was begun on a replica.
+    /// A transaction began on a replica.
     pub fn began_snapshot(&self) {
         self.snapshots.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// One of those that were begun has ended.
+    /// One of these transactions has ended.
     pub fn ended_snapshot(&self) {
         self.snapshots.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Where this scope read last.
+    /// The member that this scope read from last.
     #[inline]
     #[must_use]
     pub fn last(&self) -> LastRead {
@@ -235,7 +237,7 @@ impl ClusterState {
         }
     }
 
-    /// This scope reads from there.
+    /// This scope reads from `last`.
     pub fn reads_from(&self, last: LastRead) {
         let number = match last {
             LastRead::Sticky => 0,
@@ -245,14 +247,14 @@ impl ClusterState {
         self.last.store(number, Ordering::Relaxed);
     }
 
-    /// Whether there is anything that must be seen, or was until one of the replicas, which had it, became another server.
+    /// Whether the scope requires anything, or did until a replica that had it became another server.
     #[inline]
     #[must_use]
     pub fn has_requirement_in(&self, view: &View) -> bool {
         self.has_requirement() || self.has_lost(view)
     }
 
-    /// Whether all replicas had what must be seen, and the server behind one of them is another one now.
+    /// Whether all replicas satisfied the requirement, and the server behind one of them is another one now.
     #[inline]
     #[must_use]
     pub fn has_lost(&self, view: &View) -> bool {
@@ -260,18 +262,18 @@ impl ClusterState {
         ended != 0 && ended != view.replication().all_changes() + 1
     }
 
-    /// Whether something had to be seen that all replicas were found to have.
+    /// Whether a requirement has ended because all replicas satisfied it.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed) != 0
     }
 
-    /// All replicas have what must be seen, as `view` has it.
+    /// All replicas in `view` satisfy the requirement.
     pub fn end_requirement(&self, view: &View) {
         self.ended.store(view.replication().all_changes() + 1, Ordering::Relaxed);
     }
 
-    /// What all replicas had must be seen again: in the primary's next position.
+    /// Requires again what all replicas had: the primary's next position contains it.
     pub fn restore_requirement(&self, view: &View, now: Duration) {
         if self.has_lost(view) {
             self.ended.store(0, Ordering::Relaxed);
@@ -279,27 +281,28 @@ impl ClusterState {
         }
     }
 
-    /// How often the server behind the alias that `last` is about had changed when this scope began to read there.
+    /// How often the server behind the alias of `last` had changed when this scope began to read there.
     #[inline]
     #[must_use]
     pub fn changes(&self, last: LastRead) -> u32 {
         self.changes[usize::from(matches!(last, LastRead::Named(_)))].load(Ordering::Relaxed)
     }
 
-    /// This scope reads from the server behind that alias which was found there after so many changes.
+    /// This scope reads from the server that is behind the alias of `last` after so many changes.
     pub fn set_changes(&self, last: LastRead, changes: u32) {
         self.changes[usize::from(matches!(last, LastRead::Named(_)))].store(changes, Ordering::Relaxed);
     }
 
-    /// Whether `member` was found to have what must be seen, in the view of this number, and nothing has been added since.
-    /// Spares the reads of a scope that must see something a lock and a clock for each.
+    /// Whether `member` satisfied the requirement in the view of this number, and nothing has been added since. Spares
+    /// each read of a scope with a requirement a lock and a clock.
     #[inline]
     #[must_use]
     pub fn verdict(&self, view: u64, member: Member) -> bool {
         self.verdict.load(Ordering::Acquire) == verdict(view, member)
     }
 
-    /// Whether `member` has what must be seen, as `judge` finds; kept for [`ClusterState::verdict`] if time does not matter.
+    /// Whether `member` satisfies the requirement, as `judge` finds; kept for [`ClusterState::verdict`] if time does
+    /// not matter.
     pub fn judged(&self, view: u64, member: Member, judge: impl FnOnce(&Requirement) -> bool) -> bool {
         let requirement = self.requirement.lock();
         let has = judge(&requirement);
@@ -309,13 +312,14 @@ impl ClusterState {
         has
     }
 
-    /// No longer sticks to `from`, if it still does.
+    /// Ends the sticky choice if it is `from`.
     pub fn unstick(&self, from: Alias) {
         let _ = self.sticky.compare_exchange(from.number() + 1, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
-/// Never 0, which stands for none. Views are numbered one by one, and a cluster has far fewer than 2^20 members.
+/// The verdict as a number. It is never 0, which stands for none. Views are numbered one by one, and a cluster has far
+/// fewer than 2^20 members.
 fn verdict(view: u64, member: Member) -> u64 {
     (view + 1) << 20 | u64::from(member)
 }

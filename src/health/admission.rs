@@ -21,14 +21,14 @@ use crate::member::Member;
 use crate::replication::position::Position;
 use crate::replication::state::ReplicationState;
 
-/// What the settings say.
+/// The settings that matter here.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// For how long one probe says that a replica is out of service.
+    /// How long a probe result that a replica is out of service stays valid.
     pub lease: Duration,
 }
 
-/// How a replica is found.
+/// The condition of a replica, its floor aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// Nothing but its floor keeps it from serving.
@@ -39,24 +39,24 @@ pub enum Presence {
     Out,
 }
 
-/// From when until when a requirement may end without a replica.
+/// The time in which a requirement may end without a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Absence {
     /// Every process has found it out of service.
     pub from: Duration,
-    /// The last probe that found it so says nothing any more.
+    /// The last probe result that found it so has expired.
     pub until: Duration,
 }
 
 /// Whether one replica is admitted.
 #[derive(Clone, Debug, Default)]
 pub enum Admission {
-    /// It is, as far as its floor is concerned.
+    /// It is.
     #[default]
     Admitted,
-    /// It is out of service; since when it need not be waited for.
+    /// It is out of service.
     Away {
-        /// `None` for one that this process alone has ejected.
+        /// Since when a requirement need not wait for it; `None` if only this process has ejected it.
         since: Option<Duration>,
     },
     /// It waits for its floor.
@@ -75,7 +75,7 @@ impl Admission {
         Self::Returning { sampled_after: at, floor: None }
     }
 
-    /// Judges what is known at `now` of `member`.
+    /// Judges at `now` whether `member` has its floor.
     pub fn judge(
         &mut self,
         presence: Presence,
@@ -117,7 +117,7 @@ impl Admission {
         matches!(self, Self::Returning { .. })
     }
 
-    /// When a requirement may end without it, by the last probe of it, sent at `probed_at`.
+    /// When a requirement may end without it; its last probe was sent at `probed_at`.
     #[must_use]
     pub fn absence(&self, lease: Duration, probed_at: Option<Duration>) -> Option<Absence> {
         let (Self::Away { since: Some(since) }, Some(probed_at)) = (self, probed_at) else { return None };

@@ -1,11 +1,12 @@
-//! Whether one member may serve, by what became of the reads and the probes it was sent.
+//! Whether one member may serve, by the outcomes of its reads and probes.
 //!
-//! Two things are kept apart. A member that refuses a connection, or does not answer its probes, is *down*: nothing could be
-//! read from it, and the first answer ends that. A member that answers and fails too often is *ejected*, for a time that
-//! doubles with each time (the breaker of Envoy's outlier detection, and of linkerd). How many may be ejected at once is
-//! not for one of them to decide: see [`crate::health::cluster_health`].
+//! Two conditions are kept apart. A member that refuses a connection, or does not answer its probes, is *down*: it
+//! cannot be read from, and the first answer ends that. A member that answers and fails too often is *ejected*, for a
+//! time that doubles with each ejection (as in Envoy's outlier detection and linkerd's breaker). How many members may
+//! be ejected at once is decided for the whole cluster: see [`crate::health::cluster_health`].
 //!
-//! Who was ejected is tried again (*half-open*) by a probe, not by a user. Where nobody probes, one read is the trial.
+//! An ejected member is tried again (*half-open*) by a probe, at no user's expense. Without a monitor, one read is the
+//! trial.
 //!
 //! Times are since the clock's origin; `jitter` is from 0 to 1.
 
@@ -18,58 +19,59 @@ use crate::member::State;
 use crate::reason::Outcome;
 use crate::support::sync::AtomicBool;
 
-/// Envoy's and Finagle's. A lost connection or two happen to a sound server.
+/// Envoy's and Finagle's threshold. A sound server may lose a connection or two.
 const FAILURES_IN_A_ROW: u32 = 5;
-/// A rate of fewer reads than these in the window says nothing: half of them could fail by chance.
+/// A failure rate over fewer reads than these in the window says nothing: half of them could fail by chance.
 const LEAST_READS: u64 = 20;
-/// The first ejection.
+/// The duration of the first ejection.
 const SHORTEST: Duration = Duration::from_secs(5);
-/// The longest one: somebody should have looked after the server by then, and it should come back without them.
+/// The longest duration. The server should have been repaired by then, and it should come back without further action.
 const LONGEST: Duration = Duration::from_secs(300);
-/// An ejection is up to this part longer, drawn once: or all processes would come back at the same moment, and the server
-/// would fall again under all of them.
+/// An ejection lasts up to this part longer, drawn once. Otherwise all processes would readmit the server at the same
+/// moment, and it would fail again under their load.
 const JITTER: f64 = 0.2;
-/// One ejection is forgotten for each such time that the member served.
+/// One ejection is forgotten for each such time that the member has served.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
-/// Where a read is the trial: the next one is admitted when nobody has said for so long what became of it.
+/// Where a read is the trial: if its outcome is not reported for this long, another read becomes the trial.
 const TRIAL: Duration = Duration::from_secs(5);
-/// A member that comes back begins with a tenth of its weight, its caches cold, and has all of it after this time.
+/// A member that comes back begins with a tenth of its weight, because its caches are cold, and has its full weight
+/// after this time.
 const SLOW_START: Duration = Duration::from_secs(5);
-/// In so many steps: each one builds the pool anew.
+/// The number of steps to the full weight. Each step builds the pool anew.
 pub const FULL: u8 = 10;
 
-/// A member out of service for its failures.
+/// An ejection.
 #[derive(Clone, Debug)]
 struct Ejection {
     until: Duration,
-    /// The read that is admitted to try it.
+    /// The trial by a read, once it is due.
     trial: Option<Trial>,
 }
 
 #[derive(Clone, Debug)]
 struct Trial {
-    /// Set by the read that takes it.
+    /// Set by the read that takes the trial.
     taken: Arc<AtomicBool>,
     ends: Duration,
 }
 
-/// What is known of one member.
+/// The outcomes of one member.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
     window: Window,
     failures_in_a_row: u32,
     down_since: Option<Duration>,
     ejected: Option<Ejection>,
-    /// How often it was ejected lately.
+    /// The ejections that are not forgotten yet.
     ejections: u32,
-    /// Since when it serves again.
+    /// When it returned to service.
     restored_at: Option<Duration>,
-    /// The time of the last probe that was answered or not.
+    /// When the last probe was sent, whatever its outcome.
     probed_at: Option<Duration>,
 }
 
 impl Breaker {
-    /// A read came to an end at `now`. `is_watched`: somebody probes the member.
+    /// A read ended at `now`. `is_watched`: a monitor probes the member.
     pub fn read(&mut self, outcome: Outcome, is_watched: bool, jitter: f64, now: Duration) {
         self.window.add(outcome == Outcome::Ok, now);
         let is_on_trial = self.ejected.as_ref().is_some_and(|ejected| ejected.trial.is_some());
@@ -85,13 +87,13 @@ impl Breaker {
         if is_gone {
             self.down_since = self.down_since.max(Some(now));
         }
-        // Where nobody else finds out that it is back, it is to be tried after a time.
+        // Without a monitor nothing else detects its return, so that a read has to try it after a time.
         if is_on_trial || (is_gone && !is_watched && self.ejected.is_none()) {
             self.eject(jitter, now);
         }
     }
 
-    /// A probe that was sent at `sent` came to an end by `now`. One that fails never makes anything better.
+    /// A probe that was sent at `sent` ended by `now`. A failed probe never improves the state.
     pub fn probe(&mut self, outcome: Outcome, sent: Duration, now: Duration) {
         if self.probed_at.is_some_and(|before| sent < before) {
             return;
@@ -99,7 +101,7 @@ impl Breaker {
         self.probed_at = Some(sent);
         match outcome {
             Outcome::Gone => self.down_since = self.down_since.max(Some(sent)),
-            // It answered, if only that the prober may not look: nothing is known that was not known before.
+            // The server answered, though the probe may not query it: that changes nothing.
             Outcome::Failed => {}
             Outcome::Ok => {
                 let was_down = self.down_since.take_if(|since| sent > *since).is_some();
@@ -111,7 +113,7 @@ impl Breaker {
         }
     }
 
-    /// Time has gone by. Where nobody probes, a member whose ejection is over is to be tried by a read.
+    /// Time has passed. Without a monitor, a member whose ejection is over is tried by a read.
     pub fn tick(&mut self, is_watched: bool, now: Duration) {
         if is_watched {
             if let Some(ejected) = &mut self.ejected {
@@ -130,7 +132,7 @@ impl Breaker {
         }
     }
 
-    /// Whether it has failed too often to serve.
+    /// Whether it fails too often to serve.
     pub fn is_to_be_ejected(&mut self, now: Duration) -> bool {
         if self.ejected.is_some() || self.down_since.is_some() {
             return false;
@@ -139,18 +141,19 @@ impl Breaker {
         self.failures_in_a_row >= FAILURES_IN_A_ROW || (succeeded + failed >= LEAST_READS && failed > succeeded)
     }
 
-    /// Whether it is out of service for its failures, or still to be tried after that.
+    /// Whether it is ejected, or on trial after an ejection.
     #[must_use]
     pub fn is_ejected(&self) -> bool {
         self.ejected.is_some()
     }
 
-    /// Takes it out of service.
+    /// Ejects it.
     pub fn eject(&mut self, jitter: f64, now: Duration) {
         self.forget(now);
         self.ejections = self.ejections.saturating_add(1);
         let doubled = SHORTEST.saturating_mul(2_u32.saturating_pow(self.ejections - 1));
-        // So that the jitter is not lost at the limit: there, of all places, all would have the same time.
+        // The limit leaves room for the jitter, which would otherwise be lost where all processes have the same
+        // duration.
         let time = doubled.min(LONGEST.div_f64(1.0 + JITTER)).mul_f64(1.0 + JITTER * jitter);
         self.ejected = Some(Ejection { until: now + time, trial: None });
     }
@@ -163,14 +166,14 @@ impl Breaker {
     }
 
     fn restore(&mut self, now: Duration) {
-        // It may have served, and been down for a moment.
+        // It may have served before a moment of being down.
         self.forget(now);
         (self.ejected, self.down_since, self.failures_in_a_row) = (None, None, 0);
         self.window.clear();
         self.restored_at = Some(now);
     }
 
-    /// Its state at `now`, its lag aside.
+    /// Its state at `now`, whatever its lag.
     #[must_use]
     pub fn state(&self, now: Duration) -> State {
         match &self.ejected {
@@ -181,13 +184,13 @@ impl Breaker {
         }
     }
 
-    /// When the last probe of it was sent that came to an end.
+    /// When the last probe that has ended was sent.
     #[must_use]
     pub fn probed_at(&self) -> Option<Duration> {
         self.probed_at
     }
 
-    /// What it is to be given of its weight at `now`, in parts of [`FULL`]: it serves again since a short time.
+    /// Its share of its weight at `now`, in parts of [`FULL`]: less than all shortly after its return.
     #[must_use]
     pub fn ramp(&self, now: Duration) -> u8 {
         let Some(served) =
@@ -199,14 +202,14 @@ impl Breaker {
         1 + u8::try_from(steps).unwrap_or(FULL - 1)
     }
 
-    /// The right to be the read that tries it, if one is to.
+    /// The right to be the read on trial, if a trial is due.
     #[must_use]
     pub fn trial(&self) -> Option<Arc<AtomicBool>> {
         self.ejected.as_ref()?.trial.as_ref().map(|trial| trial.taken.clone())
     }
 }
 
-/// Takes the right to try a member; false if another read has it.
+/// Takes the right to try a member; false if another read has taken it.
 pub fn take(trial: &AtomicBool) -> bool {
     !trial.swap(true, Ordering::Relaxed)
 }

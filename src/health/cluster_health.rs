@@ -1,8 +1,8 @@
-//! Who of a cluster's members may serve: what is known of each, and what depends on all of them.
+//! Which members of a cluster may serve: what is measured of each, and what depends on all of them.
 //!
-//! Each member has a lock of its own, which whoever reports what became of a read holds for a moment; decisions hold none.
-//! That at most half of the replicas are ejected can only be judged by one thread at a time: [`ClusterHealth::settle`] is called
-//! under the lock of those who change the [`crate::cluster::view::View`].
+//! Each member has a lock of its own, which a report of a read holds for a moment; decisions hold none. At most half of
+//! the replicas are ejected, which only one thread at a time can judge: [`ClusterHealth::settle`] is called under the
+//! lock that guards changes of the [`crate::cluster::view::View`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,23 +18,23 @@ use crate::replication::state::ReplicationState;
 use crate::support::random::{mixed, unit};
 use crate::support::sync::{AtomicBool, Mutex};
 
-/// What became of a probe.
+/// The result of a probe.
 #[derive(Clone, Copy, Debug)]
 pub struct Probe {
-    /// Who was asked.
+    /// The member that was probed.
     pub member: Member,
-    /// What came of it.
+    /// How the probe ended.
     pub outcome: Outcome,
-    /// When the question was sent.
+    /// When the probe was sent.
     pub sent: Duration,
-    /// How long that took.
+    /// How long the probe took.
     pub took: Option<Duration>,
 }
 
-/// What the settings say.
+/// The settings that matter here.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// Somebody probes the members.
+    /// A monitor probes the members.
     pub is_watched: bool,
     /// `MAX_LAG`.
     pub max_lag: Option<Duration>,
@@ -45,23 +45,23 @@ pub struct Rules {
 /// A member, and the right to be the read that tries it.
 pub type Trial = (Member, Arc<AtomicBool>);
 
-/// How the members stand, at one moment.
+/// The states of the members at one moment.
 #[derive(Clone, Debug)]
 pub struct States {
-    /// Their states.
+    /// The state of each member.
     pub members: Box<[State]>,
-    /// What each is given of its weight, in parts of [`FULL`].
+    /// The share of its weight that each member is given, in parts of [`FULL`].
     pub ramps: Box<[u8]>,
-    /// Those that one read may try.
+    /// The members that one read may try.
     pub trials: Box<[Trial]>,
-    /// Time alone will change this, and nobody but a read would notice.
+    /// Time alone will change a state, and no monitor will notice, so that a read must judge the states anew.
     pub is_waiting: bool,
-    /// When a requirement may end without a member.
+    /// The times at which a requirement may end without each member.
     pub absences: Box<[Option<Absence>]>,
 }
 
 impl States {
-    /// All of `members` serve.
+    /// All of `members` are up.
     #[must_use]
     pub fn all_up(members: usize) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl States {
         }
     }
 
-    /// Whether it would make no difference to who may serve.
+    /// Whether both lead to the same decisions.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
         let is_same_trial = |(one, other): (&Trial, &Trial)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1);
@@ -88,10 +88,10 @@ struct MemberHealth {
     health: Breaker,
     lag: LagGate,
     admission: Admission,
-    /// Whether it was too late when it was judged last.
+    /// Whether it was too late at the last judgement.
     was_late: bool,
     latency: PeakEwma,
-    /// The state somebody has set, whatever is found.
+    /// The state that was forced, whatever probes find.
     set: Option<State>,
 }
 
@@ -104,7 +104,7 @@ impl MemberHealth {
         }
     }
 
-    /// Judges at `now` if it may serve, its floor considered.
+    /// Judges at `now` whether it has its floor.
     fn admit(&mut self, rules: Rules, replication: &ReplicationState, member: Member, now: Duration) {
         let Some(admission) = rules.admission else {
             self.admission = Admission::default();
@@ -112,7 +112,7 @@ impl MemberHealth {
         };
         let was_late = std::mem::replace(&mut self.was_late, self.lag.is_shut());
         if was_late && rules.max_lag.is_none() {
-            // The settings have it serve however late it is.
+            // The settings no longer exclude it for its lag.
             self.admission = Admission::default();
         }
         let presence = match self.health.state(now) {
@@ -125,7 +125,7 @@ impl MemberHealth {
     }
 }
 
-/// What is known of the members of a cluster.
+/// The health of the members of a cluster.
 #[derive(Debug)]
 pub struct ClusterHealth {
     members: Box<[Mutex<MemberHealth>]>,
@@ -133,7 +133,7 @@ pub struct ClusterHealth {
 }
 
 impl ClusterHealth {
-    /// Nothing is known of `members` members.
+    /// A cluster of `members` members that are not measured yet.
     #[must_use]
     pub fn new(members: usize) -> Self {
         Self {
@@ -142,14 +142,14 @@ impl ClusterHealth {
         }
     }
 
-    /// Takes over what `before` knew of its member `from` for our member `to`. Once that is done for all of them, the costs
-    /// are to be published.
+    /// Takes over what `before` measured of its member `from` for our member `to`. After the last of these calls, the
+    /// costs must be published.
     pub fn inherit(&self, to: Member, before: &Self, from: Member) {
         let member_health = before.members[from as usize].lock().clone();
         *self.members[to as usize].lock() = member_health;
     }
 
-    /// `member` has joined, or is another server, seen at `at`: it serves only with its floor.
+    /// `member` has joined, or is another server, seen at `at`: it serves only once it has its floor.
     pub fn joins(&self, member: Member, at: Duration) {
         let mut member_health = self.members[member as usize].lock();
         if member_health.set.is_none() {
@@ -157,35 +157,34 @@ impl ClusterHealth {
         }
     }
 
-    /// Behind each member is since `now` the server that was behind the member that `sources` has in its place.
-    ///
-    /// Not to be called by two threads at once.
+    /// Servers have swapped their aliases: the server behind each member is the one that was behind the member in its
+    /// place in `sources`. The caller holds the lock that guards changes of the view.
     pub fn moved(&self, sources: &[Member]) {
         let before: Vec<MemberHealth> = self.members.iter().map(|member_health| member_health.lock().clone()).collect();
         for (member_health, &source) in self.members.iter().zip(sources) {
             *member_health.lock() = before[source as usize].clone();
         }
         if sources[PRIMARY as usize] != PRIMARY {
-            // What it failed in as a replica is no reason to keep writes from it, nor is it late any more.
+            // A former replica's failures must not keep writes from the new primary, which no longer has a lag either.
             let mut primary = self.members[PRIMARY as usize].lock();
             *primary = MemberHealth { latency: primary.latency.clone(), ..MemberHealth::default() };
         }
         self.publish_costs();
     }
 
-    /// What it costs to ask each member.
+    /// The latency of each member, for decisions.
     #[must_use]
     pub fn costs(&self) -> &Arc<Costs> {
         &self.costs
     }
 
-    /// How long `member` takes to answer, in seconds.
+    /// The latency of `member`, in seconds.
     #[must_use]
     pub fn latency(&self, member: Member) -> Option<f64> {
         self.members[member as usize].lock().latency.get()
     }
 
-    /// A read ended at `now`. Returns whether there may be something to [settle](Self::settle).
+    /// A read ended at `now`. Returns whether a state may have changed, so that the caller must [settle](Self::settle).
     #[must_use]
     pub fn read(
         &self,
@@ -229,16 +228,17 @@ impl ClusterHealth {
         }
     }
 
-    /// What the members cost as far as is known now.
+    /// Publishes the latencies to decisions.
     pub fn publish_costs(&self) {
         let seconds: Vec<Option<f64>> =
             self.members.iter().map(|member_health| member_health.lock().latency.get()).collect();
         self.costs.publish(&seconds);
     }
 
-    /// How the members stand at `now`. Ejects those that failed too often, as far as enough others serve.
+    /// Judges the states at `now`. Ejects the members that fail too often, as far as enough others serve. The caller
+    /// holds the lock that guards changes of the view: two threads at once would each find the other's member serving,
+    /// and eject one each.
     ///
-    /// Not to be called by two threads at once: both would find that another one serves, and eject one each.
     #[must_use]
     pub fn settle(&self, rules: Rules, replication: &ReplicationState, now: Duration, draw: u64) -> States {
         let primary_is_silent = self.members[PRIMARY as usize].lock().health.state(now) == State::Down;
@@ -249,7 +249,8 @@ impl ClusterHealth {
                 member_health.lag.judge(replication.lag_sample(member), rules.max_lag, primary_is_silent, now);
             }
         }
-        // Before one is ejected, since a replica that waits for its floor spares none; and after, of those ejected.
+        // Before the ejections, because a replica that waits for its floor cannot replace an ejected one; and after
+        // them, for those that were ejected.
         self.admit(rules, replication, now);
         self.eject(now, draw);
         self.admit(rules, replication, now);
@@ -262,7 +263,8 @@ impl ClusterHealth {
         }
     }
 
-    /// At most half of the replicas, and never the last one that serves. A probe that finds one down asks nobody.
+    /// Ejects at most half of the replicas, and never the last one that serves. A replica that a probe finds down is
+    /// down whatever the others do.
     fn eject(&self, now: Duration, draw: u64) {
         let at_present = |member_health: &Mutex<MemberHealth>| {
             let member_health = member_health.lock();
@@ -303,7 +305,7 @@ impl ClusterHealth {
         states
     }
 
-    /// Sets the state of `member`, whatever is found; `State::Up` ends that, and forgets what was known of it.
+    /// Forces the state of `member`, whatever probes find; `State::Up` ends that, and forgets its measurements.
     pub fn set(&self, member: Member, state: State) {
         let mut member_health = self.members[member as usize].lock();
         *member_health = MemberHealth { set: (state != State::Up).then_some(state), ..MemberHealth::default() };

@@ -1,34 +1,35 @@
-//! `MAX_LAG`: a replica that is further behind rests until it has caught up.
+//! `MAX_LAG`: a replica that is further behind is not read from until it has caught up.
 //!
-//! The lag is that of [`crate::replication::state`], with the age of the figure added. Unknown is never zero: where a replica's
-//! position cannot be compared any more, or it no longer says one, time goes on counting from when it last could.
+//! The lag comes from [`crate::replication::state`], and the age of the figure is added. An unknown lag is never zero:
+//! where a replica's position cannot be compared any more, or it no longer reports one, its lag grows from the last
+//! known figure.
 //!
-//! Not while the primary is silent: what a dead primary kept to itself nobody can catch up with, and one replica after the
-//! other would be taken from those who could still read.
+//! While the primary is silent, no replica is excluded: what a dead primary did not replicate can never be caught up
+//! with, and one replica after the other would be lost for reads.
 
 use std::time::Duration;
 
 use crate::replication::state::LagSample;
 
-/// Above the limit a replica leaves, and comes back below this part of it: one that hovers at the limit would come and go
-/// with each look.
+/// A replica is excluded above the limit and readmitted below this part of it: a replica whose lag hovers around the
+/// limit would otherwise alternate with each probe.
 const COMES_BACK_BELOW: f64 = 0.5;
 
-/// A replica may lack all that is known of the primary for this part of the limit. When a process has just begun to look,
-/// a healthy replica of a busy primary lacks its one known position too, until the next look. After that nobody knows how
-/// late it is.
+/// A replica may lack all positions that are known of the primary for this part of the limit. When a process has just
+/// begun to probe, a healthy replica of a busy primary lacks the one known position until the next probe. After that
+/// its lag has no upper bound.
 const BENEFIT_OF_DOUBT: f64 = 0.1;
 
 /// Whether one replica is too far behind.
 #[derive(Clone, Debug, Default)]
 pub struct LagGate {
     is_shut: bool,
-    /// The last lag that was known, and when it was.
+    /// The last lag that was known, and its time.
     known: Option<(Duration, Duration)>,
 }
 
 impl LagGate {
-    /// Judges what is known at `now`, by `limit`: the seconds of `MAX_LAG`, `None` for no limit.
+    /// Judges the sample at `now` by `limit` (`MAX_LAG`, `None` for no limit).
     pub fn judge(&mut self, look: Option<LagSample>, limit: Option<Duration>, primary_is_silent: bool, now: Duration) {
         let (Some(limit), Some(look)) = (limit, look) else {
             self.is_shut &= limit.is_some();
@@ -43,7 +44,7 @@ impl LagGate {
             None if look.has_position => drop(self.known.get_or_insert((Duration::ZERO, look.at))),
             None => {}
         }
-        // Neither a position nor a lag was ever had of it: an engine that has none.
+        // The engine reports neither a position nor a lag.
         let Some((lag, at)) = self.known else { return };
         let late = lag.saturating_add(now.saturating_sub(at));
         let is_unknown = look.is_least && lag > limit.mul_f64(BENEFIT_OF_DOUBT);
@@ -54,7 +55,7 @@ impl LagGate {
         }
     }
 
-    /// Whether it is to rest.
+    /// Whether the replica is excluded.
     #[must_use]
     pub fn is_shut(&self) -> bool {
         self.is_shut
@@ -70,7 +71,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const LIMIT: Option<Duration> = Some(Duration::from_secs(10));
 
-    /// A look at second `at` that found a lag of so many seconds.
+    /// A sample of second `at` with a lag of so many seconds.
     fn look(at: u32, lag: Option<u32>) -> LagSample {
         let lag = lag.map(|lag| SECOND * lag);
         LagSample { at: SECOND * at, lag, is_least: false, has_position: true, is_multiplexed: false }

@@ -1,18 +1,18 @@
-//! How long members take to answer, and which of two had better be asked.
+//! The latency of a member.
 //!
 //! A mean hides that a server has just become slow, and the last answer alone is chance. The peak EWMA jumps to a slow
-//! answer at once and comes down from it with time: Finagle's (`com.twitter.finagle.loadbalancer.PeakEwma`), as also in
-//! linkerd. Two things differ. Theirs sinks while nobody answers, so that a server that was slow is tried again; here a
-//! silent one would come to look fast, and the monitor asks everybody anyway. And they multiply by the requests in
-//! flight, of which a prefork worker has none or one.
+//! answer at once and decays over time, as in Finagle (`com.twitter.finagle.loadbalancer.PeakEwma`) and linkerd. Two
+//! things differ. Theirs decays without answers, so that a slow server is tried again; here that would make a silent
+//! server look fast, and the monitor probes every server anyway. And theirs multiplies by the requests in flight, of
+//! which a prefork worker has none or one.
 
 use std::time::Duration;
 
-/// An answer so long ago still counts for 37 %: Finagle's default. Shorter, and a server would be forgiven between two
-/// looks at it.
+/// An answer that is this old still counts for 37 %: Finagle's default. With a shorter time, a slow server would be
+/// forgiven between two probes.
 const DECAY: Duration = Duration::from_secs(10);
 
-/// How long one member takes to answer.
+/// The latency of one member.
 #[derive(Clone, Debug, Default)]
 pub struct PeakEwma {
     /// In seconds; `None` before the first answer.
@@ -34,8 +34,8 @@ impl PeakEwma {
         self.at = self.at.max(now);
     }
 
-    /// An error came at `now`, after `took`. It may show that a member is slow, never that it is fast: to refuse takes no
-    /// time.
+    /// An error came at `now`, after `took`. It may show that a member is slow, never that it is fast, since a refusal
+    /// takes no time.
     pub fn failed(&mut self, took: Duration, now: Duration) {
         if self.value.is_some_and(|value| took.as_secs_f64() > value) {
             self.answered(took, now);

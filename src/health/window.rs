@@ -1,7 +1,7 @@
-//! How many of the last seconds' reads succeeded.
+//! How many of the reads of the last seconds succeeded.
 //!
-//! Exact: each outcome counts for [`LENGTH`] and not a moment longer. The obvious alternative, counters that are reset at
-//! intervals, forgets all at once and sees the worst stretch only if it does not fall on a boundary.
+//! Exact: each outcome counts for [`LENGTH`] and no longer. The obvious alternative, counters that are reset at
+//! intervals, forgets all at once and misses a bad stretch that crosses a boundary.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Window {
         self.succeeded += good;
         self.failed += bad;
         match self.entries.back_mut() {
-            // Another thread's report may have been made earlier and come later.
+            // The report of another thread may carry an earlier time and arrive later.
             Some(last) if now < last.at + GRAIN => {
                 last.succeeded += good;
                 last.failed += bad;
@@ -91,7 +91,7 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a list of everything that is counted anew each time.
+        /// Compared with a list of all outcomes that is counted anew each time.
         #[test]
         fn it_counts_what_a_list_would_count(outcomes in prop::collection::vec((10..3_000_u32, any::<bool>()), 0..100)) {
             let (mut window, mut list, mut now) = (Window::default(), Vec::new(), Duration::ZERO);

@@ -1,4 +1,4 @@
-//! What a scope has seen and must see, as Python asks and tells.
+//! What the scope in force requires, as tokens export and import it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,8 @@ use super::table::{self, Entry, Table};
 use super::thread::{self, Thread};
 use super::{clock, scopes};
 
-/// The primaries whose position is to be asked for before [`causality`] is complete, and the time in nanoseconds of our
-/// clock, for [`asked`].
+/// The primaries that must be queried for their position before [`causality`] is complete, and the time in nanoseconds
+/// of our clock, for [`asked`].
 #[pyfunction]
 pub fn unasked(py: Python<'_>) -> PyResult<Vec<(String, u64)>> {
     let now = u64::try_from(clock::now().as_nanos()).unwrap_or(u64::MAX);
@@ -35,7 +35,7 @@ pub fn unasked(py: Python<'_>) -> PyResult<Vec<(String, u64)>> {
     Ok(pending.map(|entry| (table.name(entry.cluster.name()).to_owned(), now)).collect())
 }
 
-/// Tells the scope in force where a primary was when it was asked, after `asked_at`; None if it could not say.
+/// Records the position that a primary had when it was queried, after `asked_at`; None if it could not tell.
 #[pyfunction]
 #[pyo3(signature = (primary, position, asked_at))]
 pub fn asked(py: Python<'_>, primary: &str, position: Option<&Position>, asked_at: u64) -> PyResult<()> {
@@ -56,12 +56,12 @@ pub fn asked(py: Python<'_>, primary: &str, position: Option<&Position>, asked_a
     Ok(())
 }
 
-/// What the scope in force must see of a cluster: its primary's alias, a position, how many seconds ago it wrote what only
-/// time can judge, the replica it read from, how many seconds ago and which server that is, and whether a read has waited
-/// for the position in vain.
+/// The requirement of the scope in force for a cluster: its primary's alias, a position, how many seconds ago it wrote
+/// what only time can judge, the replica that it read from, how many seconds ago and which server that is, and whether
+/// a read has waited for the position in vain.
 type Required = (String, Option<Position>, Option<f64>, Option<String>, Option<f64>, Option<u64>, bool);
 
-/// What the scope in force has written and read, cluster by cluster; those of which there is nothing are left out.
+/// The requirement of the scope in force for each cluster; clusters without one are left out.
 #[pyfunction]
 pub fn causality(py: Python<'_>) -> PyResult<Vec<Required>> {
     let (table, scope_states, now) = (table::in_force(py)?, scope_states(py)?, clock::now());
@@ -114,13 +114,13 @@ fn required(table: &Table, cluster: &Cluster, scope_states: &[Arc<ScopeState>], 
             }
         }
     }
-    // A read binds also where there is only one replica: that may come back with older data, or be replaced.
+    // A read counts also where there is only one replica: that replica may come back with older data, or be replaced.
     let read = read.read().filter(|_| !cluster.settings().replicas.is_empty());
     if position.is_none() && written.is_none() && read.is_none() {
         return None;
     }
     let ago = |at: Duration| now.saturating_sub(at).as_secs_f64();
-    // Nobody is to go back to one that serves no more.
+    // No client should return to a member that is no longer up.
     let may_serve = |alias: &Alias| cluster.member(*alias).is_some_and(|member| view.serves(member));
     let member = read.and_then(|(member, _)| member).filter(may_serve);
     let server = member.and_then(|alias| view.replication().server(cluster.member(alias)?));
@@ -135,8 +135,8 @@ pub fn oldest_age() -> f64 {
     clock::now().as_secs_f64()
 }
 
-/// The member that the client of a write reads from next, chosen by weight: requests that it sends at the same time then
-/// read from the same member. `None` where scopes stick to no member, or no member may serve.
+/// The member that the client of a write reads from next, chosen by weight: concurrent requests of the client then read
+/// from the same member. `None` where scopes have no sticky member, or no member is eligible.
 #[pyfunction]
 pub fn draw_member(py: Python<'_>, primary: &str) -> PyResult<Option<String>> {
     let table = table::in_force(py)?;
@@ -150,7 +150,7 @@ pub fn draw_member(py: Python<'_>, primary: &str) -> PyResult<Option<String>> {
     Ok(chosen.map(|member| table.name(cluster.members()[member as usize]).to_owned()))
 }
 
-/// Whether the scope in force wrote, and does not merely know of writes.
+/// Whether the scope in force itself wrote.
 #[pyfunction]
 pub fn has_written(py: Python<'_>) -> PyResult<bool> {
     let scope_states = scope_states(py)?;
@@ -159,8 +159,7 @@ pub fn has_written(py: Python<'_>) -> PyResult<bool> {
     }))
 }
 
-/// Whether the client of the scope in force must be told what the scope must see: the scope wrote, or it presented a token
-/// of its own.
+/// Whether the response must carry a token: the scope in force wrote, or presented a token of its own.
 #[pyfunction]
 pub fn owes_token(py: Python<'_>) -> PyResult<bool> {
     let scope_states = scope_states(py)?;
@@ -171,8 +170,8 @@ pub fn owes_token(py: Python<'_>) -> PyResult<bool> {
     }))
 }
 
-/// Adds to what the scope in force must see of the cluster of `primary`; an alias of no cluster is ignored. Ages are in
-/// seconds.
+/// Adds to the requirement of the scope in force for the cluster of `primary`; an alias of no cluster is ignored. Ages
+/// are in seconds.
 #[pyfunction]
 #[pyo3(signature = (
     primary, position=None, written=None, member=None, read=None, known=0.0, received=0.0, *,
@@ -214,22 +213,22 @@ pub fn require(
         if let Some(written) = written {
             requirement.require_time(at(written));
         }
-        // The primary shows what is to be seen anyway.
+        // Reads from the primary require nothing: the primary satisfies every requirement.
         if member != Some(cluster.name())
             && let Some(read) = read
         {
-            // Its client may have read there until now, with a token that is not moved on while it says the same; another
-            // server there may lack what was shown.
+            // The client may have read there until now, with a token that is not renewed while its content stays the
+            // same. Another server there may lack what was shown.
             let place = member.and_then(|alias| cluster.member(alias));
             let begun = match place {
-                // The token names this very server, and its client may have read there until now.
+                // The token names this very server, and the client may have read there until now.
                 Some(place) if is_same => at(read).max(view.replication().since(place)),
                 _ => at(read),
             };
             if place.is_some_and(|place| !view.replication().is_same_since(place, begun)) {
                 requirement.require_read(None, now);
             } else if member.is_some() && !cluster.settings().sticky {
-                // Nothing keeps the scope on that member, and other members must have all that was shown until now.
+                // The scope does not stay on that member, and other members must have all that was shown until now.
                 requirement.require_read(member, now);
             } else {
                 requirement.require_read(member, begun);
@@ -243,7 +242,7 @@ pub fn require(
         && cluster_state.sticky().is_none()
         && scopes::current(py)?.is_some()
     {
-        // The client has read there, so that something was seen, even if this scope fails to read there.
+        // The client has read there, so that it has seen something, even if this scope fails to read there.
         if cluster_state.stick(None, member) == member {
             cluster_state.answered(member);
             if let Some(place) = cluster.member(member) {

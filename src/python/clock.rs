@@ -10,14 +10,14 @@ use crate::support::clock;
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The one place that reads the clock: monotonic, since the process first asked.
+/// The time since the process first asked. The one place that reads the clock, which is monotonic.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub fn now() -> Duration {
     Instant::now().saturating_duration_since(*ORIGIN)
 }
 
-/// A moment of Python's monotonic clock on ours, and never a later one. What lies before our origin (other processes look
-/// at the servers, too) is taken for the origin, before which nothing was read or written here.
+/// A moment of Python's monotonic clock on ours, and never a later one. A moment before our origin (other processes
+/// probe the servers, too) counts as the origin, before which this process read and wrote nothing.
 pub fn since_origin(py: Python<'_>, monotonic_ns: u64) -> PyResult<Duration> {
     static AHEAD: OnceLock<u64> = OnceLock::new();
     let ahead = if let Some(&ahead) = AHEAD.get() {

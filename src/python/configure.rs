@@ -1,9 +1,8 @@
-//! From settings to a table, and what the rest of the package tells the core.
+//! Builds the table from the settings, and what else the package tells the core.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -16,7 +15,7 @@ use super::connection_lookup::Lookup;
 use super::table::{self, Entry, Table};
 use super::{clock, errors, thread};
 
-/// A cluster as `replicant.conf` hands it over, its values checked there.
+/// A cluster's settings from `replicant.conf`, which has checked each value.
 #[expect(clippy::struct_excessive_bools, reason = "as many as the contract has")]
 #[derive(Debug, FromPyObject)]
 pub struct Spec {
@@ -31,7 +30,7 @@ pub struct Spec {
     sticky: bool,
     consistent: bool,
     has_positions: bool,
-    /// Seconds; `None` for no look at the servers.
+    /// Seconds; `None` for no monitor.
     probe: Option<f64>,
     /// Seconds.
     pin: f64,
@@ -58,7 +57,13 @@ impl Spec {
                 "random" => Balance::Random,
                 "round_robin" => Balance::RoundRobin,
                 "least_latency" => Balance::LeastLatency,
-                other => return Err(unknown("BALANCE", other)),
+                other => {
+                    return Err(errors::unknown(
+                        "value of BALANCE",
+                        other,
+                        "\"random\", \"round_robin\" or \"least_latency\"",
+                    ));
+                }
             },
             outside_requests: home(&self.outside_requests)?,
             sticky: self.sticky,
@@ -72,7 +77,13 @@ impl Spec {
                 "primary" => OnUnavailable::Primary,
                 "replica" => OnUnavailable::Replica,
                 "error" => OnUnavailable::Error,
-                other => return Err(unknown("ON_UNAVAILABLE", other)),
+                other => {
+                    return Err(errors::unknown(
+                        "value of ON_UNAVAILABLE",
+                        other,
+                        "\"primary\", \"replica\" or \"error\"",
+                    ));
+                }
             },
             primary_spill: self.primary_spill,
             forbidden: self.forbidden.iter().map(|alias| names.intern(alias)).collect(),
@@ -83,30 +94,27 @@ impl Spec {
     }
 }
 
-/// How long one probe says that a member is out of service: until the next one but one, and as long as that may take to come
-/// to an end (`replicant.monitor.cluster_monitor` has the same bounds).
+/// How long a probe result that a member is out of service stays valid: two intervals, and the longest time that a
+/// probe may take (`replicant.monitor.watch` has the same bounds).
 fn lease(interval: f64) -> PyResult<Duration> {
     seconds("PROBE_SECONDS", 2.0 * interval + (0.8 * interval).clamp(0.8, 5.0))
 }
 
 fn seconds(key: &str, seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds).map_err(|_| unknown(key, seconds))
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| errors::unknown(&format!("value of {key}"), seconds, "seconds, 0 or more"))
 }
 
 fn home(name: &str) -> PyResult<ReadTarget> {
     match name {
         "primary" => Ok(ReadTarget::Primary),
         "replica" => Ok(ReadTarget::Replica),
-        other => Err(unknown("READS or OUTSIDE_REQUESTS", other)),
+        other => Err(errors::unknown("value of READS or OUTSIDE_REQUESTS", other, "\"primary\" or \"replica\"")),
     }
 }
 
-fn unknown(key: &str, value: impl std::fmt::Debug) -> PyErr {
-    PyValueError::new_err(format!("{key} cannot be {value:?}"))
-}
-
-/// Puts clusters in force, unless the settings have changed since they were read, under the number `generation`.
-/// What was known of members that were there before is kept. Returns whether they are in force.
+/// Puts clusters in force under the number `generation`, unless the settings have changed since they were read. Keeps
+/// what was measured of members that were there before. Returns whether the clusters are in force.
 #[pyfunction]
 pub fn configure(py: Python<'_>, clusters: Vec<Spec>, generation: u64) -> PyResult<bool> {
     let before = table::last();
@@ -140,39 +148,39 @@ pub fn configure(py: Python<'_>, clusters: Vec<Spec>, generation: u64) -> PyResu
     Ok(table::install(table, generation))
 }
 
-/// The settings have changed: the next question reads them anew.
+/// The settings have changed: the next read builds the table anew.
 #[pyfunction]
 pub fn invalidate() {
     table::drop_table();
 }
 
-/// The number of the configuration in force; another number, another configuration.
+/// The number of the configuration in force. Each configuration has a number of its own.
 #[pyfunction]
 pub fn generation() -> u64 {
     table::configured()
 }
 
-/// What `alias` is: `"primary"`, `"replica"`, or None for a member of no cluster.
+/// The role of `alias`: `"primary"`, `"replica"`, or None for a member of no cluster.
 #[pyfunction]
 pub fn role(py: Python<'_>, alias: &str) -> PyResult<Option<&'static str>> {
     let place = table::in_force(py)?.places.get(alias).copied();
     Ok(place.map(|(_, member)| if member == PRIMARY { "primary" } else { "replica" }))
 }
 
-/// Sets the state of a member, whatever is found of it; "up" ends that. Returns the state before.
+/// Forces the state of a member, whatever probes find; "up" ends that. Returns the state before.
 #[pyfunction]
 pub fn set_state(py: Python<'_>, alias: &str, state: &str) -> PyResult<&'static str> {
     let table = table::in_force(py)?;
     let Some(&(index, member)) = table.places.get(alias) else {
-        return Err(PyValueError::new_err(format!("no cluster has the alias {alias:?}")));
+        return Err(errors::no_cluster(alias));
     };
     let Some(state) = State::ALL.into_iter().find(|known| known.name() == state) else {
-        return Err(PyValueError::new_err(format!("no state of a member: {state:?}")));
+        return Err(errors::unknown("state of a member", state, &State::ALL.map(State::name).join(", ")));
     };
     Ok(table.entries[index].cluster.set_state(member, state).name())
 }
 
-/// Starts the monitor if nothing watches the present configuration.
+/// Starts the monitor if it does not run for the present configuration.
 #[pyfunction]
 pub fn watch(py: Python<'_>) -> PyResult<()> {
     table::watch(py)
@@ -191,7 +199,7 @@ pub fn seed(seed: Option<u64>) {
     thread::seed(seed);
 }
 
-/// To be called in a forked child: its draws must not repeat its parent's.
+/// Called in a forked child, whose draws must not repeat those of its parent.
 #[pyfunction]
 pub fn after_fork() {
     thread::forked();

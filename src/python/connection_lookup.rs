@@ -1,8 +1,8 @@
-//! Whether this thread's connection to a database is in a transaction.
+//! This thread's connections, found without Django's own lookup.
 //!
-//! `connections[alias]` costs about a microsecond, ten times a whole decision, so the connection is looked up where
-//! Django's handler keeps it: in a `threading.local`, under its alias. That layout is private. [`Lookup::verify`]
-//! compares it with the public lookup before it is believed, and the public lookup is used wherever it is not.
+//! `connections[alias]` costs about a microsecond, ten times a whole decision. A connection is therefore looked up
+//! where Django's handler keeps it: in a `threading.local`, under its alias. That layout is private. [`Lookup::verify`]
+//! compares it with the public lookup before it is used, and the public lookup is used wherever they differ.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
@@ -12,13 +12,14 @@ use pyo3::types::{PyBool, PyDict, PyString};
 
 use super::ffi::attribute::own_attribute;
 
-/// Connections in this process on which somebody sent BEGIN as text and has not ended it.
+/// How many connections of this process have a transaction open that began with a BEGIN sent as text.
 static TEXT_TRANSACTIONS: AtomicUsize = AtomicUsize::new(0);
-/// Connections in this process whose session was changed so that a read has another meaning there.
+/// How many connections of this process have a session that was changed so that reads have another meaning there.
 static CHANGED_SESSIONS: AtomicUsize = AtomicUsize::new(0);
-/// Whether a connection was ever opened in a thread that runs an event loop. Only an open one can be in a transaction.
+/// Whether a connection was ever opened in a thread that runs an event loop. Only an open connection can be in a
+/// transaction.
 static BESIDE_A_LOOP: AtomicBool = AtomicBool::new(false);
-/// The attribute of a connection that holds what we know of it.
+/// The attribute of a connection that holds its tracker.
 const TRACKER: &str = "_replicant_tracker";
 
 /// How to find this thread's connections.
@@ -55,8 +56,8 @@ impl Lookup {
         }
     }
 
-    /// Whether a statement changed the session of this thread's connection to `alias` so that a read has another meaning
-    /// there. One load while there is no such session in the process.
+    /// Whether a statement changed the session of this thread's connection to `alias` so that reads have another
+    /// meaning there. One load while no session of the process is changed.
     #[inline]
     pub fn is_changed(&self, alias: &Bound<'_, PyString>) -> PyResult<bool> {
         if CHANGED_SESSIONS.load(Ordering::Relaxed) == 0 { Ok(false) } else { self.is_changed_here(alias) }
@@ -72,7 +73,7 @@ impl Lookup {
         }
     }
 
-    /// This thread's connection object for `alias`, if it has one yet.
+    /// This thread's connection object for `alias`, if there is one yet.
     #[expect(clippy::inline_always, reason = "each decision asks; the other callers are rare")]
     #[inline(always)]
     fn connection<'py>(&self, alias: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -82,8 +83,8 @@ impl Lookup {
         };
         let own = storage.bind(py).getattr(intern!(py, "__dict__"))?;
         let own = own.cast::<PyDict>()?;
-        // In a thread that runs an event loop (and allows it, DJANGO_ALLOW_ASYNC_UNSAFE) the connections live in a
-        // context variable that asgiref leaves here.
+        // In a thread that runs an event loop (and allows it, `DJANGO_ALLOW_ASYNC_UNSAFE`) the connections are in a
+        // context variable that asgiref stores under this name.
         if BESIDE_A_LOOP.load(Ordering::Relaxed) && own.contains(intern!(py, "cvar"))? {
             return self.public(alias).map(Some);
         }
@@ -99,7 +100,7 @@ impl Lookup {
         self.connections.bind(py).getattr(intern!(py, "settings"))?.contains(alias)
     }
 
-    /// Uses the public lookup alone, or (again) the layout if that proves to be as expected. For tests.
+    /// Uses the public lookup alone; or (again) the private layout, if it proves to be as expected. For tests.
     pub fn force_public(&self, force: bool) {
         let trust = if force || self.storage.is_none() { PUBLIC } else { UNTRIED };
         self.trust.store(trust, Ordering::Relaxed);
@@ -114,13 +115,13 @@ impl Lookup {
         self.connections.bind(alias.py()).get_item(alias)
     }
 
-    /// Compares the private layout with what Django's own lookup says, once.
+    /// Compares the private layout with Django's own lookup, once.
     #[cold]
     fn verify<'py>(&self, alias: &Bound<'py, PyString>, own: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
         let py = alias.py();
         let connection = self.public(alias)?;
         if own.contains(intern!(py, "cvar"))? {
-            // The public lookup just told that an event loop runs here: try again elsewhere.
+            // An event loop runs in this thread: compare in another one.
             return Ok(connection);
         }
         let same = own.get_item(alias)?.is_some_and(|found| found.is(&connection));
@@ -138,15 +139,15 @@ fn is_in_transaction(connection: &Bound<'_, PyAny>) -> PyResult<bool> {
     if autocommit.is(PyBool::new(py, true)) || autocommit.is_truthy()? {
         return Ok(TEXT_TRANSACTIONS.load(Ordering::Relaxed) > 0 && in_text_transaction(connection)?);
     }
-    // A connection that was never opened has autocommit false, too.
+    // A connection that was never opened has autocommit false as well.
     if connection.getattr(intern!(py, "in_atomic_block"))?.is_truthy()? {
         return is_in_users_block(connection);
     }
     Ok(!connection.getattr(intern!(py, "connection"))?.is_none())
 }
 
-/// Whether one of the `atomic` blocks that are open on a connection is the user's and was asked of it: not that of Django's
-/// `TestCase`, and not that of a mirror, which shares the connection.
+/// Whether one of the open `atomic` blocks of a connection is the user's and was requested of this connection: not that
+/// of Django's `TestCase`, and not that of a mirror, which shares the connection.
 fn is_in_users_block(connection: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = connection.py();
     let alias = connection.getattr(intern!(py, "alias"))?;
@@ -158,13 +159,13 @@ fn is_in_users_block(connection: &Bound<'_, PyAny>) -> PyResult<bool> {
         if from_testcase.is_some_and(|answer| answer.is_truthy().unwrap_or(false)) {
             continue;
         }
-        // None stands for the alias `default`, which is never a mirror's.
+        // None stands for the alias `default`, which is never the alias of a mirror.
         match block.getattr_opt(intern!(py, "using"))? {
             Some(using) if !using.is_none() && !using.eq(&alias)? => {}
             _ => return Ok(true),
         }
     }
-    // Somebody set `in_atomic_block` by hand.
+    // Without any block, `in_atomic_block` was set by hand.
     Ok(is_empty)
 }
 
@@ -186,7 +187,7 @@ pub fn opened_beside_a_loop() {
     BESIDE_A_LOOP.store(true, Ordering::Relaxed);
 }
 
-/// Counts one connection more (or fewer) with a transaction that was sent as text; returns how many there are.
+/// Counts one connection more (or fewer) with a transaction that began as text; returns the count.
 #[pyfunction]
 #[pyo3(signature = (open=None))]
 pub fn text_transaction(open: Option<bool>) -> usize {
@@ -197,8 +198,8 @@ pub fn text_transaction(open: Option<bool>) -> usize {
     }
 }
 
-/// Counts one connection more (or fewer) whose session was changed so that a read has another meaning there; returns how
-/// many there are.
+/// Counts one connection more (or fewer) with a session that was changed so that reads have another meaning there;
+/// returns the count.
 #[pyfunction]
 #[pyo3(signature = (changed=None))]
 pub fn session_changed(changed: Option<bool>) -> usize {

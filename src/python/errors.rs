@@ -1,5 +1,7 @@
 //! The one place where errors of the core become Python's exceptions.
 
+use std::fmt::Debug;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -22,12 +24,12 @@ pub fn improperly_configured(py: Python<'_>, message: impl Into<String>) -> PyEr
     raise(py, "django.core.exceptions", "ImproperlyConfigured", message.into())
 }
 
-/// Settings that the Python side let through and the core does not.
+/// Settings that `replicant.conf` accepted and the core does not.
 pub fn settings(py: Python<'_>, alias: &str, error: &SettingsError) -> PyErr {
     improperly_configured(py, format!("REPLICANT[{alias:?}]: {error}."))
 }
 
-/// `NoReplicaAvailable`, saying what every replica's trouble is.
+/// `NoReplicaAvailable`, with the state of every replica.
 pub fn no_replica_available(py: Python<'_>, table: &Table, cluster: &Cluster) -> PyErr {
     let (view, settings) = (cluster.view(), cluster.settings());
     let troubles: Vec<String> = (1..)
@@ -46,11 +48,28 @@ pub fn no_replica_available(py: Python<'_>, table: &Table, cluster: &Cluster) ->
     raise(py, "replicant.errors", "NoReplicaAvailable", message)
 }
 
-/// `ImproperlyConfigured` for an alias that is in no cluster, naming those that are.
+/// `ImproperlyConfigured` for an alias of no cluster, with the known ones.
 pub fn no_member(py: Python<'_>, scope: &str, alias: &Bound<'_, PyString>, table: &Table) -> PyErr {
     let known = table.aliases().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     let alias = alias.to_string_lossy();
     improperly_configured(py, format!("{scope}('{alias}'): no cluster of REPLICANT has this alias; there is {known}."))
+}
+
+/// `ValueError` for a value that is none of the expected ones, which `expected` lists.
+pub fn unknown(what: &str, value: impl Debug, expected: &str) -> PyErr {
+    PyValueError::new_err(format!("unknown {what} {value:?}: expected {expected}"))
+}
+
+/// `ValueError` for an alias of no cluster.
+pub fn no_cluster(alias: &str) -> PyErr {
+    PyValueError::new_err(format!("no cluster has the alias {alias:?}"))
+}
+
+/// `ValueError` for a swap of servers that leaves two aliases with one server.
+pub fn one_server_twice(primary: &str) -> PyErr {
+    PyValueError::new_err(format!(
+        "the servers of the cluster {primary:?} cannot be swapped: two aliases would share one"
+    ))
 }
 
 /// `ValueError` for a text that is no position, or two positions without a union.
@@ -58,8 +77,8 @@ pub fn position(error: &PositionError) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
-/// `ValueError` for a kind of position there is not, naming those there are.
+/// `ValueError` for an unknown kind of position, with the known ones.
 pub fn no_kind_of_position(kind: &str) -> PyErr {
     let known = Kind::ALL.map(Kind::name).join(", ");
-    PyValueError::new_err(format!("no kind of position: {kind:?}; there is {known}"))
+    unknown("kind of position", kind, &known)
 }

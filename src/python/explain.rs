@@ -1,4 +1,4 @@
-//! Looking inside without touching.
+//! Explanations and snapshots, which change nothing.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::thread::{self, LastDecision, Thread};
 /// The alias, the reason, and the aliases of the eligible replicas.
 type Explanation<'py> = (Option<Bound<'py, PyString>>, Option<&'static str>, Bound<'py, PyTuple>);
 
-/// What a read of `model` would be answered now: the alias, the reason, and the aliases of the eligible replicas.
+/// The decision for a read of `model` now: the alias, the reason, and the aliases of the eligible replicas.
 #[pyfunction]
 #[pyo3(signature = (model, hints))]
 pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> PyResult<Explanation<'py>> {
@@ -37,8 +37,8 @@ pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> Py
     })
 }
 
-/// This thread's last decision, once: the alias and the reason (`"write"` if a write was asked for), or None if it was
-/// taken already.
+/// This thread's last decision, once: the alias and the reason (`"write"` for a write), or None if it was taken
+/// already.
 #[pyfunction]
 pub fn take_decision() -> Option<(String, &'static str)> {
     let table = table::present()?;

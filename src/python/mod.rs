@@ -1,4 +1,4 @@
-//! The Python face: `replicant._core`. Only names here; the only room that knows the interpreter.
+//! The extension module `replicant._core`: the only room that knows the interpreter. This file only lists names.
 
 mod causality;
 mod cipher;

@@ -1,4 +1,4 @@
-//! Where a model class belongs, found once per class.
+//! The cluster of a model class, found once per class.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::routing::model_map::{ClusterIndex, Label};
 
-/// Where a model belongs.
+/// The place of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its cluster.
@@ -95,8 +95,8 @@ impl Place {
     }
 }
 
-/// The labels a model goes by: its own; those of its concrete model (whose table it reads) and, for the table of a
-/// many-to-many field, of the model that declares the field. Something that is no model has none.
+/// The labels of a model: its own; that of its concrete model (whose table it reads); and, for the table of a
+/// many-to-many field, that of the model that declares the field. An object that is no model has none.
 pub fn labels(model: &Bound<'_, PyAny>) -> PyResult<Vec<Label>> {
     let py = model.py();
     let Some(meta) = model.getattr_opt(intern!(py, "_meta"))? else { return Ok(Vec::new()) };
@@ -115,7 +115,7 @@ pub fn labels(model: &Bound<'_, PyAny>) -> PyResult<Vec<Label>> {
 fn label(meta: &Bound<'_, PyAny>) -> PyResult<Label> {
     let py = meta.py();
     let app: String = meta.getattr(intern!(py, "app_label"))?.extract()?;
-    // The database cache's stand-in for a model has no more than these two.
+    // The model-like object of the database cache has only these two.
     let model: Option<String> = meta.getattr_opt(intern!(py, "model_name"))?.and_then(|name| name.extract().ok());
     Ok(Label::new(&app, model.as_deref()))
 }

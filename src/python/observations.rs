@@ -1,4 +1,4 @@
-//! What servers answer about their positions, and which server is behind an alias.
+//! Observations of servers: their positions, and which server is behind an alias.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +14,11 @@ use super::clock::{self, since_origin};
 use super::position::Position;
 use super::table;
 
-/// What a member answered: its alias, its position, `time.monotonic_ns()` when it was asked, how many seconds the answer
-/// took, and which server it was.
+/// The answer of a member: its alias, its position, `time.monotonic_ns()` before the query, how many seconds the answer
+/// took, and which server answered.
 type Answer = (String, Option<Position>, u64, Option<f64>, String);
 
-/// Takes in what members answered; returns those behind whose alias there is another server than before. Aliases of no
-/// cluster are ignored.
+/// Takes in answers; returns the aliases that lead to another server than before. Aliases of no cluster are ignored.
 #[pyfunction]
 pub fn observe(py: Python<'_>, answers: Vec<Answer>) -> PyResult<Vec<String>> {
     let table = table::in_force(py)?;
@@ -42,11 +41,11 @@ pub fn observe(py: Python<'_>, answers: Vec<Answer>) -> PyResult<Vec<String>> {
     Ok(changed)
 }
 
-/// Counts the servers that were found to be others than before.
+/// Counts the changes of servers that were found.
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 
-/// Takes in what members have answered by now; returns those behind which there is another server than before, or one that
-/// has lost what it had.
+/// Takes in observations that have arrived by now; returns the members that are another server than before, or have
+/// lost data.
 pub fn take_in(cluster: &Cluster, seen: &[Observation]) -> Vec<Member> {
     cluster.observe_by(seen, clock::now());
     let view = cluster.view();
@@ -57,14 +56,14 @@ pub fn take_in(cluster: &Cluster, seen: &[Observation]) -> Vec<Member> {
     changed
 }
 
-/// Another number where a session may have to be looked at anew before it is used: the configuration has changed, or the
-/// server behind an alias.
+/// Changes whenever a session must be checked anew before it is used: when the configuration changes, or the server
+/// behind an alias.
 #[pyfunction]
 pub fn session_generation() -> u64 {
     table::configured() + CHANGES.load(Ordering::Relaxed)
 }
 
-/// Whether `server` is the one known to be behind `alias`; also where nothing is known of that, or several servers are.
+/// Whether `server` is the one known to be behind `alias`; also if that is unknown, or several servers are.
 #[pyfunction]
 pub fn is_behind(py: Python<'_>, alias: &str, server: &str) -> PyResult<bool> {
     let table = table::in_force(py)?;
@@ -83,7 +82,7 @@ pub fn number(server: &str) -> u64 {
     hasher.finish()
 }
 
-/// The server behind `alias`, as a number that another process on the same servers also has: `None` if it is not known.
+/// The server behind `alias`, as a number that is the same in every process; `None` if it is unknown.
 #[pyfunction]
 pub fn server(py: Python<'_>, alias: &str) -> PyResult<Option<u64>> {
     let table = table::in_force(py)?;

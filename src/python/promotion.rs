@@ -1,17 +1,16 @@
-//! Servers that have moved behind other aliases.
+//! Servers that have swapped their aliases.
 
 use std::collections::HashMap;
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::alias::Alias;
 use crate::member::Member;
 
-use super::{clock, table};
+use super::{clock, errors, table};
 
-/// Behind each of these aliases of one cluster is now the server that was behind the alias it is mapped to; the other
-/// members keep theirs.
+/// The server behind each of these aliases of one cluster is now the one that was behind the alias it is mapped to; the
+/// other members keep theirs.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts a dictionary as a map")]
 pub fn moved(py: Python<'_>, primary: &str, sources: HashMap<String, String>) -> PyResult<()> {
@@ -25,7 +24,7 @@ pub fn moved(py: Python<'_>, primary: &str, sources: HashMap<String, String>) ->
     let mut sorted = places.clone();
     sorted.sort_unstable();
     if (0..).zip(&sorted).any(|(place, &member)| place != member) {
-        return Err(PyValueError::new_err("two aliases cannot have one server"));
+        return Err(errors::one_server_twice(primary));
     }
     cluster.moved(&places, clock::now());
     Ok(())

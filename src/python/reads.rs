@@ -1,7 +1,7 @@
-//! What a thread or task has read with no scope open: for each cluster the member that answered last, and when.
+//! The last read of a thread or task with no scope open: for each cluster the member that answered, and when.
 //!
-//! Kept in a context variable, whose value is replaced and never changed: a child task begins with what its parent has
-//! read, and what it reads itself stays its own. It ends by itself: see [`crate::routing::question::Read::before`].
+//! It is kept in a context variable. Its value is replaced and never changed: a child task begins with the reads of its
+//! parent, and its own reads stay its own. It ends by itself: see [`crate::routing::question::Read::before`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +22,8 @@ use super::thread::{self, LastDecision, Thread};
 use super::{clock, scopes, table};
 
 static READS: PyOnceLock<ContextVariable> = PyOnceLock::new();
-/// Whether any thread or task ever read with no scope open: with the middleware few do, and an unset context variable is
-/// slow to find.
+/// Whether any thread or task ever read with no scope open. With the middleware few do, and an unset context variable
+/// is slow to find.
 static ANY: AtomicBool = AtomicBool::new(false);
 /// Whether a management command was ever run in this process.
 static ANY_COMMAND: AtomicBool = AtomicBool::new(false);
@@ -37,7 +37,7 @@ fn variable(py: Python<'_>) -> PyResult<&'static ContextVariable> {
 #[derive(Debug, Default)]
 pub struct Reads {
     places: Vec<Place>,
-    /// A management command runs: where a read goes is kept as soon as it is decided.
+    /// A management command runs: the member is kept as soon as a read is decided.
     in_command: bool,
 }
 
@@ -61,8 +61,8 @@ fn replace(py: Python<'_>, reads: Reads) -> PyResult<()> {
     variable(py)?.set(Bound::new(py, reads)?.as_any())
 }
 
-/// The member of `cluster` that this thread or task read from last with no scope open, and when. One load while no thread or
-/// task of the process has.
+/// The member of `cluster` that this thread or task read from last with no scope open, and when. One load while no
+/// thread or task of the process has.
 #[inline]
 pub fn last(py: Python<'_>, cluster: Alias) -> PyResult<Option<Shown>> {
     if ANY.load(Ordering::Relaxed) { last_of_any(py, cluster) } else { Ok(None) }
@@ -76,7 +76,7 @@ fn last_of_any(py: Python<'_>, cluster: Alias) -> PyResult<Option<Shown>> {
     Ok(place.map(|place| Shown { by: place.member, at: place.at, in_command: *in_command }))
 }
 
-/// All of it as a cell, for those that judge cells.
+/// All of these reads as one state, for functions that judge states.
 pub fn scope_state(py: Python<'_>) -> PyResult<Option<Arc<ScopeState>>> {
     let Some(reads) = present(py)? else { return Ok(None) };
     let scope_state = ScopeState::default();
@@ -86,7 +86,7 @@ pub fn scope_state(py: Python<'_>) -> PyResult<Option<Arc<ScopeState>>> {
     Ok(Some(Arc::new(scope_state)))
 }
 
-/// A member has answered by now.
+/// Records that a member has answered by now.
 fn keep(py: Python<'_>, cluster: Alias, member: Alias) -> PyResult<()> {
     let (mut places, in_command) = match present(py)? {
         Some(reads) => (reads.get().places.clone(), reads.get().in_command),
@@ -97,13 +97,13 @@ fn keep(py: Python<'_>, cluster: Alias, member: Alias) -> PyResult<()> {
     replace(py, Reads { places, in_command })
 }
 
-/// Whether a read of `member` binds those that follow. What the primary shows does only where its weight made it the
-/// choice: it is not read for what others lack.
+/// Whether a read of `member` is required of those that follow. A read of the primary is only where its weight made it
+/// the choice: otherwise it was read because other members lack something.
 fn counts(member: Member, reason: Reason) -> bool {
     member != PRIMARY || matches!(reason, Reason::Balanced | Reason::Sticky)
 }
 
-/// With no scope open, a read was sent to a member of `cluster`: a management command goes on there.
+/// With no scope open, a read was decided: a management command stays on its member.
 #[inline]
 pub fn decided(py: Python<'_>, cluster: &Cluster, decision: Decision) -> PyResult<()> {
     if ANY_COMMAND.load(Ordering::Relaxed) { decided_in_command(py, cluster, decision) } else { Ok(()) }
@@ -118,8 +118,8 @@ fn decided_in_command(py: Python<'_>, cluster: &Cluster, (member, reason): Decis
     Ok(())
 }
 
-/// Whether what `alias` is about to answer is to be remembered by this thread or task: no scope is open to do so, and the
-/// router sent the read there. What `.using()` reads is a user's own affair.
+/// Whether the answer of `alias` is to be remembered for this thread or task: no scope is open to do so, and the router
+/// decided the read. Reads with `.using()` are not tracked.
 #[pyfunction]
 pub fn is_to_remember(py: Python<'_>, alias: &str) -> PyResult<bool> {
     if scopes::current(py)?.is_some() {
@@ -142,7 +142,7 @@ pub fn remember(py: Python<'_>, alias: &str) -> PyResult<()> {
     keep(py, cluster.name(), cluster.members()[member as usize])
 }
 
-/// A management command begins, or ends: returns whether one ran before, which is to be handed back at the end.
+/// A management command begins or ends. Returns whether one ran before, which must be passed back at the end.
 #[pyfunction]
 pub fn run_command(py: Python<'_>, runs: bool) -> PyResult<bool> {
     let (places, before) = match present(py)? {

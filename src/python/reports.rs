@@ -1,8 +1,7 @@
-//! What became of reads and probes, as Python tells.
+//! Reports of reads and probes.
 
 use std::time::Duration;
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::health::cluster_health::Probe;
@@ -10,11 +9,11 @@ use crate::member::Change;
 use crate::reason::Outcome;
 
 use super::clock::{self, since_origin};
-use super::scopes;
 use super::table::{self, Entry, Table};
 use super::thread::{self, Thread};
+use super::{errors, scopes};
 
-/// A member whose state has changed: its cluster, its alias, its state before and now.
+/// A change of state: the cluster, the member's alias, the state before and the state now.
 type Changed = (String, String, &'static str, &'static str);
 
 fn outcome(name: &str) -> PyResult<Outcome> {
@@ -22,7 +21,7 @@ fn outcome(name: &str) -> PyResult<Outcome> {
         "ok" => Ok(Outcome::Ok),
         "failed" => Ok(Outcome::Failed),
         "gone" => Ok(Outcome::Gone),
-        other => Err(PyValueError::new_err(format!("a read cannot come to be {other:?}"))),
+        other => Err(errors::unknown("read outcome", other, "\"ok\", \"failed\" or \"gone\"")),
     }
 }
 
@@ -40,8 +39,7 @@ fn draw() -> u64 {
     thread::with_thread(Thread::draw)
 }
 
-/// Tells what became of a read from `alias`; returns the members whose state that has changed. An alias of no cluster is
-/// ignored.
+/// Reports the outcome of a read from `alias`; returns the changes of states. An alias of no cluster is ignored.
 #[pyfunction]
 pub fn report(py: Python<'_>, alias: &str, seconds: Option<f64>, outcome: &str) -> PyResult<Vec<Changed>> {
     let outcome = self::outcome(outcome)?;
@@ -59,8 +57,8 @@ pub fn report(py: Python<'_>, alias: &str, seconds: Option<f64>, outcome: &str) 
     Ok(named(&table, entry, changes).collect())
 }
 
-/// Tells what became of probes: the alias, the outcome, `time.monotonic_ns()` when it was asked and how many seconds that
-/// took. Returns the members whose state that has changed.
+/// Reports the outcomes of probes: the alias, the outcome, `time.monotonic_ns()` before the query, and how many seconds
+/// it took. Returns the changes of states.
 #[pyfunction]
 pub fn probed(py: Python<'_>, found: Vec<(String, String, u64, f64)>) -> PyResult<Vec<Changed>> {
     let table = table::in_force(py)?;

@@ -1,4 +1,4 @@
-//! `ReplicaRouter`: the four questions Django asks.
+//! `ReplicaRouter`: the four methods that Django calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::routing::decide;
 use crate::routing::model_map::{ClusterIndex, Label};
-use crate::routing::question::{Decision, Loaded, Read, Shown, Undecided};
+use crate::routing::question::{Decision, Loaded, Read, Shown};
 use crate::support::snapshot::Kept;
 
 use super::ffi::attached::attached;
@@ -39,7 +39,8 @@ impl ReplicaRouter {
         Self
     }
 
-    /// Where a read goes. Not a method, which would be bound anew for each call: a function that needs no `self`.
+    /// Where a read goes. It is no method, which would be bound anew for each call, but a function that needs no
+    /// `self`.
     #[classattr]
     fn db_for_read(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         entry::function::<Self>(py)
@@ -67,7 +68,7 @@ impl ReplicaRouter {
         })
     }
 
-    /// Objects of one cluster may be related, whichever of its members they came from.
+    /// Objects of one cluster may be related, whichever members they were loaded from.
     #[expect(clippy::unused_self, reason = "a method for Django")]
     #[pyo3(signature = (obj1, obj2, **_hints))]
     fn allow_relation(
@@ -82,7 +83,7 @@ impl ReplicaRouter {
         Ok((one.is_some() && one == other).then_some(true))
     }
 
-    /// Never on a replica, and on a primary only what lives there.
+    /// Never on a replica, and on a primary only models of its cluster.
     #[expect(clippy::unused_self, reason = "a method for Django")]
     #[pyo3(signature = (db, app_label, model_name=None, **hints))]
     fn allow_migrate(
@@ -95,21 +96,21 @@ impl ReplicaRouter {
     ) -> PyResult<Option<bool>> {
         let table = match table::in_force(py) {
             Ok(table) => table,
-            // `manage.py check` asks this of every model and alias while it collects what is wrong with the settings.
+            // `manage.py check` calls this for every model and alias while it collects errors of the settings.
             Err(error) => return unconfigured(py, db, &error),
         };
         let Some(&(here, member)) = table.places.get(db) else { return Ok(None) };
         if member != PRIMARY {
             return Ok(Some(false));
         }
-        // Stand-ins for apps and models have stand-ins for names: they are no cluster's.
+        // Mock objects for apps and models have mock names, which belong to no cluster.
         let Ok(app_label) = app_label.extract::<&str>() else { return Ok(None) };
         let Ok(model_name) = model_name.map(PyAnyMethods::extract::<&str>).transpose() else { return Ok(None) };
         let model = hints.map(|hints| hints.get_item(intern!(py, "model"))).transpose()?.flatten();
         let Place { cluster: home, .. } = match (model, model_name) {
             (Some(model), _) => table.place_of(&labels(&model)?),
             (None, Some(model_name)) => table.place_of(&[Label::new(app_label, Some(model_name))]),
-            // RunPython and RunSQL name an app alone, whose models may be spread over clusters.
+            // RunPython and RunSQL name an app alone. Its models may be spread over clusters.
             (None, None) if table.models.has_part_of(here, app_label) => return Ok(None),
             (None, None) => table.place_of(&[Label::new(app_label, None)]),
         };
@@ -143,7 +144,7 @@ impl entry::Router for ReplicaRouter {
     }
 }
 
-/// The answer to `allow_migrate` under settings that cannot be used: still never on what they call a replica.
+/// The answer to `allow_migrate` under invalid settings: still never on an alias that they name as a replica.
 #[cold]
 fn unconfigured(py: Python<'_>, db: &str, error: &PyErr) -> PyResult<Option<bool>> {
     if !error.matches(py, py.import("django.core.exceptions")?.getattr("ImproperlyConfigured")?)? {
@@ -153,10 +154,10 @@ fn unconfigured(py: Python<'_>, db: &str, error: &PyErr) -> PyResult<Option<bool
     Ok(replica.then_some(false))
 }
 
-/// A cluster, and which of its members; none if this process has no connection of that name.
+/// A cluster and its member; no member if this process has no connection of that name.
 type Origin = (ClusterIndex, Option<Member>);
 
-/// Where `object` was loaded from: `None` if it was not, `Some(None)` if from outside of every cluster.
+/// Where `object` was loaded from: `None` if it was not loaded, `Some(None)` if from outside of every cluster.
 #[expect(
     clippy::option_option,
     reason = "not loaded, loaded from elsewhere, and loaded from a member are three things"
@@ -173,34 +174,35 @@ fn origin(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Option<Option<Or
     if table.lookup.has_connection(db)? {
         return Ok(Some(None));
     }
-    // An object that was pickled, or kept in a cache, may name an alias that a deploy renamed or removed, or a member that
-    // another process has found. No query can have named it with `.using()`: the object belongs to the cluster of its model.
+    // An object that was pickled or cached may name an alias that a deploy renamed or removed, or a member that another
+    // process has discovered. No query can have named it with `.using()`, so the object belongs to the cluster of its
+    // model.
     Ok(Some(class_place(table, object)?.cluster.map(|cluster| (cluster, None))))
 }
 
-/// Where the model of `object` belongs.
+/// The place of the model of `object`.
 fn class_place(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Place> {
-    // The type would not do: `request.user` is a lazy object that says it is a user.
+    // The type would not do: `request.user` is a lazy object whose `__class__` is the user model.
     table.place(&object.getattr(intern!(object.py(), "__class__"))?)
 }
 
-/// What `object` has under `name`. A lazy object has no such attribute of its own; it hands on those of its target.
+/// The attribute `name` of `object`. A lazy object has no such attribute of its own; it passes on those of its target.
 fn attribute<'py>(object: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
     match own_attribute(object, name) {
-        // Before CPython 3.13 an attribute that is missing costs an error, which is dropped.
+        // Before CPython 3.13 a missing attribute costs an error, which is dropped.
         None => attached(object.py(), |_| object.getattr_opt(name)),
         own => Ok(own),
     }
 }
 
-/// What a model is asked for on.
+/// A model's cluster, and the instance hint.
 struct Asked<'table> {
-    /// Which cluster of the table it is.
+    /// The index of the cluster in the table.
     index: ClusterIndex,
     entry: &'table Entry,
     /// Whether the model is exempt.
     exempt: bool,
-    /// The member that loaded the instance at hand.
+    /// The member that loaded the instance hint.
     loaded: Option<Loaded>,
 }
 
@@ -234,14 +236,14 @@ impl Asked<'_> {
         }
     }
 
-    /// What this thread or task has read last, if `scope`, the innermost, says that none is open.
+    /// The last read of this thread or task, if no scope is open.
     #[inline]
     fn before(&self, py: Python<'_>, scope: Option<&Bound<'_, ScopeNode>>) -> PyResult<Option<Shown>> {
         if scope.is_none() { reads::last(py, self.entry.cluster.name()) } else { Ok(None) }
     }
 }
 
-/// Where `model` is asked for; `None` where the router has no say: row 1 of the contract's table.
+/// The cluster of `model`; `None` where the router has no say: row 1 of the routing table.
 #[inline]
 fn locate<'table>(
     table: &'table Table,
@@ -256,7 +258,7 @@ fn locate<'table>(
     }
 }
 
-/// What is asked for beside `instance`; `None` if Django had better follow that.
+/// The same with the instance hint; `None` if Django should follow the instance.
 fn beside<'table>(
     table: &'table Table,
     asked: Asked<'table>,
@@ -264,16 +266,13 @@ fn beside<'table>(
 ) -> PyResult<Option<Asked<'table>>> {
     let Some(origin) = origin(table, instance)? else { return Ok(Some(asked)) };
     let own = class_place(table, instance)?;
-    // The user's own .using("other").
+    // The user called `.using("other")`.
     if own.cluster.is_some() && own.cluster != origin.map(|(cluster, _)| cluster) {
         return Ok(None);
     }
     let from = origin.filter(|&(cluster, _)| cluster == asked.index).and_then(|(_, member)| member);
     Ok(Some(Asked { loaded: from.map(|from| Loaded { from, exempt: own.exempt }), ..asked }))
 }
-
-/// One for the scope and one for the thread. While another thread of the scope goes on writing there is no last answer.
-const MOST_QUESTIONS: u8 = 2;
 
 /// A cluster and its decision; `None` where the router has no say.
 type Answer<'table> = Option<(&'table Entry, Decision)>;
@@ -292,45 +291,22 @@ fn read<'table>(
     let Asked { index, entry, .. } = asked;
     table::watch(py)?;
     let scope = scopes::current(py)?;
-    let (mut may_wait, mut questions) = (true, 0);
-    loop {
+    let decision = steps::perform(py, table, entry, &[], |may_wait| {
         let before = asked.before(py, scope.as_ref())?;
         let question = asked.question(py, table, scope.as_ref(), before, may_wait);
         let shared = entry.cluster.shared_view();
         if views[index].refreshed(shared).is_waiting() {
             entry.cluster.settle(clock::now(), draw);
         }
-        let view = views[index].refreshed(shared);
-        match decide::decide(&entry.cluster, view, question, draw) {
-            Ok(decision) => {
-                if scope.is_none() {
-                    reads::decided(py, &entry.cluster, decision)?;
-                }
-                return Ok(Some((entry, decision)));
-            }
-            Err(Undecided::Learn { scope_state, last, target }) => {
-                may_wait = steps::learn(py, entry, &scope_state, last, target)?;
-            }
-            Err(Undecided::Ask(scope_state)) => {
-                questions += 1;
-                may_wait = steps::ask(py, entry, &scope_state)? && questions < MOST_QUESTIONS;
-            }
-            Err(Undecided::Wait { scope_state, member, position, longest }) => {
-                may_wait = steps::wait(py, entry, &scope_state, member, position, longest)?;
-            }
-            Err(Undecided::Late(member)) => {
-                let decision = steps::late(py, entry, member)?;
-                if scope.is_none() {
-                    reads::decided(py, &entry.cluster, decision)?;
-                }
-                return Ok(Some((entry, decision)));
-            }
-            Err(why) => return Err(no_decision(py, table, entry, why)),
-        }
+        decide::decide(&entry.cluster, views[index].refreshed(shared), question, draw)
+    })?;
+    if scope.is_none() {
+        reads::decided(py, &entry.cluster, decision)?;
     }
+    Ok(Some((entry, decision)))
 }
 
-/// What a read would be answered, without a trace; the arguments as for a read.
+/// The decision that a read would get, without a trace.
 pub fn explain<'table>(
     table: &'table Table,
     views: &mut [Kept<View>],
@@ -345,14 +321,6 @@ pub fn explain<'table>(
     let before = asked.before(py, scope.as_ref())?;
     let question = asked.question(py, table, scope.as_ref(), before, !steps::runs_a_loop(py)?);
     let view = views[index].refreshed(entry.cluster.shared_view());
-    let decision = decide::explain(&entry.cluster, view, question, draw);
-    Ok(Some((entry, decision.map_err(|why| no_decision(py, table, entry, why))?)))
-}
-
-#[cold]
-fn no_decision(py: Python<'_>, table: &Table, entry: &Entry, why: Undecided<PyErr>) -> PyErr {
-    match why {
-        Undecided::Failed(error) => error,
-        _ => errors::no_replica_available(py, table, &entry.cluster),
-    }
+    let decision = decide::explain(&entry.cluster, view, question, draw)?;
+    Ok(Some((entry, decision.ok_or_else(|| errors::no_replica_available(py, table, &entry.cluster))?)))
 }

@@ -1,4 +1,4 @@
-//! What the scope in force and its thread or task remember, taken together.
+//! The states in force: of the scope and of its thread or task.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::member::Member;
 use super::table::{self, Entry, Table};
 use super::{clock, reads, scopes};
 
-/// The cells in force here: of the outermost scope and of the thread or task, which in a request are one.
+/// The states in force here: of the outermost scope and of the thread or task, which in a request are one.
 pub fn scope_states(py: Python<'_>) -> PyResult<Vec<Arc<ScopeState>>> {
     let scope = scopes::current(py)?;
     let Some(scope) = scope.as_ref().map(|node| &node.get().scope) else {
@@ -24,7 +24,8 @@ pub fn scope_states(py: Python<'_>) -> PyResult<Vec<Arc<ScopeState>>> {
     Ok(std::iter::once(scope.scope_state().clone()).chain(other).collect())
 }
 
-/// The replicas that may serve a read here: they have what the scope in force must see, and this thread can use them.
+/// The replicas that may serve a read here: they satisfy the requirement of the scope in force, and this thread can use
+/// them.
 pub fn eligible(py: Python<'_>, table: &Table, entry: &Entry) -> PyResult<Vec<Member>> {
     let (cluster, view) = (&entry.cluster, entry.cluster.view());
     let scope = scopes::current(py)?;
@@ -41,8 +42,8 @@ pub fn eligible(py: Python<'_>, table: &Table, entry: &Entry) -> PyResult<Vec<Me
     check.admitted(is_usable)
 }
 
-/// A transaction on a replica that is open since it was made. It has a snapshot that stays as old as it is, so what the scope
-/// in force then requires does not end before it.
+/// A transaction that is open on a replica for as long as this object lives. Its snapshot stays as old as it is, so the
+/// requirement of the scope in force does not end before it.
 #[pyclass(frozen, module = "replicant._core")]
 #[derive(Debug)]
 pub struct OpenSnapshot {
@@ -52,7 +53,7 @@ pub struct OpenSnapshot {
 
 #[pymethods]
 impl OpenSnapshot {
-    /// A transaction was begun on this thread's connection to the member `alias`; one of no cluster concerns no scope.
+    /// A transaction began on this thread's connection to the member `alias`; an alias of no cluster concerns no scope.
     #[new]
     fn new(py: Python<'_>, alias: &str) -> PyResult<Self> {
         let table = table::in_force(py)?;

@@ -1,9 +1,8 @@
-//! Scopes as Python sees them, and the context variables that hold them.
+//! Scopes for Python, and the context variables that hold them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
@@ -17,7 +16,7 @@ use super::ffi::context::ContextVariable;
 use super::{clock, errors, table};
 
 static SCOPE: PyOnceLock<ContextVariable> = PyOnceLock::new();
-/// Whether any thread or task ever began a record of its own: with the middleware few do, and an unset context variable
+/// Whether any thread or task ever began a record of its own. With the middleware few do, and an unset context variable
 /// is slow to find.
 static ANY_RECORD: AtomicBool = AtomicBool::new(false);
 static RECORD: PyOnceLock<ContextVariable> = PyOnceLock::new();
@@ -27,7 +26,7 @@ pub fn scope_variable(py: Python<'_>) -> PyResult<&'static ContextVariable> {
     SCOPE.get_or_try_init(py, || ContextVariable::new(py, c"replicant.scope"))
 }
 
-/// Holds the [`Record`] of a thread or task, for what it writes with no request open.
+/// Holds the [`Record`] of a thread or task, for its writes with no request open.
 fn record_variable(py: Python<'_>) -> PyResult<&'static ContextVariable> {
     RECORD.get_or_try_init(py, || ContextVariable::new(py, c"replicant.record"))
 }
@@ -40,7 +39,7 @@ pub fn current(py: Python<'_>) -> PyResult<Option<Bound<'_, ScopeNode>>> {
         Some(node) if node.is_none() => Ok(None),
         Some(node) => Ok(Some(node.cast_into::<ScopeNode>()?)),
         None => {
-            // CPython remembers the value of a variable that is set, and looks through the context for one that is not.
+            // CPython caches the value of a variable that is set, and searches the context for one that is not.
             variable.set(py.None().bind(py))?;
             Ok(None)
         }
@@ -59,7 +58,7 @@ fn next_owner() -> Owner {
     OWNERS.fetch_add(1, Ordering::Relaxed)
 }
 
-/// What this thread or task has written and must see with no request open, if anything.
+/// The record of this thread or task with no request open, if there is one.
 pub fn record_state(py: Python<'_>) -> PyResult<Option<Arc<ScopeState>>> {
     if !ANY_RECORD.load(Ordering::Relaxed) {
         return Ok(None);
@@ -68,12 +67,12 @@ pub fn record_state(py: Python<'_>) -> PyResult<Option<Arc<ScopeState>>> {
     Ok(Some(record.cast::<Record>()?.get().0.clone()))
 }
 
-/// The cell in force here, begun if there is none: the request's, or this thread's or task's.
+/// The record in force here, created if there is none: the request's, or this thread's or task's.
 pub fn record_begun(py: Python<'_>) -> PyResult<Arc<ScopeState>> {
     Ok(record(py)?.get().0.clone())
 }
 
-/// An entered scope and all those around it. Opaque: set `scope_variable` to it to be inside of them all.
+/// An entered scope and all those around it. Opaque: code that sets `scope_variable` to it is inside of all of them.
 #[pyclass(frozen, module = "replicant._core")]
 #[derive(Debug)]
 pub struct ScopeNode {
@@ -89,7 +88,7 @@ impl ScopeNode {
     }
 }
 
-/// What may be entered: a request, a migration, `use_primary` or `use_replica`.
+/// A scope that can be entered: a request, a migration, `use_primary` or `use_replica`.
 #[pyclass(frozen, subclass, module = "replicant._core")]
 #[derive(Debug)]
 pub struct Scope {
@@ -116,12 +115,18 @@ impl Scope {
             "migrate" => Wanted::Migrate,
             "use_primary" => Wanted::Primary,
             "use_replica" => Wanted::Replica { stale_ok },
-            _ => return Err(PyValueError::new_err(format!("no kind of scope: {kind:?}"))),
+            _ => {
+                return Err(errors::unknown(
+                    "kind of scope",
+                    kind,
+                    "\"request\", \"migrate\", \"use_primary\" or \"use_replica\"",
+                ));
+            }
         };
         Ok(Self { owner: next_owner(), wanted, alias })
     }
 
-    /// Another scope of the same kind, told apart when it is left or resumed.
+    /// Another scope of the same kind, which is left and resumed separately.
     fn fresh(&self, py: Python<'_>) -> Self {
         Self { owner: next_owner(), wanted: self.wanted, alias: self.alias.as_ref().map(|alias| alias.clone_ref(py)) }
     }
@@ -143,7 +148,7 @@ impl Scope {
         }
     }
 
-    /// Leaves the scope; what was entered since and is still open stays open.
+    /// Leaves the scope; scopes that were entered since and are still open stay open.
     fn leave(&self, py: Python<'_>) -> PyResult<()> {
         let Some(node) = current(py)? else { return Ok(()) };
         set_current(py, scope::Scope::leave(&node.get().scope, self.owner))
@@ -151,7 +156,7 @@ impl Scope {
 }
 
 impl Scope {
-    /// What entering means under the configuration in force.
+    /// The kind of the scope under the configuration in force.
     fn kind(&self, py: Python<'_>) -> PyResult<Kind> {
         Ok(match self.wanted {
             Wanted::Request => Kind::Request,
@@ -179,7 +184,7 @@ impl Scope {
     }
 }
 
-/// Who remembers a write: a request, or a thread or task with no request open.
+/// The record that a write belongs to: the request's, or with no request open the thread's or task's.
 #[pyclass(frozen, eq, hash, module = "replicant._core")]
 #[derive(Debug)]
 pub struct Record(Arc<ScopeState>);
@@ -200,8 +205,8 @@ impl std::hash::Hash for Record {
 
 #[pymethods]
 impl Record {
-    /// A write to the primary `alias` has become visible to others, at `position`; None if that is still to be asked for, or
-    /// there is none.
+    /// A write to the primary `alias` was committed at `position`; None if the position must be queried, or there is
+    /// none.
     #[pyo3(signature = (alias, position=None))]
     fn wrote(&self, py: Python<'_>, alias: &str, position: Option<super::position::Position>) -> PyResult<()> {
         let table = table::in_force(py)?;
@@ -216,7 +221,7 @@ impl Record {
     }
 }
 
-/// The record in force here. With no request open it is begun, and belongs to this thread or task from now on.
+/// The record in force here. With no request open it is created, and belongs to this thread or task from now on.
 #[pyfunction]
 pub fn record(py: Python<'_>) -> PyResult<Bound<'_, Record>> {
     if let Some(node) = current(py)?

@@ -1,4 +1,4 @@
-//! Whether a session that is new, or leads elsewhere by now, may serve the scope in force.
+//! Whether a session that is new, or whose alias leads to another server by now, satisfies the scope in force.
 
 use std::time::Duration;
 
@@ -17,11 +17,12 @@ use super::scope_states::scope_states;
 use super::thread::{self, LastDecision};
 use super::{clock, scopes, table};
 
-/// Whether a session with the server behind the replica `alias`, which said that it is `server` and has `position`, may serve
-/// the scope in force. To be asked before a statement is sent on a session that is new, or whose alias leads elsewhere by now.
+/// Whether a session with the server behind the replica `alias` satisfies the scope in force; the session reported that
+/// it is `server` and has `position`. To be called before a statement is sent on a session that is new, or that leads
+/// to another server by now.
 ///
-/// A statement for which the router did not choose the replica (`.using(alias)`) is judged only where `is_other`: the session
-/// itself showed that the server is another one than before, or has lost what it had.
+/// A statement that names the replica itself (`.using(alias)`) is judged only if `is_other`: the session showed that
+/// the server is another one than before, or has lost data.
 #[pyfunction]
 pub fn session_serves(
     py: Python<'_>,
@@ -50,7 +51,7 @@ pub fn session_serves(
         return Ok(true);
     }
     let (view, scope_states, now) = (cluster.view(), scope_states(py)?, clock::now());
-    // One that says how far it is, and not which server it is (a replica of a test), is taken for the one that is known.
+    // A server that reports its position and not its name (a replica of a test) counts as the known one.
     let is_nameless = server.is_empty() && position.is_some();
     let is_known = is_nameless || view.replication().server(member).is_none_or(|known| known == number(server));
     let mut is_fit = true;
@@ -59,7 +60,7 @@ pub fn session_serves(
             compare_server(cluster_state, cluster, view.replication().changes(member), member, reason, now);
             cluster_state.restore_requirement(&view, now);
         } else if cluster_state.has_ended() {
-            // The servers that are behind the aliases now had it, and this is another one.
+            // The present servers behind the aliases satisfied the requirement, and this is another one.
             is_fit = false;
         }
         let session = (position.map(|position| &position.0), is_known);
@@ -75,8 +76,8 @@ pub fn session_serves(
     Ok(is_fit)
 }
 
-/// What the scope reads from `member` now is not from the server that was found there after `changes`: wherever it goes next,
-/// there as well, it must see what it may have seen.
+/// What the scope reads from `member` now is not from the server that was found there after `changes`. The scope must see
+/// it wherever it reads next, there as well.
 fn mistrust(cluster_state: &ClusterState, member: Alias, changes: u32) {
     for (reads, last) in reads_of(cluster_state, member) {
         if reads {
@@ -93,7 +94,7 @@ fn reads_of(cluster_state: &ClusterState, member: Alias) -> [(bool, LastRead); 2
     ]
 }
 
-/// Where the scope read from `member` before its server changed for the last time: what it may have seen there, it must see.
+/// If the scope read from `member` before its server changed last, what it may have seen there is required.
 fn compare_server(
     cluster_state: &ClusterState,
     cluster: &Cluster,
@@ -106,7 +107,8 @@ fn compare_server(
     let places = reads_of(cluster_state, name);
     for (_, last) in places.into_iter().filter(|&(reads, last)| reads && cluster_state.changes(last) != changes) {
         if last == LastRead::Sticky && reason == Some(Reason::Balanced) {
-            // Chosen for the very read that is about to be sent: nothing was seen there yet.
+            // The member was chosen for the very read that is about to be sent, so the scope has seen nothing there
+            // yet.
             cluster_state.set_changes(last, changes);
             continue;
         }

@@ -1,4 +1,4 @@
-//! `analyse`: reads told from writes, as flags. `refusal`: what may be sent to a replica.
+//! `analyse`: whether a statement writes, as flags. `refusal`: whether a replica may run it.
 
 use pyo3::prelude::*;
 
@@ -15,7 +15,8 @@ const AUTOCOMMIT_OFF: u8 = 64;
 const AUTOCOMMIT_ON: u8 = 128;
 const SESSION: u16 = 256;
 
-/// Django's `connection.vendor` as a dialect. Django calls `MariaDB` "mysql", too; the caller that knows it says "mariadb".
+/// Django's `connection.vendor` as a dialect. Django's vendor of `MariaDB` is "mysql", too; a caller that knows the
+/// difference passes "mariadb".
 fn dialect(vendor: &str) -> Dialect {
     match vendor {
         "mysql" => Dialect::MySql,
@@ -32,7 +33,7 @@ pub fn verb(sql: &str, vendor: &str) -> String {
     sql::analyse::verb(sql, dialect(vendor))
 }
 
-/// What a statement does, as a sum of flags.
+/// The effects of a statement, as a sum of flags.
 #[pyfunction]
 pub fn analyse(sql: &str, vendor: &str) -> u16 {
     let dialect = dialect(vendor);
@@ -53,8 +54,8 @@ pub fn analyse(sql: &str, vendor: &str) -> u16 {
     u16::from(flags) | if session::may_change(sql, dialect) { SESSION } else { 0 }
 }
 
-/// What a statement does to its session: what happens, to which setting or kind of thing, and whether reads that follow may
-/// have another meaning.
+/// The changes that a statement makes to its session: the action, the name of the setting or kind of thing, and whether
+/// it may change the meaning of later reads.
 #[pyfunction]
 #[pyo3(signature = (sql, vendor, allowed = Vec::new()))]
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts a list as a vector")]
@@ -63,7 +64,7 @@ pub fn session_changes(sql: &str, vendor: &str, allowed: Vec<String>) -> Vec<(&'
     changes.into_iter().map(|change| (change.action.name(), change.name, change.reads)).collect()
 }
 
-/// The one table that a statement surely writes to, by the parts of its name; None where there may be another.
+/// The one table that a statement surely writes to, by the parts of its name; None if it may write to another.
 #[pyfunction]
 pub fn target_table(sql: &str, vendor: &str) -> Option<Vec<String>> {
     tables::target(sql, dialect(vendor))

@@ -1,4 +1,4 @@
-//! What a decision may need first: asking a server for its position, or waiting for a replica.
+//! The steps that a decision may need first: querying a server for its position, or waiting for a replica.
 
 use std::time::Duration;
 
@@ -11,16 +11,59 @@ use crate::consistency::scope_state::{LastRead, ScopeState};
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::replication::state::Observation;
-use crate::routing::question::Decision;
+use crate::routing::question::{Decision, Step};
 
-use super::clock;
 use super::observations::take_in;
 use super::position::Position;
-use super::table::Entry;
+use super::table::{Entry, Table};
+use super::{clock, errors};
 
-/// Asks the primary for its position, on this thread's connection to it, and tells `scope_state`. Returns whether this thread
-/// may do such things: one that runs an event loop may not.
-pub fn ask(py: Python<'_>, entry: &Entry, scope_state: &ScopeState) -> PyResult<bool> {
+/// How often a read may query the primary: for the scope and for the thread. While another thread of the scope goes on
+/// writing, no answer would be the last.
+const MOST_QUERIES: u8 = 2;
+
+/// Performs the steps of a read until it is decided. `next` decides, and is told whether the read may wait; the members
+/// `failed` have just failed the read.
+#[inline]
+pub fn perform(
+    py: Python<'_>,
+    table: &Table,
+    entry: &Entry,
+    failed: &[Member],
+    mut next: impl FnMut(bool) -> PyResult<Step>,
+) -> PyResult<Decision> {
+    let (mut may_wait, mut queries) = (true, 0);
+    loop {
+        match next(may_wait)? {
+            Step::Decided(member, reason) => return Ok((member, reason)),
+            Step::ServeLate(member) => return serve_late(py, entry, member),
+            Step::NoReplica => return Err(errors::no_replica_available(py, table, &entry.cluster)),
+            Step::QueryPrimaryPosition(scope_state) => {
+                queries += 1;
+                may_wait = query_primary(py, entry, &scope_state)? && queries < MOST_QUERIES;
+            }
+            // A member that has just failed is not queried for its position.
+            Step::QueryMemberPosition { scope_state, last, .. }
+                if entry.cluster.member(last).is_some_and(|last| failed.contains(&last)) =>
+            {
+                let cluster_state = scope_state.of(entry.cluster.name());
+                cluster_state.requirement(|requirement| requirement.require_read(Some(last), clock::now()));
+                cluster_state.reads_from(LastRead::Learned);
+            }
+            Step::QueryMemberPosition { scope_state, last, target } => {
+                may_wait = query_last(py, entry, &scope_state, last, target)?;
+            }
+            Step::WaitForReplica { scope_state, member, position, longest } => {
+                may_wait = wait(py, entry, &scope_state, member, position, longest)?;
+            }
+        }
+    }
+}
+
+/// Queries the primary for its position on this thread's connection, and records it in `scope_state`. Returns whether
+/// this thread may do such things: a thread that runs an event loop may not.
+#[cold]
+fn query_primary(py: Python<'_>, entry: &Entry, scope_state: &ScopeState) -> PyResult<bool> {
     if runs_a_loop(py)? {
         return Ok(false);
     }
@@ -44,9 +87,10 @@ pub fn tell(scope_state: &ScopeState, cluster: &Cluster, position: Option<&Posit
         .requirement(|requirement| requirement.position_received(position, asked_at, clock::now()));
 }
 
-/// Waits for a replica, on this thread's connection to it, and tells `scope_state` and the cluster how that went. Returns whether
-/// this thread may do such things.
-pub fn wait(
+/// Waits for a replica on this thread's connection, and records the outcome in `scope_state` and in the cluster.
+/// Returns whether this thread may do such things.
+#[cold]
+fn wait(
     py: Python<'_>,
     entry: &Entry,
     scope_state: &ScopeState,
@@ -66,7 +110,7 @@ pub fn wait(
     let cluster_state = scope_state.of(entry.cluster.name());
     cluster_state.requirement(|requirement| requirement.waited(at.saturating_sub(begun), reached.is_some()));
     if reached.is_none() && entry.cluster.is_unwatched(&entry.cluster.view()) {
-        // Nobody else will find out that it can never be had.
+        // Without a monitor, nothing else detects that the position can never be reached.
         if cluster_state.requirement(|requirement| requirement.is_to_be_confirmed())
             && let Some(Position(primary)) = ask_primary(py, entry)?
         {
@@ -82,9 +126,11 @@ pub fn wait(
     Ok(true)
 }
 
-/// Asks the member that a scope read from last how far it is, on this thread's connection to it, and tells `scope_state`; and
-/// `target`, where the read is to go, whether it has come so far. Returns whether this thread may do such things.
-pub fn learn(
+/// Queries the member that a scope read from last for its position, on this thread's connection, and records it in
+/// `scope_state`; and queries `target`, where the read is to go, for whether it has that position. Returns whether this
+/// thread may do such things.
+#[cold]
+fn query_last(
     py: Python<'_>,
     entry: &Entry,
     scope_state: &ScopeState,
@@ -99,7 +145,7 @@ pub fn learn(
         let causality = py.import("replicant.connections.causality")?;
         Ok(causality.call_method1("position", (&entry.strings[member as usize],))?.extract()?)
     };
-    // Who is known not to answer is not asked: that could take as long as a connection may.
+    // A member that is known to be down is not queried: that could take as long as a connection attempt.
     let answers = |member: &Member| cluster.view().answers(*member);
     let position = match cluster.member(last).filter(answers) {
         Some(PRIMARY) => ask_primary(py, entry)?,
@@ -115,7 +161,8 @@ pub fn learn(
         cluster_state.requirement(|requirement| requirement.require(&position, at));
         observe(member, position.clone(), at);
         if let Some(target) = target.filter(|&target| !cluster.view().replication().has(target, &position)) {
-            // Taken in also if it lacks something: it is not asked again before there is news of it.
+            // The answer is taken in also if it lacks something: the member is then not queried again before the next
+            // probe.
             let at = clock::now();
             if let Some(Position(position)) = position_of(target)? {
                 observe(target, position, at);
@@ -128,14 +175,15 @@ pub fn learn(
     Ok(true)
 }
 
-/// Tells people that `member` serves late data, since the primary is down; returns that as a decision.
-pub fn late(py: Python<'_>, entry: &Entry, member: Member) -> PyResult<Decision> {
+/// Reports that `member` serves late data because the primary is down; returns that as a decision.
+#[cold]
+fn serve_late(py: Python<'_>, entry: &Entry, member: Member) -> PyResult<Decision> {
     let aliases = (&entry.strings[PRIMARY as usize], &entry.strings[member as usize]);
     py.import("replicant.connections.observations")?.call_method1("served_late", aliases)?;
     Ok((member, Reason::Unavailable))
 }
 
-/// Whether this thread runs an event loop, which must not be kept waiting.
+/// Whether this thread runs an event loop, which must not be blocked.
 pub fn runs_a_loop(py: Python<'_>) -> PyResult<bool> {
     Ok(!py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))?.is_none())
 }

@@ -20,11 +20,11 @@ use super::connection_lookup::Lookup;
 use super::ffi::attached::attached;
 use super::model_cache::{ModelCache, Place, labels};
 
-/// One cluster with the strings its answers are.
+/// One cluster, and its aliases as Python strings.
 #[derive(Debug)]
 pub struct Entry {
     pub cluster: Arc<Cluster>,
-    /// The members' aliases as Python strings, made once: an answer is a new reference to one of them.
+    /// The members' aliases, made once: a decision returns a new reference to one of them.
     pub strings: Box<[Py<PyString>]>,
 }
 
@@ -35,7 +35,7 @@ pub struct Table {
     pub models: ModelMap,
     pub cache: ModelCache,
     pub lookup: Lookup,
-    /// Where an alias stands, by name.
+    /// The cluster and member of an alias, by its name.
     pub places: HashMap<String, (ClusterIndex, Member)>,
     names: HashMap<Alias, String>,
 }
@@ -54,7 +54,7 @@ impl Table {
         Self { entries, models, cache: ModelCache::default(), lookup, places, names: known }
     }
 
-    /// Where an alias stands. Most often it is the very string that a decision answered with.
+    /// The cluster and member of an alias. Most often it is the very string that a decision returned.
     #[inline]
     pub fn place_of_alias(&self, alias: &Bound<'_, PyString>) -> PyResult<Option<(ClusterIndex, Member)>> {
         const FEW: usize = 4;
@@ -68,7 +68,7 @@ impl Table {
         Ok(self.places.get(alias.to_str()?).copied())
     }
 
-    /// Where `model` belongs.
+    /// The place of `model`.
     #[inline]
     pub fn place(&self, model: &Bound<'_, PyAny>) -> PyResult<Place> {
         match self.cache.get(model.as_ptr() as usize) {
@@ -80,7 +80,7 @@ impl Table {
     fn find_place(&self, model: &Bound<'_, PyAny>) -> PyResult<Place> {
         let py = model.py();
         let place = self.place_of(&labels(model)?);
-        // Migrations make and forget thousands of historical models.
+        // Migrations create and drop thousands of historical models.
         let historical = || -> PyResult<bool> { model.getattr(intern!(py, "__module__"))?.eq("__fake__") };
         if model.is_instance_of::<PyType>() && !historical()? {
             self.cache.insert(model.clone().unbind(), place);
@@ -88,9 +88,9 @@ impl Table {
         Ok(place)
     }
 
-    /// Where the model that goes by `labels` (the first being its own) belongs.
+    /// The place of a model with these labels, the first being its own.
     pub fn place_of(&self, labels: &[Label]) -> Place {
-        // A proxy's rows are its concrete model's, wherever the proxy's own app lives.
+        // A proxy's rows belong to its concrete model, wherever the proxy's own app lives.
         let cluster = self.models.home(if labels.len() > 1 { &labels[1..] } else { labels });
         Place { cluster, exempt: cluster.is_some_and(|cluster| self.models.is_exempt(cluster, labels)) }
     }
@@ -107,14 +107,15 @@ impl Table {
 }
 
 pub(super) static TABLE: LazyLock<Shared<Option<Table>>> = LazyLock::new(|| Shared::new(Arc::new(None)));
-/// The configuration before, kept from a change of settings until the next one is in force, which inherits what it knew.
+/// The former configuration, kept from a change of settings until the next table is in force, which inherits its
+/// measurements.
 static BEFORE: Mutex<Option<TableRef>> = Mutex::new(None);
 /// Held while the table in force is replaced, and never while Python runs.
 static CHANGING: Mutex<()> = Mutex::new(());
 static ALIASES: LazyLock<Mutex<Aliases>> = LazyLock::new(Mutex::default);
-/// Counts the configurations, so that a connection can tell that its own preparation is out of date.
+/// Counts the configurations, so that a connection can detect that its own preparation is out of date.
 static CONFIGURED: AtomicU64 = AtomicU64::new(0);
-/// The next read is to start the monitor: nothing watches this configuration, or this process, yet.
+/// The next read must start the monitor: none runs for this configuration or process yet.
 static UNWATCHED: AtomicBool = AtomicBool::new(false);
 /// A table that is there.
 #[derive(Clone, Debug)]
@@ -155,7 +156,7 @@ pub fn last() -> Option<TableRef> {
 /// Builds the table from the settings.
 #[cold]
 pub(super) fn build(py: Python<'_>) -> PyResult<TableRef> {
-    // Settings may change again while they are read; the reader then starts over.
+    // Settings may change again while they are read; then they are read anew.
     loop {
         py.import("replicant.conf")?.call_method0("load")?;
         if let Some(table) = present() {
@@ -164,8 +165,8 @@ pub(super) fn build(py: Python<'_>) -> PyResult<TableRef> {
     }
 }
 
-/// Puts a table in force that was built of the settings read under the number `generation`. If they have changed since,
-/// it is of no use, and the next question builds another. Returns whether it is in force.
+/// Puts a table in force that was built from the settings read under the number `generation`. If they have changed
+/// since, the table is dropped, and the next read builds another. Returns whether it is in force.
 pub fn install(table: Table, generation: u64) -> bool {
     let mut table = Arc::new(Some(table));
     let mut before = None;
@@ -180,12 +181,12 @@ pub fn install(table: Table, generation: u64) -> bool {
         }
         is_current
     };
-    // What is not in force. It holds Python objects, whose end may run Python: not before the lock is free.
+    // These tables hold Python objects, and dropping those may run Python, so it waits until the lock is free.
     drop((table, before));
     is_current
 }
 
-/// The settings have changed: the next question builds a new table.
+/// The settings have changed: the next read builds a new table.
 pub fn drop_table() {
     let none = Arc::new(None);
     let past = {
@@ -203,12 +204,12 @@ pub fn configured() -> u64 {
     CONFIGURED.load(Ordering::Relaxed)
 }
 
-/// The next read is to start the monitor.
+/// The next read must start the monitor.
 pub fn unwatch() {
     UNWATCHED.store(true, Ordering::Relaxed);
 }
 
-/// Starts the monitor if the present configuration still lacks one. One load on the way of every read, no more.
+/// Starts the monitor if none runs for the present configuration. Costs a read one load.
 #[inline]
 pub fn watch(py: Python<'_>) -> PyResult<()> {
     if UNWATCHED.load(Ordering::Relaxed) { start_monitor(py) } else { Ok(()) }
@@ -216,7 +217,7 @@ pub fn watch(py: Python<'_>) -> PyResult<()> {
 
 #[cold]
 fn start_monitor(py: Python<'_>) -> PyResult<()> {
-    // Taken back first: the import may run code that reads.
+    // Reset first: the import may run code that reads.
     if UNWATCHED.swap(false, Ordering::Relaxed) {
         attached(py, |py| py.import("replicant.monitor.cluster_monitor")?.call_method0("start").map(drop))?;
     }

@@ -1,4 +1,5 @@
-//! What a thread keeps for its decisions.
+//! The state of a thread: its snapshot of the table and the views, its generator, its shard of the counters, its last
+//! decision.
 
 use std::cell::{Cell, RefCell};
 
@@ -20,19 +21,19 @@ use super::table::{self, TABLE, Table};
 
 static FORKS: Generation = Generation::new();
 
-/// Every generator made before the fork is stale; called in the child.
+/// Every generator from before the fork is stale; called in the child.
 pub fn forked() {
     FORKS.advance();
 }
 
-/// What a thread keeps for its decisions, so that a decision touches nothing that other threads write to.
+/// The state of a thread. A decision touches nothing that other threads write to.
 pub struct Thread {
     snapshot: Cell<Option<Box<Snapshot>>>,
     draws: RefCell<Draws>,
     pub shard: Shard,
-    /// The last decision, for whoever watches the statement that follows it.
+    /// The last decision, for the tracker of the statement that follows it.
     pub last: Cell<Option<LastDecision>>,
-    /// The last decision that such a one has taken.
+    /// The last decision that a tracker has taken.
     taken: Cell<Option<LastDecision>>,
     /// The answer to the last read that was pinned, where replicas may serve late data if the primary is dead.
     pinned: Cell<Option<Py<PyString>>>,
@@ -45,7 +46,7 @@ pub enum LastDecision {
     Write(Alias),
 }
 
-/// The table in force and who may serve in each of its clusters.
+/// The table in force, and a view of each of its clusters.
 #[derive(Debug)]
 pub struct Snapshot {
     table: Kept<Option<Table>>,
@@ -63,7 +64,7 @@ thread_local! {
     };
 }
 
-/// Runs `work` with what this thread keeps.
+/// Runs `work` with the state of this thread.
 #[inline]
 pub fn with_thread<T>(work: impl FnOnce(&Thread) -> T) -> T {
     THREAD.with(work)
@@ -76,12 +77,12 @@ impl Thread {
         self.draws.borrow_mut().get(&FORKS).next_u64()
     }
 
-    /// What will be drawn next.
+    /// The bits that will be drawn next.
     pub fn preview(&self) -> u64 {
         self.draws.borrow().preview().next_u64()
     }
 
-    /// The last decision, for whoever watches the statement that follows it; once.
+    /// Takes the last decision, for the tracker of the statement that follows it.
     pub fn take_decision(&self) -> Option<LastDecision> {
         let last = self.last.take();
         self.taken.set(last);
@@ -134,7 +135,7 @@ impl Thread {
     }
 
     fn another_snapshot(&self, py: Python<'_>, past: Option<Box<Snapshot>>) -> PyResult<Held<'_>> {
-        // It may be the last that holds its table, whose strings and models are Python's.
+        // It may hold the last reference to its table, and the strings and models of the table are Python objects.
         drop(past);
         loop {
             let table = Kept::new(&TABLE);
@@ -149,7 +150,7 @@ impl Thread {
 
 /// A thread's snapshot, for one decision.
 ///
-/// It is taken out and put back, not borrowed: a decision may run Python, which may ask for another decision and find
+/// It is taken out and put back, and not borrowed: a decision may run Python, which may cause another decision and find
 /// that the settings have changed.
 pub struct Held<'thread> {
     thread: &'thread Thread,

@@ -1,4 +1,4 @@
-//! Whether this thread's connections are in a transaction, or have another session than the router expects.
+//! Whether this thread's connections are in a transaction, or have a changed session.
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -11,7 +11,8 @@ pub fn in_transaction(alias: &Bound<'_, PyString>) -> PyResult<bool> {
     table::in_force(alias.py())?.lookup.in_transaction(alias)
 }
 
-/// Whether a statement changed the session of this thread's connection to `alias` so that a read has another meaning there.
+/// Whether a statement changed the session of this thread's connection to `alias` so that reads have another meaning
+/// there.
 #[pyfunction]
 pub fn changed_session(alias: &Bound<'_, PyString>) -> PyResult<bool> {
     table::in_force(alias.py())?.lookup.is_changed(alias)

@@ -1,4 +1,4 @@
-//! How far each server has come: positions, and what is known of every member's position and lag.
+//! Positions, and what is known of each member's position, lag and pace.
 
 pub mod pace;
 pub mod position;

@@ -1,14 +1,15 @@
-//! How fast a replica follows the primary: what its last answers say of the answers to come.
+//! How fast a replica follows the primary: its last answers predict the next ones.
 //!
-//! Each answer gives the moment of the primary that the replica had not passed yet: its lag, subtracted from the time of the
-//! answer. Where replicas are steadily late, a position of now is out of reach, and a read that waits for it waits in vain.
+//! Each answer gives the moment of the primary that the replica had not passed yet: the time of the answer minus its
+//! lag. Where replicas are steadily late, a position of now is out of reach, and a read that waits for it waits in
+//! vain.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How many answers are remembered.
 const KEPT: usize = 4;
-/// How many it takes to tell a rate: of two, one may be chance.
+/// How many answers it takes to tell a rate: two may agree by chance.
 const FEWEST: usize = 3;
 /// Answers that follow each other faster count as one: over so short a time a rate says nothing.
 const SPACING: Duration = Duration::from_millis(20);
@@ -28,7 +29,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// The replica answered at `at`, and was late by `lag`; `None` if nobody can tell, and then the rate is not known either.
+    /// The replica answered at `at` with this lag; `None` if the lag is unknown, and then the rate is unknown, too.
     #[must_use]
     pub fn answering(mut self, at: Duration, lag: Option<Duration>) -> Self {
         let Some(lag) = lag else { return Self::default() };
@@ -42,8 +43,8 @@ impl Pace {
         self
     }
 
-    /// The moment of the primary that the replica does not pass before `moment`, at the rate of late; `None` if no rate is
-    /// known. A replica that stands still may go on at any time, and then it is at least as fast as the primary.
+    /// The moment of the primary that the replica will not pass before `moment`, at its recent rate; `None` if no rate
+    /// is known. A replica that stands still may resume at any time, and is then at least as fast as the primary.
     #[must_use]
     pub fn limit_at(&self, moment: Duration) -> Option<Duration> {
         if self.samples.len() < FEWEST {
@@ -82,10 +83,10 @@ mod tests {
 
     #[test]
     fn a_replica_that_catches_up_goes_on_as_fast() {
-        // In two seconds it has done the work of six.
+        // It has replayed six seconds in two.
         let catching_up = pace(&[(5000, 5000), (6000, 3000), (7000, 1000)]);
         assert_eq!(catching_up.limit_at(millis(7500)), Some(millis(7500)));
-        // It is faster of late than on the whole.
+        // Its recent rate is higher than its mean.
         let speeding_up = pace(&[(5000, 4000), (6000, 4000), (7000, 2000)]);
         assert_eq!(speeding_up.limit_at(millis(8000)), Some(millis(8000)));
     }

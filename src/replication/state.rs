@@ -1,10 +1,10 @@
-//! How far the members of a cluster are known to have come.
+//! The positions that the members of a cluster are known to have, and their lag.
 //!
-//! What a member answered to "how far are you?" is a lower bound of what it has ever since, so it tells which member
-//! may serve a read that must see a given position. It does not tell what a read saw: that may have been more. What a
-//! member had at a moment is bounded from above by what the primary had at any later one, which is why the primary's
-//! positions are kept with the time of each. They also give the lag: a replica is as late as the oldest of them that it
-//! lacks (no clock but ours, no heartbeat table, and an idle primary does not look like lag).
+//! A reported position is a lower bound of what the member has from then on, so it tells which member may serve a read
+//! that requires a given position. It does not tell what a read saw, which may be more. What a member had at a moment
+//! is bounded from above by what the primary had at any later moment. That is why the primary's positions are kept with
+//! their times. They also give the lag: the age of the oldest of them that a replica lacks (no clock but ours, no
+//! heartbeat table, and an idle primary does not look like lag).
 //!
 //! Times are since the clock's origin.
 
@@ -16,78 +16,79 @@ use crate::member::{Member, PRIMARY};
 use crate::replication::pace::Pace;
 use crate::replication::position::Position;
 
-/// How many of the primary's positions are kept: at a probe a second, four minutes.
+/// How many of the primary's positions are kept: four minutes at one probe a second.
 const HISTORY: usize = 256;
 
-/// What a member answered.
+/// The answer of a member to a query for its position.
 #[derive(Clone, Debug)]
 pub struct Observation {
-    /// Who.
+    /// The member.
     pub member: Member,
-    /// How far it was, if it can say: at least so far, ever since `at`.
+    /// Its position, if it can tell: it has at least this, ever since `at`.
     pub position: Option<Position>,
-    /// When it was asked, before the question left.
+    /// The time just before the query was sent.
     pub at: Duration,
     /// How long the answer took, if it was measured.
     pub latency: Option<Duration>,
-    /// Which server it was: another number, another server, or another run of it; `None` if it did not say.
+    /// Which server answered: another number, another server or another run of it; `None` if it did not tell.
     pub server: Option<u64>,
 }
 
-/// What is known of one member.
+/// The state of one member.
 #[derive(Clone, Debug)]
 struct KnownMember {
     position: Option<Position>,
-    /// It has told its position at least once.
+    /// It has reported a position at least once.
     has_told: bool,
     at: Duration,
-    /// When the last answer had arrived. A question sent after that is answered later, too: what it lacks of that answer's
-    /// position, the server has lost.
+    /// When the last answer had arrived. A query sent after that is answered later, so that a position which lacks part
+    /// of that answer shows that the server has lost data.
     heard: Duration,
     lag: Option<Duration>,
-    /// It lacks the oldest position that is kept: it may be later than `lag` by any time.
+    /// It lacks the oldest position that is kept, so that its lag may exceed `lag` by any time.
     is_beyond_history: bool,
     pace: Pace,
     latency: Option<Duration>,
     server: Server,
 }
 
-/// What the last look at a member says of its lag.
+/// The lag of a member at its last probe.
 #[derive(Clone, Copy, Debug)]
 pub struct LagSample {
-    /// When it was asked.
+    /// When the member was queried.
     pub at: Duration,
-    /// How late it was; `None` if nobody can tell.
+    /// The lag; `None` if it is unknown.
     pub lag: Option<Duration>,
-    /// It may have been later than that, by any time.
+    /// The lag may have exceeded this by any time.
     pub is_least: bool,
-    /// It said how far it was.
+    /// It reported a position.
     pub has_position: bool,
     /// Several servers answer to its alias.
     pub is_multiplexed: bool,
 }
 
-/// How many servers that were behind an alias before are remembered.
+/// How many former servers of an alias are remembered.
 const PAST: usize = 8;
 
 /// The server behind an alias.
 #[derive(Clone, Debug, Default)]
 struct Server {
     number: Option<u64>,
-    /// Since when it is surely this one; zero for the first that was seen.
+    /// When this server was first seen here; zero for the first server of the alias.
     since: Duration,
-    /// How often another server, or another history of the same one, was found here: what was read under another number may
-    /// be missing by now.
+    /// How often another server, or another history of the same server, was found here: what was read before the last
+    /// change may be missing now.
     changes: u32,
-    /// Those that were there before.
+    /// The former servers.
     past: Vec<u64>,
-    /// One came back after another had been there: several answer to this alias.
+    /// A former server came back: several servers answer to this alias.
     is_multiplexed: bool,
 }
 
 impl Server {
-    /// The server that answered `number` at `at`. `is_rewound`: it lacks what the one before had, and so is another one in all
-    /// but name: its volume was rolled back, it was built anew from a backup, or it lost what it had not written to disk.
+    /// The server that answered `number` at `at`. `is_rewound`: it lacks what the former answer had, and therefore
+    /// counts as another server: its volume was rolled back, it was rebuilt from a backup, or it lost what it had not
+    /// written to disk.
     fn seeing(mut self, number: Option<u64>, at: Duration, is_rewound: bool) -> Self {
         let before = number.and_then(|number| self.number.replace(number));
         let is_other = before.is_some() && before != number;
@@ -106,42 +107,43 @@ impl Server {
     }
 }
 
-/// What is known of all members at one moment. Immutable; replaced whole.
+/// The state of all members at one moment. Immutable; replaced whole.
 #[derive(Clone, Debug, Default)]
 pub struct ReplicationState {
     members: Box<[Option<KnownMember>]>,
-    /// The primary's, oldest first.
+    /// The primary's positions, oldest first.
     history: Arc<VecDeque<(Duration, Position)>>,
     /// How often the server behind any of the replicas has changed.
     all_changes: u32,
 }
 
 impl ReplicationState {
-    /// Nothing is known of `members` members.
+    /// The state of `members` members that were never queried.
     #[must_use]
     pub fn unknown(members: usize) -> Self {
         Self { members: vec![None; members].into(), history: Arc::default(), all_changes: 0 }
     }
 
-    /// What is known once `observations` were made, each at the moment when its member was asked. One that is older than what
-    /// is known of its member is ignored.
+    /// The state after `observations`, each answered at the moment of its query. An observation that is older than the
+    /// state of its member is ignored.
     #[must_use]
     pub fn observing(&self, observations: &[Observation]) -> Self {
         self.observing_by(observations, Duration::ZERO)
     }
 
-    /// What is known once `observations` were made, whose answers had all arrived by `heard`.
+    /// The state after `observations`, whose answers had all arrived by `heard`.
     #[must_use]
     pub fn observing_by(&self, observations: &[Observation], heard: Duration) -> Self {
         let mut next = self.clone();
-        // The primary first: the others' lag is told by its history.
+        // The primary first, because its history gives the lag of the others.
         for seen in observations.iter().filter(|seen| seen.member == PRIMARY) {
             if let Some(position) = &seen.position
                 && self.history.back().is_none_or(|(at, _)| *at < seen.at)
             {
                 let history = Arc::make_mut(&mut next.history);
                 if history.back().is_some_and(|(_, last)| !position.contains(last)) {
-                    // Another history has begun (a failover, a restore, a reset): nobody will ever have what is from before.
+                    // Another history has begun (a failover, a restore, a reset), and no member will ever have the
+                    // former positions.
                     history.clear();
                 }
                 if history.len() == HISTORY {
@@ -155,7 +157,7 @@ impl ReplicationState {
             if known.as_ref().is_some_and(|known| known.at > seen.at) {
                 continue;
             }
-            // Answers to questions that were on their way at the same time may overtake one another.
+            // Answers to concurrent queries may overtake one another.
             let is_rewound = known.as_ref().is_some_and(|known| {
                 let lacks = |(own, before): (&Position, &Position)| own.comparable(before) && !own.contains(before);
                 seen.at > known.heard && seen.position.as_ref().zip(known.position.as_ref()).is_some_and(lacks)
@@ -166,7 +168,7 @@ impl ReplicationState {
             let server = server.seeing(seen.server, seen.at, is_rewound);
             next.all_changes += u32::from(seen.member != PRIMARY && server.changes != changes);
             let latency = seen.latency.or(before);
-            // What one of several servers has says nothing of the others.
+            // The position of one of several servers says nothing about the others.
             let position = seen.position.as_ref().filter(|_| !server.is_multiplexed);
             let lag = position.and_then(|position| lag(&next.history, position, seen.at));
             let lag = if seen.member == PRIMARY { Some(Duration::ZERO) } else { lag };
@@ -181,16 +183,16 @@ impl ReplicationState {
         next
     }
 
-    /// The same knowledge for other members: `places` are those they had here.
+    /// The same state for other members: `places` are their former indexes.
     #[must_use]
     pub fn rearranged(&self, places: impl Iterator<Item = Option<Member>>) -> Self {
         let members = places.map(|place| place.and_then(|place| self.members[place as usize].clone())).collect();
         Self { members, history: self.history.clone(), all_changes: self.all_changes }
     }
 
-    /// The same knowledge after a promotion: behind each member is since `now` the server that was behind the member that
-    /// `sources` has in its place. How far those that moved are is to be asked anew: what a replica lacked a moment ago,
-    /// a primary must not be said to have lost.
+    /// The state after a promotion: since `now`, the server behind each member is the one that was behind the member in
+    /// its place in `sources`. The positions of the servers that moved have to be queried anew: what a replica lacked a
+    /// moment ago, a primary must not seem to have lost.
     #[must_use]
     pub fn moved(&self, sources: &[Member], now: Duration) -> Self {
         let taken_over = |(member, &source): (Member, &Member)| {
@@ -207,7 +209,7 @@ impl ReplicationState {
                 pace: Pace::default(),
                 has_told: known.has_told,
                 latency: known.latency,
-                // That it was elsewhere before does not make several of it.
+                // Its former alias does not make it one of several servers.
                 server: Server {
                     number: known.server.number,
                     since: now,
@@ -223,7 +225,7 @@ impl ReplicationState {
         }
     }
 
-    /// How far `member` is known to have come.
+    /// The position that `member` is known to have.
     #[inline]
     #[must_use]
     pub fn position(&self, member: Member) -> Option<&Position> {
@@ -237,19 +239,19 @@ impl ReplicationState {
         self.position(member).is_some_and(|known| known.contains(position))
     }
 
-    /// Whether `member` was asked for its position at `moment` or later.
+    /// Whether `member` was queried for its position at `moment` or later.
     #[must_use]
     pub fn was_asked_since(&self, member: Member, moment: Duration) -> bool {
         self.members[member as usize].as_ref().is_some_and(|known| known.at >= moment)
     }
 
-    /// How late `member` was when it was last asked; `None` if that is not known.
+    /// The lag of `member` at its last probe; `None` if it is unknown.
     #[must_use]
     pub fn lag(&self, member: Member) -> Option<Duration> {
         self.members[member as usize].as_ref()?.lag
     }
 
-    /// How late `member` may be by now: its lag, and the age of that figure.
+    /// The largest lag that `member` may have by now: the measured lag plus its age.
     #[must_use]
     pub fn lag_by(&self, member: Member, now: Duration) -> Option<Duration> {
         let known = self.members[member as usize].as_ref()?;
@@ -257,30 +259,30 @@ impl ReplicationState {
         Some(if known.is_beyond_history { Duration::MAX } else { lag + now.saturating_sub(known.at) })
     }
 
-    /// Whether `member` may have `position` by `moment`, as far as its lag and the rate at which it has followed of late tell;
-    /// also where they tell nothing.
+    /// Whether `member` may have `position` by `moment`, judged by its lag and its recent pace; true if they are
+    /// unknown.
     #[must_use]
     pub fn may_have_by(&self, member: Member, position: &Position, moment: Duration) -> bool {
         let limit = self.members[member as usize].as_ref().and_then(|known| known.pace.limit_at(moment));
         let lacking = self.history.partition_point(|(_, primary)| !primary.contains(position));
-        // It was published after the primary was asked for the last time of those that lack it.
+        // The position is newer than the last probe of the primary that lacks it.
         let Some((limit, (lacked_at, _))) = limit.zip(lacking.checked_sub(1).and_then(|last| self.history.get(last)))
         else {
             return true;
         };
-        // What a replica lacks of an answer, the primary had when it answered, and not yet when it was asked.
+        // The primary had what a replica lacks of its answer when it answered, and not yet when it was queried.
         limit.saturating_add(self.latency(PRIMARY).unwrap_or_default()) >= *lacked_at
     }
 
-    /// Whether it can be told how late replicas are: the primary says how far it is, and so has at least one of the replicas
-    /// that were asked.
+    /// Whether lag can be measured: the primary reports positions, and so does at least one of the replicas that were
+    /// queried.
     #[must_use]
     pub fn tells_lag(&self) -> bool {
         let mut replicas = self.members.iter().skip(1).flatten().peekable();
         self.has_history() && (replicas.peek().is_none() || replicas.any(|known| known.has_told))
     }
 
-    /// What the last look at `member` says of its lag; `None` before the first.
+    /// The lag of `member` at its last probe; `None` before the first.
     #[must_use]
     pub fn lag_sample(&self, member: Member) -> Option<LagSample> {
         let known = self.members[member as usize].as_ref()?;
@@ -299,41 +301,41 @@ impl ReplicationState {
         self.members[member as usize].as_ref().is_some_and(|known| known.server.is_multiplexed)
     }
 
-    /// Whether the server behind `member` is still the one it was at `moment`, as far as is known. One that was killed may
-    /// come back older than what it had shown.
+    /// Whether the server behind `member` is still the one that was there at `moment`, as far as is known. A server
+    /// that was killed may come back with less than it had shown.
     #[must_use]
     pub fn is_same_since(&self, member: Member, moment: Duration) -> bool {
         self.members[member as usize].as_ref().is_none_or(|known| known.server.since <= moment)
     }
 
-    /// How often the server behind `member` was found to be another one, or to have lost what it had. A scope that read there
-    /// under another number may have seen what is missing now.
+    /// How often the server behind `member` was found to be another one, or to have lost data. A scope that read there
+    /// before the last change may have seen what is missing now.
     #[inline]
     #[must_use]
     pub fn changes(&self, member: Member) -> u32 {
         self.members[member as usize].as_ref().map_or(0, |known| known.server.changes)
     }
 
-    /// How often the server behind any of the replicas was found to be another one, or to have lost what it had.
+    /// How often the server behind any of the replicas was found to be another one, or to have lost data.
     #[inline]
     #[must_use]
     pub fn all_changes(&self) -> u32 {
         self.all_changes
     }
 
-    /// The server behind `member`; `None` if it is not known.
+    /// The server behind `member`; `None` if it is unknown.
     #[must_use]
     pub fn server(&self, member: Member) -> Option<u64> {
         self.members[member as usize].as_ref()?.server.number
     }
 
-    /// Since when the server behind `member` is known to be there; zero for the first one that was seen.
+    /// When the server behind `member` was first seen there; zero for the first server of the alias.
     #[must_use]
     pub fn since(&self, member: Member) -> Duration {
         self.members[member as usize].as_ref().map_or(Duration::ZERO, |known| known.server.since)
     }
 
-    /// How long `member` took to answer.
+    /// The latency of the last answer of `member`.
     #[must_use]
     pub fn latency(&self, member: Member) -> Option<Duration> {
         self.members[member as usize].as_ref()?.latency
@@ -345,32 +347,32 @@ impl ReplicationState {
         !self.history.is_empty()
     }
 
-    /// The first position of the primary that was asked for after `moment`: it contains all that any member had then.
+    /// The first position of the primary that was queried after `moment`: it contains all that any member had then.
     #[must_use]
     pub fn first_after(&self, moment: Duration) -> Option<&Position> {
         let later = self.history.partition_point(|(at, _)| *at <= moment);
         self.history.get(later).map(|(_, position)| position)
     }
 
-    /// Whether `position`, which the primary once had, is of another history than that of its last one.
+    /// Whether `position`, which the primary once had, belongs to another history than its last position.
     #[must_use]
     pub fn has_parted_from(&self, position: &Position) -> bool {
         self.history.back().is_some_and(|(_, last)| !last.contains(position))
     }
 
-    /// Whether `before` knew another server behind `member`, one that is known not to be one of several.
+    /// Whether the server behind `member` is another one than in `before`, and not one of several.
     #[must_use]
     pub fn has_another_server(&self, member: Member, before: &Self) -> bool {
         self.server_since(member) != before.server_since(member) && !self.is_multiplexed(member)
     }
 
-    /// Since when the server behind `member` is another one than before; zero if it never changed.
+    /// When the server behind `member` was first seen there; zero if it never changed.
     #[must_use]
     pub fn server_since(&self, member: Member) -> Duration {
         self.members[member as usize].as_ref().map_or(Duration::ZERO, |known| known.server.since)
     }
 
-    /// The primary's last position, if it was asked for after `moment`.
+    /// The primary's last position, if it was queried after `moment`.
     #[must_use]
     pub fn last_after(&self, moment: Duration) -> Option<&Position> {
         self.history.back().filter(|(at, _)| *at > moment).map(|(_, position)| position)
@@ -571,13 +573,13 @@ pub(crate) mod tests {
         }
         let (soon, later) = (Duration::from_millis(10_950), seconds(12));
         assert_eq!(replication.lag(1), Some(seconds(1)));
-        // What was published after the last look, by half a second or more.
+        // A position half a second or more after the last probe.
         let may = |member, place, moment| replication.may_have_by(member, &lsn(place), moment);
         assert!(!may(1, 105, soon) && may(1, 105, later));
-        // What was published before it: the look at 8 lacks it, and the one at 9 has it.
+        // A position before that: the probe at 8 lacks it, and the one at 9 has it.
         assert!(may(1, 85, soon));
         assert!(may(2, 105, soon));
-        // A replica of which little is known.
+        // A replica that was never queried.
         let unknown = ReplicationState::unknown(3);
         assert!(unknown.may_have_by(1, &lsn(105), soon));
     }

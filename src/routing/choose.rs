@@ -9,17 +9,17 @@ use crate::cluster::view::View;
 use crate::consistency::eligibility::Eligible;
 use crate::consistency::scope_state::{LastRead, ScopeState};
 use crate::member::{Member, PRIMARY};
+use crate::reason::Reason;
 use crate::settings::OnUnavailable;
 use crate::support::random::unit;
 
-use super::question::{Decision, Mode, Undecided};
-use crate::reason::Reason;
+use super::question::{Decision, Mode, Step};
 
-/// One read that has come as far as the pool.
+/// A read that has reached rows 8 to 11.
 pub(super) struct Reader<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) view: &'a View,
-    /// What the scope remembers.
+    /// The state of the scope.
     pub(super) scope_state: Option<&'a Arc<ScopeState>>,
     pub(super) sticky: Option<Alias>,
     pub(super) eligible_members: Eligible,
@@ -29,18 +29,21 @@ pub(super) struct Reader<'a> {
 
 impl Reader<'_> {
     #[inline]
-    pub(super) fn rows_8_to_11<E>(&self) -> Result<Decision, Undecided<E>> {
+    pub(super) fn rows_8_to_11(&self) -> Step {
         let (cluster, view) = (self.cluster, self.view);
-        // The pool may hold the primary alone, which is then no choice.
+        // The pool may hold the primary alone, which is then no choice among members.
         let chosen = if view.eligible().is_empty() {
             self.trial().map(|chosen| self.keep(chosen, |&member| cluster.is_eligible(view, member)))
         } else {
             self.choose(view.pool(), |member| cluster.is_eligible(view, member))
         };
-        chosen.or_else(|| self.unavailable()).ok_or(Undecided::NoReplicaAvailable)
+        match chosen.or_else(|| self.unavailable()) {
+            Some((member, reason)) => Step::Decided(member, reason),
+            None => Step::NoReplica,
+        }
     }
 
-    /// Rows 8 and 9: the scope's member while it is `eligible`, else one from `pool`.
+    /// Rows 8 and 9: the sticky member while it is `eligible`, else one from `pool`.
     pub(super) fn choose(&self, pool: &Pool, eligible: impl Fn(Member) -> bool) -> Option<Decision> {
         let (cluster, turn) = (self.cluster, self.cluster.turn());
         let may_serve = |&member: &Member| eligible(member) && self.eligible_members.admits(member);
@@ -69,14 +72,14 @@ impl Reader<'_> {
         Some(self.keep(chosen, may_serve))
     }
 
-    /// The scope sticks to `chosen`.
+    /// Makes `chosen` the sticky member of the scope.
     pub(super) fn keep(&self, chosen: Member, may_serve: impl Fn(&Member) -> bool) -> Decision {
         let cluster = self.cluster;
         let Some(scope_state) = self.scope_state.filter(|_| cluster.settings().sticky) else {
             return (chosen, Reason::Balanced);
         };
         let cluster_state = scope_state.of(cluster.name());
-        // Two threads of one scope may choose at once; both then read from the first one's choice.
+        // Two threads of one scope may choose at once; then both read from the first one's choice.
         let winner = cluster_state.stick(self.sticky, cluster.members()[chosen as usize]);
         if winner == cluster.members()[chosen as usize] {
             cluster_state.set_changes(LastRead::Sticky, self.view.replication().changes(chosen));
@@ -87,17 +90,18 @@ impl Reader<'_> {
         }
     }
 
-    /// Where nobody probes, a member that was out of service is tried by one read.
+    /// Without a monitor, one read tries a member that was out of service.
     #[inline]
     fn trial(&self) -> Option<Member> {
         if !self.view.has_trials() {
             return None;
         }
-        // Who must see something cannot be served by one whose progress nobody follows.
+        // A member whose position is not followed cannot be known to satisfy a requirement.
         self.view.trial(self.mode == Mode::Decide, |_| self.eligible_members == Eligible::All)
     }
 
-    /// The pool of those who have what must be seen; the primary always has, unless the scope had better stay where it is.
+    /// The pool of the members that satisfy the requirement. The primary always does, but is left out where the scope
+    /// should stay where it is.
     fn pool_among(&self, members: &[Member]) -> Pool {
         let own = Some(PRIMARY)
             .filter(|&primary| self.view.serves(primary) && matches!(self.eligible_members, Eligible::Among(_)));
@@ -111,7 +115,7 @@ impl Reader<'_> {
             OnUnavailable::Replica => {
                 let (cluster, view) = (self.cluster, self.view);
                 let answers = |member| member != PRIMARY && view.answers(member) && cluster.weight(member) > 0.0;
-                // Not even a late one: a request must not fail for a replica's sake.
+                // Without any replica the primary serves: a request must not fail because replicas are down.
                 let member = self.choose(view.late(), answers).map_or(PRIMARY, |(member, _)| member);
                 Some((member, Reason::Unavailable))
             }
@@ -122,7 +126,7 @@ impl Reader<'_> {
         }
     }
 
-    /// This scope's draw from 0 to 1, so that either all of its reads are let through or none.
+    /// The scope's draw from 0 to 1, so that either all of its reads are let through to the primary or none.
     fn spill(&self) -> f64 {
         let draw = unit(self.draw);
         self.scope_state.map_or(draw, |scope_state| scope_state.of(self.cluster.name()).spill(draw))

@@ -12,47 +12,38 @@ use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 
 use super::choose::Reader;
-use super::question::{Decision, Mode, Read, Undecided};
+use super::question::{Decision, Mode, Read, Step};
 use super::read_context::{Before, ReadContext};
-use super::resolve::{late, resolve_requirement};
+use super::resolve::{Row5, late, resolve_requirement};
 
-/// Answers a question: which member of `cluster` serves the read, now that `view` says who may.
+/// Decides which member of `cluster` serves the read, given the states in `view`.
 ///
-/// `draw` are 64 random bits. Who asks for a read that will follow counts
-/// the answer.
+/// `draw` is 64 random bits. The caller counts the decision if a read follows.
 ///
 /// # Errors
-/// [`Undecided::NoReplicaAvailable`] if no replica may serve and `ON_UNAVAILABLE` or `PRIMARY_SPILL` forbid the primary;
-/// [`Undecided::Failed`] with the error of what the question asks; [`Undecided::Ask`], [`Undecided::Learn`] and
-/// [`Undecided::Wait`] with what to do before it is put again, unless it `may_wait` no more; [`Undecided::Late`] with what to
-/// do before its decision counts.
+/// The error of a function of the question.
 #[inline]
-pub fn decide<I, C, L, N, E>(
-    cluster: &Cluster,
-    view: &View,
-    read: Read<'_, I, C, L, N>,
-    draw: u64,
-) -> Result<Decision, Undecided<E>>
+pub fn decide<I, C, L, N, E>(cluster: &Cluster, view: &View, read: Read<'_, I, C, L, N>, draw: u64) -> Result<Step, E>
 where
     I: FnMut(Member) -> Result<bool, E>,
     C: Fn() -> Result<bool, E>,
     L: Fn() -> Result<Option<Arc<ScopeState>>, E>,
     N: Fn() -> Duration,
 {
-    answer(cluster, view, read, draw, Mode::Decide)
+    next_step(cluster, view, read, draw, Mode::Decide)
 }
 
-/// What [`decide`] would answer to the same question, without a trace: it is put to copies of all that is remembered.
-/// `pinned` also where a server would have to be asked or waited for first.
+/// The decision that [`decide`] would lead to, without a trace: it works on copies of all states. It is `pinned` also
+/// where a server would have to be queried or waited for first. `None` if the read would be refused.
 ///
 /// # Errors
-/// [`Undecided::NoReplicaAvailable`] and [`Undecided::Failed`], as there.
+/// The error of a function of the question.
 pub fn explain<I, C, L, N, E>(
     cluster: &Cluster,
     view: &View,
     read: Read<'_, I, C, L, N>,
     draw: u64,
-) -> Result<Decision, Undecided<E>>
+) -> Result<Option<Decision>, E>
 where
     I: FnMut(Member) -> Result<bool, E>,
     C: Fn() -> Result<bool, E>,
@@ -64,20 +55,24 @@ where
     let record = || Ok(record()?.map(|scope_state| Arc::new(scope_state.copied(cluster.name()))));
     let read =
         Read { exempt, scope: scope.as_ref(), instance, in_transaction, is_changed, record, before, may_wait, now };
-    match answer(cluster, view, read, draw, Mode::Explain) {
-        Err(Undecided::Ask(_) | Undecided::Learn { .. } | Undecided::Wait { .. }) => Ok((PRIMARY, Reason::Pinned)),
-        answer => answer.or_else(Undecided::decided),
-    }
+    Ok(match next_step(cluster, view, read, draw, Mode::Explain)? {
+        Step::Decided(member, reason) => Some((member, reason)),
+        Step::ServeLate(member) => Some((member, Reason::Unavailable)),
+        Step::QueryPrimaryPosition(_) | Step::QueryMemberPosition { .. } | Step::WaitForReplica { .. } => {
+            Some((PRIMARY, Reason::Pinned))
+        }
+        Step::NoReplica => None,
+    })
 }
 
 #[inline]
-fn answer<I, C, L, N, E>(
+fn next_step<I, C, L, N, E>(
     cluster: &Cluster,
     view: &View,
     mut read: Read<'_, I, C, L, N>,
     draw: u64,
     mode: Mode,
-) -> Result<Decision, Undecided<E>>
+) -> Result<Step, E>
 where
     I: FnMut(Member) -> Result<bool, E>,
     C: Fn() -> Result<bool, E>,
@@ -85,27 +80,27 @@ where
     N: Fn() -> Duration,
 {
     if read.exempt {
-        return Ok((PRIMARY, Reason::Exempt));
+        return Ok(Step::primary(Reason::Exempt));
     }
     let effect = read.scope.and_then(|scope| scope.effect(cluster.name()));
     if effect == Some(Effect::Primary) {
-        return Ok((PRIMARY, Reason::UsePrimary));
+        return Ok(Step::primary(Reason::UsePrimary));
     }
     if (read.in_transaction)(PRIMARY)? {
-        return Ok((PRIMARY, Reason::Transaction));
+        return Ok(Step::primary(Reason::Transaction));
     }
     // In a test, replicas that share the primary's connection share its session.
     if (read.is_changed)()? && !cluster.settings().are_mirrors {
-        return Ok((PRIMARY, Reason::SessionState));
+        return Ok(Step::primary(Reason::SessionState));
     }
     let before = match read.before {
         Some(before) if read.scope.is_none() => Before::new(cluster, view, before, (read.now)()),
         _ => None,
     };
     if read.scope.is_none() && read.instance.is_none() && (read.record)()?.is_none() {
-        // Nothing around the read has anything to say, and there is nothing to keep its choice.
+        // No scope, no instance hint, no requirement: choose statelessly.
         if cluster.settings().keeps_to_primary() {
-            return Ok((PRIMARY, Reason::Default));
+            return Ok(Step::primary(Reason::Default));
         }
         match &before {
             None => {
@@ -118,10 +113,11 @@ where
                     draw,
                     mode,
                 };
-                return reader.rows_8_to_11();
+                return Ok(reader.rows_8_to_11());
             }
             Some(Before { shown, stays: Some(member) }) => {
-                return Ok((*member, if shown.in_command { Reason::Sticky } else { Reason::Balanced }));
+                let reason = if shown.in_command { Reason::Sticky } else { Reason::Balanced };
+                return Ok(Step::Decided(*member, reason));
             }
             Some(_) => {}
         }
@@ -135,7 +131,7 @@ where
         own = (read.record)()?;
         own.as_ref()
     };
-    // In a request they are one, but for a body that was suspended and goes on in another request.
+    // In a request they are one state, except for a body that was suspended and continues in another request.
     let is_other =
         |record: &&Arc<ScopeState>| !context.scope_state.is_some_and(|scope_state| Arc::ptr_eq(scope_state, record));
     let scope_states = [context.scope_state.or(seen.as_ref()), record.filter(is_other)];
@@ -148,27 +144,28 @@ where
     } else {
         let before = context.sticky;
         match resolve_requirement(cluster, view, &mut read, &mut context, scope_states)? {
-            Some(eligible_members) => eligible_members,
-            None if view.answers(PRIMARY) => return Ok((PRIMARY, Reason::Pinned)),
-            None => return late(cluster, view, &context, scope_states, effect, before, (draw, mode)),
+            Row5::Eligible(eligible_members) => eligible_members,
+            Row5::First(step) => return Ok(step),
+            Row5::Primary if view.answers(PRIMARY) => return Ok(Step::primary(Reason::Pinned)),
+            Row5::Primary => return Ok(late(cluster, view, &context, scope_states, effect, before, (draw, mode))),
         }
     };
     if let Some(member) = context.named.filter(|&member| eligible_members.admits(member)) {
         context.reads_from(cluster, view, Some(member));
-        return Ok((member, Reason::UseReplica));
+        return Ok(Step::Decided(member, Reason::UseReplica));
     }
     if context.follows_primary {
-        return Ok((PRIMARY, Reason::Instance));
+        return Ok(Step::primary(Reason::Instance));
     }
     if context.keeps_to_primary {
-        return Ok((PRIMARY, Reason::Default));
+        return Ok(Step::primary(Reason::Default));
     }
     if let Some(from) = context.loaded.filter(|from| view.eligible().contains(from) && eligible_members.admits(*from)) {
-        return Ok((from, Reason::Instance));
+        return Ok(Step::Decided(from, Reason::Instance));
     }
     if context.last != LastRead::Sticky {
         context.reads_from(cluster, view, None);
     }
     let ReadContext { scope_state, sticky, .. } = context;
-    Reader { cluster, view, scope_state, sticky, eligible_members, draw, mode }.rows_8_to_11()
+    Ok(Reader { cluster, view, scope_state, sticky, eligible_members, draw, mode }.rows_8_to_11())
 }

@@ -1,19 +1,19 @@
 //! Which cluster a model lives on, and whether it is always read from the primary.
 //!
-//! Both are given by names: an app label (`"billing"`) or a model (`"billing.Account"`); the case of a model's name does
-//! not matter, as in Django. The more particular name wins.
+//! Both are configured by names: an app label (`"billing"`) or a model (`"billing.Account"`). The case of a model's
+//! name does not matter, as in Django. The more particular name wins.
 
 use std::collections::{HashMap, HashSet};
 
 /// The place of a cluster in the configuration.
 pub type ClusterIndex = usize;
 
-/// The names one cluster is configured with.
+/// The model labels of one cluster's settings.
 #[derive(Clone, Debug, Default)]
 pub struct ModelLabels {
-    /// `MODELS`: what lives on it.
+    /// `MODELS`: the models that live on it.
     pub models: Vec<String>,
-    /// `PRIMARY_ONLY`: what is always read from its primary.
+    /// `PRIMARY_ONLY`: the models that are always read from its primary.
     pub primary_only: Vec<String>,
 }
 

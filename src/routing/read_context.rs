@@ -1,4 +1,4 @@
-//! What the code around a read, and the instance at hand, say about the read.
+//! The context of a read: what its scopes and its instance hint decide before any member is chosen.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,27 +15,27 @@ use crate::settings::ReadTarget;
 
 use super::question::{Read, Shown};
 
-/// What the code around a read, and the instance at hand, say about it.
+/// The context of a read.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
 pub(super) struct ReadContext<'a> {
     pub(super) in_request: bool,
-    /// Positions and pins are set aside.
+    /// Positions and time pins are ignored.
     pub(super) stale_ok: bool,
-    /// The replica asked for by name, while it may serve.
+    /// The replica that the scope names, while it is up.
     pub(super) named: Option<Member>,
-    /// The instance at hand leads to the primary.
+    /// The instance hint sends the read to the primary.
     pub(super) follows_primary: bool,
-    /// With no scope open: the member that loaded the instance at hand.
+    /// With no scope open: the member that loaded the instance hint.
     pub(super) loaded: Option<Member>,
     /// Reads do not go to replicas here.
     pub(super) keeps_to_primary: bool,
-    /// What the outermost scope or the request remembers.
+    /// The state of the outermost scope or of the request.
     pub(super) scope_state: Option<&'a Arc<ScopeState>>,
-    /// The member that the scope reads from.
+    /// The sticky member of the scope.
     pub(super) sticky: Option<Alias>,
-    /// How often its server had changed when the scope began to.
+    /// How often the server behind the sticky member had changed when the scope began to read there.
     changes: u32,
-    /// Where the scope read last.
+    /// The member that the scope read from last.
     pub(super) last: LastRead,
 }
 
@@ -78,7 +78,7 @@ impl<'a> ReadContext<'a> {
         }
     }
 
-    /// Whether row 5 has nothing to say: there is nothing that must be seen, and the scope can stay where it is.
+    /// Whether row 5 does not apply: nothing is required, and the scope can stay where it is.
     #[inline]
     pub(super) fn is_free(&self, cluster: &Cluster, view: &View, scope_states: [Option<&Arc<ScopeState>>; 2]) -> bool {
         !cluster.settings().consistent
@@ -89,7 +89,7 @@ impl<'a> ReadContext<'a> {
                 && !self.named_has_changed(cluster, view))
     }
 
-    /// The member that the scope reads from, if that was found to have what must be seen and nothing has changed since.
+    /// The sticky member, if it was found to satisfy the requirement and nothing has changed since.
     #[inline]
     pub(super) fn proven(
         &self,
@@ -110,8 +110,8 @@ impl<'a> ReadContext<'a> {
         (is_here && scope_states.into_iter().flatten().all(is_proven)).then_some(member)
     }
 
-    /// The member that this read moves away from, which may have shown more than where it goes has. Judged where there are
-    /// positions, which tell.
+    /// The member that this read moves away from, which may have shown more than the read's target has. Judged only
+    /// where positions can tell.
     #[inline]
     pub(super) fn moves_from(&self, cluster: &Cluster) -> Option<Alias> {
         let keeps_to_primary = self.named.is_none() && (self.follows_primary || self.keeps_to_primary);
@@ -127,7 +127,7 @@ impl<'a> ReadContext<'a> {
         last.filter(|_| last != target)
     }
 
-    /// The read goes to this replica, since it was asked for by name; or where the scope sticks.
+    /// Records that the read goes to the named replica, or to the sticky member.
     pub(super) fn reads_from(&self, cluster: &Cluster, view: &View, named: Option<Member>) {
         let settings = cluster.settings();
         if settings.has_positions
@@ -149,8 +149,8 @@ impl<'a> ReadContext<'a> {
         }
     }
 
-    /// Whether the replica that the scope reads from no longer serves, or may lack by now what the scope read there: its
-    /// server is another one, or has lost what it had.
+    /// Whether the sticky replica is no longer eligible, or may lack what the scope read there: its server is another
+    /// one, or has lost data.
     #[inline]
     pub(super) fn sticky_is_gone(&self, cluster: &Cluster, view: &View) -> bool {
         let is_here = |alias| {
@@ -175,13 +175,13 @@ impl<'a> ReadContext<'a> {
         cluster.member(alias).is_some_and(|member| view.replication().changes(member) != before)
     }
 
-    /// The scope no longer reads from where it did, and must see elsewhere what it may have seen there.
+    /// Leaves the sticky member. What the scope may have seen there becomes part of the requirement.
     pub(super) fn leave_sticky(&mut self, cluster: &Cluster, view: &View, now: Duration) {
         if let Some(alias) = self.sticky.take()
             && let Some(cluster_state) = self.scope_state.and_then(|scope_state| scope_state.get(cluster.name()))
         {
             if cluster.member(alias).is_some_and(|member| self.has_changed(cluster, view, member)) {
-                // It does not stand for what its server had shown before.
+                // The present server does not stand for what the former one showed.
                 cluster_state.requirement(|requirement| requirement.require_read(None, now));
             } else {
                 cluster_state.requirement(|requirement| requirement.require_reads_of(cluster, view, alias, now));
@@ -191,10 +191,10 @@ impl<'a> ReadContext<'a> {
     }
 }
 
-/// What a thread or task has read with no scope open, while a member may lack it.
+/// The last read of a thread or task with no scope open, while a member may lack what it showed.
 pub(super) struct Before {
     pub(super) shown: Shown,
-    /// The member that showed it, while that one may serve and is still the same server.
+    /// The member that showed it, while that is eligible and still the same server.
     pub(super) stays: Option<Member>,
 }
 
@@ -217,12 +217,12 @@ impl Before {
         Some(Self { shown, stays })
     }
 
-    /// The same as what a scope must see, which stays where it is.
+    /// The same as a state of a scope whose reads stay where they are.
     pub(super) fn scope_state(self, cluster: &Cluster, context: &mut ReadContext<'_>) -> Arc<ScopeState> {
         let scope_state = ScopeState::default();
         scope_state.of(cluster.name()).requirement(|requirement| {
             requirement.require_read(Some(self.shown.by), self.shown.at);
-            // The primary is not asked: the cell is forgotten after this read, and the answer with it.
+            // The primary is not queried, because this state and the answer are forgotten after this read.
             requirement.waited(Duration::ZERO, false);
         });
         context.sticky = self.stays.filter(|_| self.shown.in_command).map(|_| self.shown.by);

@@ -15,10 +15,10 @@ use crate::reason::Reason;
 use crate::settings::OnUnavailable;
 
 use super::choose::Reader;
-use super::question::{Decision, Mode, Read, Undecided};
+use super::question::{Mode, Read, Step};
 use super::read_context::ReadContext;
 
-/// A member that was read from, most often by the client before this scope began, and that serves no more.
+/// Replaces reads from a member that serves no more, most often by the client before this scope began.
 fn leave_those_that_serve_no_more(
     cluster: &Cluster,
     view: &View,
@@ -34,7 +34,17 @@ fn leave_those_that_serve_no_more(
     }
 }
 
-/// Who may serve a scope that must see something; `None` if nobody but the primary.
+/// What row 5 decides.
+pub(super) enum Row5 {
+    /// These members satisfy the requirement.
+    Eligible(Eligible),
+    /// Only the primary satisfies it.
+    Primary,
+    /// A step that must be performed first.
+    First(Step),
+}
+
+/// The members that satisfy the scope's requirement.
 #[cold]
 #[inline(never)]
 pub(super) fn resolve_requirement<I, C, L, N, E>(
@@ -43,7 +53,7 @@ pub(super) fn resolve_requirement<I, C, L, N, E>(
     read: &mut Read<'_, I, C, L, N>,
     context: &mut ReadContext<'_>,
     scope_states: [Option<&Arc<ScopeState>>; 2],
-) -> Result<Option<Eligible>, Undecided<E>>
+) -> Result<Row5, E>
 where
     I: FnMut(Member) -> Result<bool, E>,
     N: Fn() -> Duration,
@@ -53,7 +63,7 @@ where
         context.leave_sticky(cluster, view, now);
     }
     if context.stale_ok {
-        return Ok(Some(Eligible::All));
+        return Ok(Row5::Eligible(Eligible::All));
     }
     leave_those_that_serve_no_more(cluster, view, scope_states, now);
     if context.named_has_changed(cluster, view)
@@ -69,7 +79,7 @@ where
     let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
     let wanted = context.named;
     if let Some(named) = wanted {
-        // One that is known to lack something already is not asked about the rest: the scope stays where it is.
+        // A replica that is known to lack something already is not queried about the rest: the scope stays where it is.
         let may_learn = read.may_wait && context.moves_from(cluster).is_some();
         let may_serve = check.admits(named) || (may_learn && check.may_admit(named));
         if !may_serve || !is_usable(named)? {
@@ -81,7 +91,8 @@ where
     {
         if read.may_wait {
             let target = context.named.or_else(|| context.sticky.and_then(|alias| cluster.member(alias)));
-            return Err(Undecided::Learn { scope_state: scope_state.clone(), last, target });
+            let scope_state = scope_state.clone();
+            return Ok(Row5::First(Step::QueryMemberPosition { scope_state, last, target }));
         }
         let cluster_state = scope_state.of(cluster.name());
         cluster_state.requirement(|requirement| requirement.require_read(Some(last), now));
@@ -90,7 +101,7 @@ where
     }
     context.named = context.named.filter(|&named| check.admits(named));
     if let Some(named) = context.named {
-        return Ok(Some(Eligible::Only(named)));
+        return Ok(Row5::Eligible(Eligible::Only(named)));
     }
     let told = |tell: fn(&Requirement) -> Option<Alias>| {
         scope_states
@@ -104,28 +115,29 @@ where
     if let Some(member) = candidate.filter(|&member| check.admits(member))
         && is_usable(member)?
     {
-        return Ok(Some(Eligible::Only(member)));
+        return Ok(Row5::Eligible(Eligible::Only(member)));
     }
     if context.sticky.is_some_and(|alias| alias != cluster.name()) {
         context.leave_sticky(cluster, view, now);
     }
-    // It is of no use to wait for a replica if the read then stays at home.
+    // Waiting for a replica is of no use if the read then stays on the primary.
     let may_wait = read.may_wait && !context.keeps_to_primary && !context.follows_primary;
-    match check.for_others(may_wait, wanted.or(candidate), is_usable)? {
-        Ok(eligible_members) => Ok(Some(eligible_members)),
-        Err(Blocked::Pinned) => Ok(None),
-        Err(Blocked::Ask { scope_state }) => Err(Undecided::Ask(scope_state)),
+    Ok(match check.for_others(may_wait, wanted.or(candidate), is_usable)? {
+        Ok(eligible_members) => Row5::Eligible(eligible_members),
+        Err(Blocked::Pinned) => Row5::Primary,
+        Err(Blocked::Ask { scope_state }) => Row5::First(Step::QueryPrimaryPosition(scope_state)),
         Err(Blocked::Wait { scope_state, member, position, longest }) => {
-            Err(Undecided::Wait { scope_state, member, position, longest })
+            Row5::First(Step::WaitForReplica { scope_state, member, position, longest })
         }
-    }
+    })
 }
 
-/// Where a read goes that only the primary may serve, while that one is down: where `ON_UNAVAILABLE` says. `before` is the
-/// member that the scope read from: a scope that is served late data stays where it is, so that it does not go back in time.
+/// Where a read goes that only the primary may serve, while the primary is down: `ON_UNAVAILABLE` decides. `before` is
+/// the member that the scope read from: a scope that is served late data stays where it is, so that it does not go back
+/// in time.
 #[cold]
 #[inline(never)]
-pub(super) fn late<E>(
+pub(super) fn late(
     cluster: &Cluster,
     view: &View,
     context: &ReadContext<'_>,
@@ -133,12 +145,12 @@ pub(super) fn late<E>(
     effect: Option<Effect>,
     before: Option<Alias>,
     (draw, mode): (u64, Mode),
-) -> Result<Decision, Undecided<E>> {
+) -> Step {
     match cluster.settings().on_unavailable {
         // Where reads do not go to replicas, no replica stands in.
-        _ if context.keeps_to_primary => return Ok((PRIMARY, Reason::Pinned)),
-        OnUnavailable::Primary => return Ok((PRIMARY, Reason::Pinned)),
-        OnUnavailable::Error => return Err(Undecided::NoReplicaAvailable),
+        _ if context.keeps_to_primary => return Step::primary(Reason::Pinned),
+        OnUnavailable::Primary => return Step::primary(Reason::Pinned),
+        OnUnavailable::Error => return Step::NoReplica,
         OnUnavailable::Replica => {}
     }
     let answers = |&member: &Member| member != PRIMARY && view.answers(member);
@@ -146,7 +158,7 @@ pub(super) fn late<E>(
     if let Some(Effect::Replica { member: Some(alias), .. }) = effect
         && let Some(named) = cluster.member(alias).filter(answers)
     {
-        return Err(Undecided::Late(named));
+        return Step::ServeLate(named);
     }
     let told = |tell: fn(&Requirement) -> Option<Alias>| {
         scope_states
@@ -162,6 +174,6 @@ pub(super) fn late<E>(
         Some(member) => Some(reader.keep(member, serves)),
         None => reader.choose(view.late(), |member| serves(&member)),
     };
-    // Without any, the primary's own error says what is wrong.
-    chosen.map_or(Ok((PRIMARY, Reason::Pinned)), |(member, _)| Err(Undecided::Late(member)))
+    // Without any replica, the primary's own error says what is wrong.
+    chosen.map_or(Step::primary(Reason::Pinned), |(member, _)| Step::ServeLate(member))
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::decide::{decide, explain};
-use super::question::{Decision, Loaded, Mode, Read, Shown, Undecided};
+use super::question::{Decision, Loaded, Mode, Read, Shown, Step};
 use crate::alias::Alias;
 use crate::cluster::Cluster;
 use crate::consistency::scope::{Effect, Kind, Scope};
@@ -98,18 +98,20 @@ impl Ask {
             now: || self.now,
         };
         let draw = SmallRng::seed_from_u64(self.seed).next_u64();
-        let answer: Result<_, Undecided<Infallible>> = match self.mode {
-            Mode::Decide => decide(cluster, &cluster.view(), read, draw),
-            Mode::Explain => explain(cluster, &cluster.view(), read, draw),
-        };
-        answer.or_else(Undecided::decided).map_err(|why| match why {
-            Undecided::Late(_) => unreachable!("it is a decision by now"),
-            Undecided::NoReplicaAvailable => Not::Available,
-            Undecided::Ask(_) => Not::Asked,
-            Undecided::Learn { last, .. } => Not::Learned(last),
-            Undecided::Wait { member, .. } => Not::Reached(member),
-            Undecided::Failed(never) => match never {},
-        })
+        let view = cluster.view();
+        if self.mode == Mode::Explain {
+            let Ok::<_, Infallible>(decision) = explain(cluster, &view, read, draw);
+            return decision.ok_or(Not::Available);
+        }
+        let Ok::<_, Infallible>(step) = decide(cluster, &view, read, draw);
+        match step {
+            Step::Decided(member, reason) => Ok((member, reason)),
+            Step::ServeLate(member) => Ok((member, Reason::Unavailable)),
+            Step::NoReplica => Err(Not::Available),
+            Step::QueryPrimaryPosition(_) => Err(Not::Asked),
+            Step::QueryMemberPosition { last, .. } => Err(Not::Learned(last)),
+            Step::WaitForReplica { member, .. } => Err(Not::Reached(member)),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
-//! Reads told from writes.
+//! Whether a statement reads or writes.
 //!
-//! A write must be known when it happens, whoever sent it. Where the server does not report it the text has to tell,
-//! and then one rule holds: **what is not surely a read counts as a write**. Counting too much costs a few reads on
-//! the primary; missing one costs a stale page.
+//! Every write must be detected when it happens, whatever code sent it. Where the server does not report it, the text
+//! has to tell, and then one rule holds: **what is not surely a read counts as a write**. Counting too much costs a few
+//! reads on the primary; missing one costs a stale page.
 //!
 //! The text is read by a lexer, not by regular expressions: comments nest, strings hold keywords, and MySQL executes
 //! some comments. See [`analyse`].
@@ -13,7 +13,7 @@ use super::lexer::{Lexer, Token};
 use super::set_and_pragma as settings;
 use super::surroundings::{Opens, Surroundings};
 
-/// What `sql` does. Linear in its length; a single INSERT, UPDATE or DELETE is recognised by its first word.
+/// The effects of `sql`. Linear in its length; a single INSERT, UPDATE or DELETE is recognised by its first word.
 #[must_use]
 pub fn analyse(sql: &str, dialect: Dialect) -> Effects {
     let mut lexer = Lexer::new(sql, dialect);
@@ -32,7 +32,7 @@ pub fn analyse(sql: &str, dialect: Dialect) -> Effects {
     }
 }
 
-/// What a text does that is too long to be read to its end: a single INSERT is still known for what it is.
+/// The effects of a text that is too long to be read to its end: a single INSERT is still recognised.
 fn too_long(lexer: &mut Lexer<'_>) -> Effects {
     if matches!(lexer.next(), Token::Word(word) if Keyword::of(word) == Keyword::Change)
         && lexer.skip_statement() == Token::End
@@ -173,7 +173,7 @@ impl Keyword {
     }
 }
 
-/// Skips the rest of a statement whose first words said enough.
+/// Skips the rest of a statement if its first words told enough.
 fn finish(lexer: &mut Lexer<'_>, effects: Effects) -> (Option<Effects>, bool) {
     let token = lexer.skip_statement();
     finish_after(lexer, token, effects)
@@ -254,14 +254,14 @@ fn end_of_transaction(lexer: &mut Lexer<'_>, commit: bool) -> (Option<Effects>, 
             Token::Word(word) if word.eq_ignore_ascii_case("no") => no = true,
             Token::Word(word) if word.eq_ignore_ascii_case("chain") => effects.begins = !no,
             Token::Word(word) if !commit && word.eq_ignore_ascii_case("to") => effects.rolls_back = false,
-            // Another session's prepared transaction: its writes become visible here and now.
+            // The prepared transaction of another session: its writes become visible here and now.
             Token::Word(word) if word.eq_ignore_ascii_case("prepared") => effects = Effects::UNKNOWN,
             _ => {}
         }
     }
 }
 
-/// MySQL's distributed transactions; what was prepared may be committed by anybody at any time.
+/// MySQL's distributed transactions. A transaction that was prepared may be committed by any session at any time.
 fn xa(lexer: &mut Lexer<'_>) -> (Option<Effects>, bool) {
     let effects = match lexer.next() {
         Token::Word(word) if ["start", "begin"].iter().any(|known| word.eq_ignore_ascii_case(known)) => {

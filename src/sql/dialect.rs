@@ -1,9 +1,9 @@
-//! Whose rules a text follows, and how much of it is read.
+//! The dialect of a text, and the length up to which a text is read.
 
-/// The longest text that is read to its end, in bytes. What is longer is not surely a read.
+/// The longest text that is read to its end, in bytes. A longer text is not surely a read.
 pub const LONGEST_TEXT: usize = 1 << 20;
 
-/// Whose rules the text follows.
+/// The server whose rules the text follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// MySQL.
@@ -14,7 +14,7 @@ pub enum Dialect {
     PostgreSql,
     /// SQLite.
     Sqlite,
-    /// Any other: only what all have in common is believed.
+    /// Any other: only what all servers have in common counts.
     Other,
 }
 

@@ -1,8 +1,8 @@
-//! What a text does, as far as it is known.
+//! The effects of a text, as far as they are known.
 
 use super::lexer::{Lexer, Token};
 
-/// What a text does, as far as it is known.
+/// The effects of a text, as far as they are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of one machine")]
 pub struct Effects {
@@ -10,7 +10,7 @@ pub struct Effects {
     pub writes: bool,
     /// It takes row locks.
     pub locks: bool,
-    /// What it wrote may be committed at once, even inside a transaction (MySQL's DDL, procedures).
+    /// Its writes may be committed at once, even inside a transaction (MySQL's DDL, procedures).
     pub at_once: bool,
     /// A transaction is open after it.
     pub begins: bool,
@@ -34,13 +34,13 @@ impl Effects {
     };
     pub(super) const UNKNOWN: Self = Self { writes: true, at_once: true, ..Self::NONE };
 
-    /// What a text does that does this and then what `next` says.
+    /// The effects of this text followed by `next`.
     pub(super) fn then(self, next: Self) -> Self {
         let controls = next.begins || next.commits || next.rolls_back;
         Self {
             writes: self.writes || next.writes,
             locks: self.locks || next.locks,
-            // What several statements at once did inside and outside of a transaction is not kept apart.
+            // Effects inside and outside of a transaction are not distinguished in a text of several statements.
             at_once: self.at_once || next.at_once || (self.writes && controls) || (self.begins && next.writes),
             begins: if controls { next.begins } else { self.begins },
             commits: self.commits || next.commits,
@@ -60,7 +60,7 @@ pub(super) fn finish_after<'a>(
         match token {
             Token::End => return (Some(effects), true),
             Token::Semicolon => return (Some(effects), false),
-            // A comment that is executed, or text we cannot read: anything may stand there.
+            // An executed comment, or text that cannot be read, may do anything.
             Token::Unsure => effects = effects.then(Effects::UNKNOWN),
             _ => {}
         }

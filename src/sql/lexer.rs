@@ -29,14 +29,14 @@ pub enum Token<'a> {
     Semicolon,
     /// Anything else: operators, parameters.
     Other,
-    /// Text whose meaning is not known for sure: an executed comment, a string without an end.
+    /// Text that has no certain meaning: an executed comment, a string without an end.
     Unsure,
     /// The end of the text.
     End,
 }
 
-/// What a backslash in a string means: settings of the server that we cannot see decide (`NO_BACKSLASH_ESCAPES`,
-/// `standard_conforming_strings`).
+/// The meaning of a backslash in a string, which depends on settings of the server that are not visible here
+/// (`NO_BACKSLASH_ESCAPES`, `standard_conforming_strings`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backslash {
     /// Where it decides which quote ends a string, the rest of the text is unsure.
@@ -408,7 +408,7 @@ const WORD: [bool; 256] = {
     }
 };
 
-/// What reading a text costs, for the tests: bytes taken and tokens returned.
+/// The cost of reading a text, for the tests: bytes taken and tokens returned.
 #[cfg(test)]
 pub mod steps {
     use std::cell::Cell;

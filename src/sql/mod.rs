@@ -1,4 +1,4 @@
-//! What the text of a statement tells: whether it writes, what it does to its session, and whether a replica may run it.
+//! The text of a statement: whether it writes, what it changes in its session, and whether a replica may run it.
 
 pub mod analyse;
 pub mod dialect;

@@ -1,7 +1,7 @@
-//! What stands around a parenthesis, and whether the parenthesis may call a function.
+//! The surroundings of a parenthesis, and whether the parenthesis may call a function.
 //!
 //! A name before a parenthesis is a keyword only where the grammar of the dialect cannot read it as the name of a
-//! function. What is a keyword for one server is the name of a user's own function on another.
+//! function. A keyword of one server is the name of a user's own function on another.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::dialect::Dialect;
 use super::lexer::{Lexer, Token};
 use super::{functions, keywords};
 
-/// How many parentheses may be open at once. What is nested deeper is not read: it is not surely a read.
+/// How many parentheses may be open at once. Text that is nested deeper is not read, and is not surely a read.
 pub const DEEPEST: u32 = 127;
 
 /// The part of a query that is being read at one depth, as far as it matters.
@@ -28,7 +28,7 @@ pub enum Clause {
     GroupBy,
 }
 
-/// What a parenthesis begins.
+/// The construct that a parenthesis begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opens {
     /// No call: an expression, a query, a list, the length of a type.
@@ -47,7 +47,7 @@ pub struct Surroundings<'a> {
     /// The name that was read last, part by part, if nothing has followed it yet.
     parts: [Token<'a>; 3],
     length: usize,
-    /// What stands before that name, and what stands before that.
+    /// The token before that name, and the one before that.
     pub before: Token<'a>,
     before_that: Token<'a>,
     /// How many parentheses are open.

@@ -1,18 +1,18 @@
-//! One moment on two clocks that run alike and began at different times.
+//! One moment on two clocks that run at the same rate and began at different times.
 
 use std::time::Duration;
 
 /// An offset found within this time is good enough.
 const CLOSE: Duration = Duration::from_micros(50);
-/// How often to look for a better one.
+/// How often the clocks are compared until the offset is good enough.
 const LOOKS: usize = 10;
 
-/// How many nanoseconds `theirs` is ahead of `ours`: never too few, and too many by no more than the time between two looks
-/// at `ours` around one at `theirs`.
+/// How many nanoseconds `theirs` is ahead of `ours`: never too few, and too many by no more than the time between two
+/// readings of `ours` around one of `theirs`.
 ///
-/// A thread may lose the processor between the two. `ours` is therefore looked at first: what is dated by `theirs` then
-/// seems earlier than it was, never later. A server that was asked just before something was written must not pass for one
-/// that was asked after it; one that was asked after it, and seems not to have been, is merely asked again.
+/// A thread may lose the processor between two readings. `ours` is therefore read first: a time of `theirs` then seems
+/// earlier than it was, never later. A server that was queried just before a write must not seem to have been queried
+/// after it; one that was queried after it, and seems not to have been, is merely queried again.
 ///
 /// # Errors
 /// That of `theirs`.
@@ -44,7 +44,7 @@ mod tests {
     /// Theirs is this far ahead.
     const AHEAD: u64 = 7_000_000_000;
 
-    /// What is found if the time in `delays`, in nanoseconds, goes by between one look at a clock and the next.
+    /// The offset that is found if the time in `delays`, in nanoseconds, passes between two readings.
     fn found(delays: &[u64]) -> u64 {
         let (now, mut delays) = (Cell::new(0), delays.iter().copied().chain(std::iter::repeat(1_000_000)));
         let delays = std::cell::RefCell::new(&mut delays);

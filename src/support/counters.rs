@@ -1,7 +1,7 @@
-//! How many reads went where, and why.
+//! Counts the decisions by member and reason.
 //!
-//! Counting is on the path of every decision, so threads must not fight over one cache line, nor lock it: each counts
-//! in a [`Shard`] of its own, and a sum is made when somebody looks.
+//! Counting is on the path of every decision, so threads must not contend for a cache line or a lock: each counts in a
+//! [`Shard`] of its own, and a sum is made when the counts are read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,11 +14,11 @@ use crate::reason::Reason;
 const SHARDS: usize = 64;
 const COMMON: usize = SHARDS - 1;
 
-/// Unused counters around those of a shard: a cache line is 64 bytes, and processors fetch them in pairs. What lies next to
-/// a shard in memory is read by every decision of other threads.
+/// Unused counters around those of a shard: a cache line is 64 bytes, and processors fetch lines in pairs. Memory next
+/// to a shard is read by every decision of other threads.
 const PADDING: usize = 128 / size_of::<AtomicU64>();
 
-/// The shards that have an owner. A word and not a list with a lock, which a fork could leave locked for ever.
+/// The shards that have an owner. One word and not a list with a lock, which a fork could leave locked for ever.
 static TAKEN: AtomicU64 = AtomicU64::new(1 << COMMON);
 
 /// A thread's right to count in a place of its own, until it is dropped.
@@ -26,7 +26,7 @@ static TAKEN: AtomicU64 = AtomicU64::new(1 << COMMON);
 pub struct Shard(usize);
 
 impl Shard {
-    /// A shard that nobody has, or the common one.
+    /// A free shard, or the common one.
     #[must_use]
     pub fn claim() -> Self {
         let free = |taken: u64| (taken != u64::MAX).then(|| taken | (taken + 1));
@@ -40,7 +40,7 @@ impl Shard {
 impl Drop for Shard {
     fn drop(&mut self) {
         if self.0 != COMMON {
-            // What this thread counted happened before the next owner counts on.
+            // This thread's counts must be visible to the next owner.
             TAKEN.fetch_and(!(1 << self.0), Ordering::Release);
         }
     }
@@ -79,7 +79,7 @@ impl Counters {
         if shard.0 == COMMON {
             count.fetch_add(1, Ordering::Relaxed);
         } else {
-            // Nobody else writes here.
+            // No other thread writes here.
             count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
     }

@@ -1,4 +1,4 @@
-//! What every room uses and none owns: the clock, randomness, atomics, values that are replaced whole, counters, encryption.
+//! General tools: the clock, randomness, atomics, values that are replaced whole, counters, encryption.
 
 pub mod cipher;
 pub mod clock;

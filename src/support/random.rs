@@ -1,8 +1,8 @@
 //! Randomness, as an argument.
 //!
-//! Every function of the core that draws takes a generator. The process-wide supply of them lives with its
-//! caller; what it must get right is here: after `fork()` parent and child hold the same generator state, and
-//! would balance every worker's reads in step. A [`Generation`] tells a generator that it has been forked.
+//! Every function of the core that draws takes a generator. The caller holds the generators of the process; this module
+//! handles forks: after `fork()` parent and child hold the same generator state, and every worker would balance its
+//! reads in step. A [`Generation`] tells a generator that it has been forked.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -62,7 +62,7 @@ impl Draws {
         &mut self.rng
     }
 
-    /// A copy that draws what the next decision would draw, for looking without touching.
+    /// A copy that draws what the next decision would draw, for `explain`.
     #[must_use]
     pub fn preview(&self) -> SmallRng {
         self.rng.clone()

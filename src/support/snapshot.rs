@@ -1,7 +1,9 @@
-//! What is replaced whole now and then, and read all the time.
+//! A value that is replaced whole now and then, and read all the time.
 //!
-//! A lock, or a count of the readers, makes every reader write to memory that all the others read. Here a reader keeps
-//! its own copy of the pointer and compares a version, which nobody writes to while the value stands.
+//! A lock, or a count of the readers, makes every reader write to memory that all readers share. Here a reader keeps
+//! its own copy of the pointer and compares a version, which is written only when the value is replaced.
+//! `arc_swap::Cache` would do the same; the few lines here use the atomics that the model checker replaces (`make
+//! model`), and spare a dependency.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,7 +34,7 @@ impl<T> Shared<T> {
     /// Replaces the value; returns the one before.
     pub fn swap(&self, value: Arc<T>) -> Arc<T> {
         let before = std::mem::replace(&mut *self.value.lock(), value);
-        // After the value: whoever sees the new version finds this value or a later one.
+        // After the value: a reader that sees the new version finds this value or a later one.
         self.version.fetch_add(1, Ordering::Release);
         before
     }
@@ -48,7 +50,7 @@ pub struct Kept<T> {
 impl<T> Kept<T> {
     /// A copy of the present value.
     pub fn new(shared: &Shared<T>) -> Self {
-        // Before the value: if it is replaced in between, the copy is taken again at the next look.
+        // Before the value: if the value is replaced in between, the next check copies it again.
         let version = shared.version.load(Ordering::Acquire);
         Self { version, value: shared.load() }
     }

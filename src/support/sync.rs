@@ -1,5 +1,5 @@
-//! The locks and atomics of what several threads change, so that a test can try every order in which they may come
-//! (`make model`).
+//! The locks and atomics of state that several threads change, so that a test can try every interleaving (`make
+//! model`).
 
 #[cfg(not(all(loom, test)))]
 pub use parking_lot::Mutex;

@@ -16,7 +16,7 @@ use _core::cluster::view::View;
 use _core::member::{Member, State};
 use _core::replication::position::{Kind, Position};
 use _core::routing::decide::decide;
-use _core::routing::question::Read;
+use _core::routing::question::{Read, Step};
 use _core::settings::{Balance, OnUnavailable, ReadTarget, Settings};
 use _core::support::counters::Shard;
 use _core::support::random::{Draws, Generation};
@@ -71,7 +71,9 @@ fn read(cluster: &Cluster, kept: &mut Kept<View>, draws: &mut Draws, generation:
     };
     let draw = draws.get(generation).next_u64();
     let view = kept.refreshed(cluster.shared_view());
-    let (member, reason) = decide(cluster, view, question, draw).expect("some replica serves");
+    let Ok::<_, Infallible>(Step::Decided(member, reason)) = decide(cluster, view, question, draw) else {
+        unreachable!("some replica serves")
+    };
     cluster.counters().count(shard, member, reason);
     member
 }

@@ -1,4 +1,4 @@
-//! Attributes of one's own.
+//! The instance attributes of an object.
 
 use std::ptr::null_mut;
 
@@ -6,9 +6,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-/// What `object` itself has under `name`, whatever its class may have; `None` if nothing.
+/// The attribute `name` in the dictionary of `object`, whatever its class has; `None` if there is none.
 ///
-/// Takes half the time of `getattr`, which looks for a property of that name first, in the class and all its bases.
+/// Takes half the time of `getattr`, which first searches the class and all its bases for a property of that name.
 #[inline]
 pub fn own_attribute<'py>(object: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
     let py = object.py();

@@ -1,8 +1,8 @@
-//! The way in for `db_for_read`, by CPython's own calling convention.
+//! The entry of `db_for_read`, by CPython's own calling convention.
 //!
 //! PyO3 reads arguments for any signature, makes a dictionary for `**hints` even when there are none, and CPython binds
-//! the method anew for each call: together as much as the decision itself. So the router carries a function of its own as
-//! an attribute, called by vectorcall (PEP 590): no tuple, no dictionary, nothing to bind.
+//! the method anew for each call: together as much as the decision itself. So the router carries a function of its own
+//! as an attribute, called by vectorcall (PEP 590), which needs no tuple, no dictionary and no binding.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
@@ -51,7 +51,7 @@ pub fn function<R: Router>(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyCFunction_NewEx(definition, null_mut(), null_mut())) }
 }
 
-/// What CPython calls. Nothing unwinds out of it.
+/// The function that CPython calls. No panic unwinds out of it.
 unsafe extern "C" fn enter<R: Router>(
     _self: *mut ffi::PyObject,
     arguments: *const *mut ffi::PyObject,
@@ -106,7 +106,7 @@ impl<'call, 'py> Arguments<'call, 'py> {
         Self { by_position, by_name, names, py }
     }
 
-    /// The argument passed by this name. The names that a call spells out are interned, and so is `name`.
+    /// The argument passed by this name. The names in a call expression are interned, and so is `name`.
     #[inline]
     fn named(&self, name: &Bound<'py, PyString>) -> PyResult<Option<&'call Bound<'py, PyAny>>> {
         let Some(names) = self.names else { return Ok(None) };

@@ -1,8 +1,8 @@
 //! One interpreter for each process.
 //!
-//! What the core keeps (the table in force, the aliases, what a thread last decided) is static, and so are the types and
-//! the interned strings that `PyO3` makes. CPython would let a second interpreter of the process (`mod_wsgi` runs one for
-//! each site by default) import the module all the same: its reads would go to the aliases of the first.
+//! The core's state (the table in force, the aliases, the last decision of a thread) is static, and so are the types
+//! and the interned strings that `PyO3` makes. CPython would let a second interpreter of the process (`mod_wsgi` runs
+//! one for each site by default) import the module all the same, and its reads would go to the aliases of the first.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,8 +11,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// Where an interpreter keeps that the module is its own. A number would not do: a runtime that starts anew counts its
-/// interpreters from 0 again.
+/// The key under which an interpreter records that the module is its own. A number would not do: a runtime that starts
+/// anew counts its interpreters from 0 again.
 const MARK: &str = "replicant._core";
 
 const REFUSAL: &str = "replicant serves one interpreter of a process, and another interpreter of this process has \

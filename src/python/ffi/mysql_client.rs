@@ -1,10 +1,10 @@
-//! What a MySQL or MariaDB server said of a session in its last answer, read from mysqlclient without a question.
+//! What a MySQL or MariaDB server reported of a session in its last answer, read from mysqlclient without a query.
 //!
-//! The client library keeps what an OK packet reported (the GTID of a commit, a variable that has changed) until the next
-//! one, and mysqlclient has no method for it. It does hand out its `MYSQL*`, and the library's public functions are
-//! found through the extension's own handle: in whichever library it was linked with, libmysqlclient or libmariadb. No
-//! structure of theirs is looked into. Python's ctypes can do the same in ten times the time (3 to 5 us), and this runs at
-//! every commit.
+//! The client library keeps what an OK packet reported (the GTID of a commit, a variable that has changed) until the
+//! next one, and mysqlclient has no method for it. mysqlclient does expose its `MYSQL*`, and the library's public
+//! functions are found through the extension's own handle, whichever library it was linked with, libmysqlclient or
+//! libmariadb. No structure of theirs is read. Python's ctypes can do the same in ten times the time (3 to 5 us), and
+//! this runs at every commit.
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::ptr::null;
@@ -37,8 +37,8 @@ struct Library {
 
 static LIBRARY: OnceCell<Library> = OnceCell::new();
 
-/// Find the client library's functions through the extension at `path`, which must be loaded; whether all are there, and
-/// may be called: never while the GIL is off, since the library takes no lock of its own.
+/// Finds the client library's functions through the extension at `path`, which must be loaded. Returns whether all of
+/// them exist and may be called: never while the GIL is off, since the library takes no lock of its own.
 #[pyfunction]
 pub fn load_mysql_client(py: Python<'_>, path: &str) -> PyResult<bool> {
     Ok(has_gil(py)? && LIBRARY.get_or_try_init(|| find(path).ok_or(())).is_ok())
@@ -88,8 +88,8 @@ fn find(_path: &str) -> Option<Library> {
     None
 }
 
-/// What the last answer on mysqlclient's `connection` reported: the GTIDs of what it committed (`variable` is None), or
-/// the new value of a variable that the session tracks. Empty if it reported nothing; None if it cannot be told.
+/// The report of the last answer on mysqlclient's `connection`: the GTIDs of what it committed (`variable` is None), or
+/// the new value of a variable that the session tracks. Empty if it reported nothing; None if that cannot be told.
 ///
 /// Raises what the driver raises if the connection is closed, and `RuntimeError` if `load_mysql_client` did not succeed.
 #[pyfunction]
@@ -100,7 +100,8 @@ pub fn mysql_session_state<'py>(
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let py = connection.py();
     let library = *LIBRARY.get().ok_or_else(|| PyRuntimeError::new_err("no client library was loaded"))?;
-    // Asked anew every time: it refuses when the connection has been closed, and the library has freed what it knew.
+    // Fetched anew every time: the driver refuses when the connection has been closed and the library has freed its
+    // memory.
     let capsule = connection.call_method0(intern!(py, "_get_native_connection"))?;
     // SAFETY: any object may be asked for; unless it is a capsule of this very name the answer is NULL with an error set.
     let mysql = unsafe { ffi::PyCapsule_GetPointer(capsule.as_ptr(), c"_mysql.connection.native_connection".as_ptr()) };
@@ -112,8 +113,8 @@ pub fn mysql_session_state<'py>(
     // holds until it returns; a statement that runs meanwhile without the GIL would be one of another thread on the same
     // connection, which the library and the driver forbid.
     unsafe {
-        // An error, a result set and the first of several answers do not end in an OK packet that has been read: what
-        // the library holds may be of an earlier one.
+        // An error, a result set and the first of several answers do not end in an OK packet that has been read: the
+        // library may still hold the report of an earlier one.
         if (library.errno)(mysql) != 0 || (library.field_count)(mysql) != 0 || (library.more_results)(mysql) != 0 {
             return Ok(None);
         }
@@ -138,7 +139,7 @@ impl State {
         self.item(self.library.first)
     }
 
-    /// Names and values take turns.
+    /// Names and values alternate.
     fn variable(&self, name: &[u8]) -> Option<&[u8]> {
         let mut item = self.first();
         while let Some(found) = item {
@@ -154,8 +155,8 @@ impl State {
     fn item(&self, function: Item) -> Option<&[u8]> {
         let (mut data, mut length) = (null(), 0);
         // SAFETY: an open connection (see `mysql_session_state`), a kind that both libraries have, and two places to
-        // write to. What is written, if the answer is 0, points to memory that the library keeps until the connection's
-        // next answer, which nobody can fetch before this call returns to Python.
+        // write to. If the answer is 0, the data points to memory that the library keeps until the connection's next
+        // answer, which cannot be fetched before this call returns to Python.
         unsafe {
             if function(self.mysql, self.kind, &raw mut data, &raw mut length) != 0 || data.is_null() {
                 return None;

@@ -14,15 +14,16 @@ const LONGEST_TAG: usize = 32;
 
 /// A set of transactions.
 ///
-/// Sorted by origin; no origin is without intervals; the intervals of an origin are sorted and do not touch.
-/// So equal sets are equal values, and containment needs one pass.
+/// Sorted by origin. Every origin has intervals, which are sorted and do not touch. So equal sets are equal values, and
+/// containment needs one pass.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GtidSet(Box<[(Origin, Box<[Interval]>)]>);
 
-/// Who counts: a server (or a group of them) by its UUID, each tag for itself. Most transactions have none.
+/// The origin of numbers: a server (or a group) by its UUID, with each tag counted separately. Most transactions have
+/// no tag.
 ///
-/// None is not the empty text: to compare that, `memcmp` is given an address that is not mapped, which costs 100 ns where
-/// it uses AVX-512's masked loads.
+/// No tag is `None` and not the empty text: to compare that, `memcmp` is given an address that is not mapped, which
+/// costs 100 ns where it uses AVX-512's masked loads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Origin {
     uuid: u128,
@@ -39,7 +40,7 @@ struct Interval {
 impl GtidSet {
     pub(super) fn parse(text: &str) -> Result<Self, Malformed<'_>> {
         let mut numbers = BTreeMap::<Origin, Vec<Interval>>::new();
-        // Nothing at all is the empty set; nothing between commas is damage.
+        // An empty text is the empty set; an empty item between commas is damage.
         for item in text.split(',').filter(|_| !text.is_empty()) {
             let mut parts = item.split(':').map(str::trim_ascii);
             let name = parts.next().unwrap_or_default();
@@ -124,7 +125,7 @@ impl GtidSet {
     }
 }
 
-/// Whether each of `wanted` lies in one of `own`; both sorted, so that neither is looked at twice.
+/// Whether each of `wanted` lies in one of `own`; both are sorted, so that each is read once.
 fn covers(own: &[Interval], wanted: &[Interval]) -> bool {
     let Some(first) = wanted.first() else { return true };
     let mut own = &own[own.partition_point(|interval| interval.last < first.first)..];
@@ -134,7 +135,8 @@ fn covers(own: &[Interval], wanted: &[Interval]) -> bool {
     })
 }
 
-/// `intervals` without those that end before `number`: by steps that double, then by halves, for it is likely near.
+/// `intervals` without those that end before `number`. The search doubles its steps and then halves them, because the
+/// number is likely to be near.
 fn from(intervals: &[Interval], number: u64) -> &[Interval] {
     let (mut below, mut step) = (0, 1);
     while intervals.get(below + step - 1).is_some_and(|interval| interval.last < number) {

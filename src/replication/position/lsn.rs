@@ -1,8 +1,8 @@
 //! PostgreSQL's positions: a place in the write-ahead log, and the timeline it is on.
 //!
-//! A promotion begins a new timeline, which has all of the old one up to the place where it branched off. What came
-//! behind that is lost, under numbers that the new timeline uses again: places on two timelines say nothing about each
-//! other.
+//! A promotion begins a new timeline, which has all of the old one up to the place where it branched off. The rest of
+//! the old timeline is lost, and the new timeline uses its numbers again: places on two timelines say nothing about
+//! each other.
 
 use std::fmt;
 

@@ -1,17 +1,18 @@
 //! MariaDB's positions: `domain-server-sequence`, the last one of each domain.
 //!
-//! Within a domain the sequence number alone is the order, as in the server (`MASTER_GTID_WAIT` looks at nothing else):
-//! whoever has 0-2-6 has 0-1-5 before it. The server id says who committed that transaction, and matters in one case:
-//! **the same number from two servers is two transactions**, so two histories have parted there (a primary died with a
-//! transaction that its successor never got). The server would say "reached"; here neither contains the other, they
-//! are not comparable and have no union, because a replica that has the one has not the other. Once the successor
-//! has committed the next number, the numbers cannot tell any more, and what was lost cannot be read anywhere.
+//! Within a domain the sequence number alone is the order, as in the server (`MASTER_GTID_WAIT` compares nothing else):
+//! a server that has 0-2-6 has 0-1-5 before it. The server id names the server that committed the transaction, and
+//! matters in one case: **the same number from two servers is two transactions**, so two histories have diverged there
+//! (a primary died with a transaction that its successor never received). The server would report "reached". Here
+//! neither position contains the other; they are not comparable and have no union, because a replica that has the one
+//! lacks the other. Once the successor has committed the next number, the numbers cannot tell any more, and what was
+//! lost cannot be read anywhere.
 
 use std::fmt;
 
 use super::text::{Malformed, number};
 
-/// The last transaction of each domain, sorted by domain, one each. A domain that is not in it has none.
+/// The last transaction of each domain, sorted by domain. A domain that is missing has no transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gtids(Box<[Gtid]>);
 
@@ -58,7 +59,7 @@ impl Gtids {
         })
     }
 
-    /// The later one of each domain; only of positions that are comparable.
+    /// The later GTID of each domain; only for positions that are comparable.
     pub(super) fn union(&self, other: &Self) -> Self {
         let mut gtids: Vec<Gtid> = self.0.iter().chain(&other.0).copied().collect();
         gtids.sort_by_key(|gtid| (gtid.domain, std::cmp::Reverse(gtid.sequence)));

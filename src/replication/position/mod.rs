@@ -1,17 +1,17 @@
-//! How far a server has come, as the engines themselves count it.
+//! Positions in a server's history, as each engine counts them.
 //!
-//! A write is given a [`Position`] by the server that commits it; a replica may serve whoever wrote it when the
-//! replica's own position [contains](Position::contains) that one. The obvious alternative, a point in time, is a guess:
-//! clocks differ, and a replica that stands still does not say so.
+//! The server that commits a write gives it a [`Position`]. A replica may serve the writer once the replica's own
+//! position [contains](Position::contains) that one. The obvious alternative, a point in time, is a guess: clocks
+//! differ, and a replica that stands still does not report it.
 //!
 //! `contains` is a partial order, and never true by guessing: positions of two engines, of two PostgreSQL timelines, or
-//! of MariaDB histories that have parted are not [`comparable`](Position::comparable), and neither contains the other.
-//! [`Position::union`] is the least position that contains both.
+//! of MariaDB histories that have diverged are not [`comparable`](Position::comparable), and neither contains the
+//! other. [`Position::union`] is the least position that contains both.
 //!
-//! Texts come from servers, but also from tokens out of the world: parsing is bounded ([`MAX_TEXT`], [`MAX_PARTS`]),
+//! Texts come from servers, but also from tokens that clients send. Parsing is bounded ([`MAX_TEXT`], [`MAX_PARTS`]),
 //! takes time proportional to the text (times a logarithm), and answers bad text with an error. Servers also accept
-//! what they never print (a UUID with no numbers behind it, `5-3`, an item between two commas that is not there).
-//! That is refused: such a text was damaged on its way, and to take it for less than it was would let a stale read pass.
+//! texts that they never print (a UUID with no numbers after it, `5-3`, a missing item between two commas). Those are
+//! refused: such a text was damaged on its way, and if it were read as less than it was, a stale read could pass.
 
 mod gtid_set;
 mod lsn;
@@ -39,7 +39,7 @@ pub const MAX_TEXT: usize = 1 << 20;
 /// within [`MAX_TEXT`], so that whatever exists can also be read back.
 pub const MAX_PARTS: usize = 8192;
 
-/// Whose way of counting a position follows.
+/// The engine whose format a position has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// MySQL: a set of GTIDs, `3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7:tag:3`.
@@ -77,13 +77,13 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Why there is no such position.
+/// Why a text is no position, or two positions have no union.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PositionError {
     /// The text is too long to be read.
     #[error("a {kind} position of {length} bytes: {MAX_TEXT} is the most that is read")]
     TooLong {
-        /// What it was to be.
+        /// The kind that was expected.
         kind: Kind,
         /// Its length in bytes.
         length: usize,
@@ -91,29 +91,29 @@ pub enum PositionError {
     /// It has too many intervals or domains.
     #[error("a {kind} position of {parts} intervals or domains: {MAX_PARTS} is the most")]
     TooManyParts {
-        /// What it was to be.
+        /// The kind that was expected.
         kind: Kind,
         /// How many it has.
         parts: usize,
     },
-    /// The text is none of this kind.
+    /// The text does not have the format of this kind.
     #[error("not a {kind} position: {text:?}: {part:?} is not {expected}")]
     Malformed {
-        /// What it was to be.
+        /// The kind that was expected.
         kind: Kind,
-        /// The text's beginning.
+        /// The beginning of the text.
         text: String,
         /// The beginning of the part that is wrong.
         part: String,
-        /// What should have stood there.
+        /// The expected text.
         expected: &'static str,
     },
-    /// No position contains both, or none that is the least.
+    /// No position contains both, or no such position is the least.
     #[error("{0:?} ({1}) and {2:?} ({3}) cannot be compared")]
     NotComparable(String, Kind, String, Kind),
 }
 
-/// How far a server has come. Immutable; a clone costs a counter.
+/// A position. Immutable; a clone costs a counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Position {
     /// See [`Kind::MySql`].
@@ -127,7 +127,7 @@ pub enum Position {
 impl Position {
     /// Reads a position as servers print it, in any order, letter case and spacing.
     ///
-    /// The empty text is the MySQL and MariaDB position of a server where nothing happened yet.
+    /// The empty text is the MySQL and MariaDB position of a server without any transaction.
     ///
     /// # Errors
     /// [`PositionError`], if the text is no position of this kind or exceeds a bound. Never panics.
@@ -150,7 +150,7 @@ impl Position {
         parsed.map_err(malformed)?.bounded()
     }
 
-    /// Whose way of counting it follows.
+    /// The engine whose format it has.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -160,7 +160,7 @@ impl Position {
         }
     }
 
-    /// Whether a server here has all that a server at `other` has. False where they cannot be compared.
+    /// Whether a server at this position has all that a server at `other` has. False where they cannot be compared.
     ///
     /// Takes microseconds for sets of a thousand intervals, less than one if `other` is a few transactions.
     #[must_use]
@@ -200,22 +200,22 @@ impl Position {
             (Self::MariaDb(this), Self::MariaDb(other)) if this.comparable(other) => {
                 Self::MariaDb(Arc::new(this.union(other))).bounded()
             }
-            // Of two places on one timeline one contains the other.
+            // On one timeline one place contains the other.
             _ => Err(PositionError::NotComparable(excerpt(self), self.kind(), excerpt(other), other.kind())),
         }
     }
 
-    /// An equal or larger position whose text takes at most `limit` bytes; None if there is none to be had.
+    /// An equal or larger position whose text takes at most `limit` bytes; `None` if there is none.
     ///
-    /// Larger is safe: it asks a replica for more than was needed. Only a GTID set can be shortened, by closing gaps,
-    /// the narrowest first. Gaps are what applying or committing in parallel leaves open for a moment, and on the way
-    /// from a source to the replicas every one of them is filled in the end: a source gives out the next free number,
-    /// so that what lies below its highest one is committed or about to be. A replica that has all up to
-    /// there has the larger position too, some transactions later. Wide gaps may stay open for long (each member of a
-    /// group takes its numbers from a block of a million), and are closed only if nothing else helps: then a replica
-    /// may not get there soon, and reads go to the primary until the position is given up.
+    /// A larger position is safe: it requires more of a replica than necessary. Only a GTID set can be shortened, by
+    /// closing gaps, the narrowest first. Gaps are left open for a moment by transactions that are applied or committed
+    /// in parallel, and all of them are filled in the end: a source gives out the next free number, so that every
+    /// number below its highest one is committed or about to be. A replica that has all up to there has the larger
+    /// position too, some transactions later. Wide gaps may stay open for long (each member of a group takes its
+    /// numbers from a block of a million), and are closed only as a last resort: then a replica may not get there soon,
+    /// and reads go to the primary until the position is given up.
     ///
-    /// What has no gaps cannot be cut down: to leave out a UUID, a domain or a digit would be to ask for less.
+    /// A position without gaps cannot be shortened: without a UUID, a domain or a digit it would require less.
     #[must_use]
     pub fn shortened(&self, limit: usize) -> Option<Self> {
         if self.to_string().len() <= limit {
@@ -231,8 +231,8 @@ impl Position {
         }
     }
 
-    /// An equal or larger position of at most `most` intervals, if closing gaps leads there. Larger is safe, and can be
-    /// reached: see [`Position::shortened`].
+    /// An equal or larger position of at most `most` intervals, if closing gaps leads there. A larger position is safe,
+    /// and will be reached: see [`Position::shortened`].
     #[must_use]
     pub fn of_few_intervals(self, most: usize) -> Self {
         let joined = match &self {
@@ -258,8 +258,8 @@ impl Position {
     }
 }
 
-/// The canonical text: sorted, in lower case (LSNs in upper case), neighbouring intervals joined. What the server
-/// prints, but for MySQL's line break after each comma: a position is one line.
+/// The canonical text: sorted, in lower case (LSNs in upper case), neighbouring intervals joined. It is what the server
+/// prints, except for MySQL's line break after each comma: a position is one line.
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

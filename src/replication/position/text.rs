@@ -1,4 +1,4 @@
-//! What the kinds of positions share when they read a text.
+//! Helpers that the parsers of all kinds share.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// How much of a bad text an error repeats, in characters.
 const EXCERPT: usize = 100;
 
-/// The part of a text that is wrong, and what should have stood there.
+/// The part of a text that is wrong, and the expected text.
 #[derive(Debug)]
 pub struct Malformed<'text> {
     pub part: &'text str,

@@ -160,7 +160,7 @@ fn transactions_sent_as_text_are_seen() {
     for sql in ["BEGIN", "BEGIN WORK", "BEGIN;"] {
         assert!(effects(sql).begins && !effects(sql).writes, "{sql}");
     }
-    // What is open is committed.
+    // The open transaction is committed.
     assert!(effects("BEGIN").commits && effects("START TRANSACTION").commits);
     assert!(!analyse("BEGIN IMMEDIATE", Dialect::Sqlite).commits);
     assert!(effects("BEGIN NOT ATOMIC INSERT INTO t VALUES (1); END").writes);

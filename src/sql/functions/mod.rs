@@ -22,7 +22,8 @@ pub fn is_harmless(name: &str, dialect: Dialect) -> bool {
         Dialect::MySql => has(mysql::BOTH, lower) || has(mysql::MYSQL, lower),
         Dialect::MariaDb => has(mysql::BOTH, lower) || has(mysql::MARIADB, lower),
         Dialect::PostgreSql => has(postgresql::FUNCTIONS, lower),
-        // What Django itself registers on each connection; a PRAGMA as a table: only those that change nothing are one.
+        // Functions that Django itself registers on each connection. A PRAGMA as a table: only those that change
+        // nothing are listed.
         Dialect::Sqlite if lower.starts_with(b"django_") || lower.starts_with(b"pragma_") => true,
         Dialect::Sqlite => has(sqlite::FUNCTIONS, lower),
         Dialect::Other => has(COMMON, lower),
@@ -184,7 +185,7 @@ mod tests {
             }
         }
         for dialect in DIALECTS {
-            // What set_config sets, the guard looks at; pg_replication_origin_oid only looks up a name.
+            // The guard checks what set_config sets; pg_replication_origin_oid only looks up a name.
             let exempt = ["set_config", "pg_replication_origin_oid"];
             for name in LISTS.into_iter().flatten().filter(|name| !exempt.contains(name)) {
                 assert!(!(acts(name, dialect) && is_harmless(name, dialect)), "{name}");

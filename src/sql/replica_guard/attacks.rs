@@ -80,7 +80,7 @@ fn a_text_longer_than_the_bound_is_not_surely_a_read() {
     }
 }
 
-/// What reading a text may cost: so many steps a byte, one step being a byte that is taken or a token.
+/// The highest cost of reading a text: so many steps a byte, one step being a byte that is taken or a token.
 const STEPS_PER_BYTE: usize = 16;
 
 fn cost(sql: &str, dialect: Dialect) -> usize {

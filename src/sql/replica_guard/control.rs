@@ -24,7 +24,7 @@ const REPLICATION: [&str; 8] = [
 ];
 
 impl<'a> Reader<'a> {
-    /// Judges one statement, whose first token was read, and reads to its end.
+    /// Judges one statement after its first token, and reads to its end.
     pub(super) fn statement(&mut self, first: Token<'a>) -> Verdict {
         let word = match first {
             Token::Word(word) => word,

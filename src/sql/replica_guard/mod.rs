@@ -1,11 +1,12 @@
-//! What may be sent to a replica.
+//! The guard: whether a statement may be sent to a replica.
 //!
-//! A read-only session refuses most writes by itself. It lets through what takes locks that nobody else sees, what
-//! makes the session writable again, and temporary tables. [`refusal`] finds these, and more: what is not surely a read
-//! is refused. [`analyse`](super::analyse::analyse) asks another question (did data change?), so that the two differ: a BEGIN
-//! READ WRITE changes nothing, and a locking read does not either.
+//! A read-only session refuses most writes by itself. It lets through locks that no other session sees, statements that
+//! make the session writable again, and temporary tables. [`refusal`] finds these, and more: what is not surely a read
+//! is refused. [`analyse`](super::analyse::analyse) answers another question (did data change?), so the two differ: a
+//! BEGIN READ WRITE changes nothing, and a locking read does not either.
 //!
-//! What no text shows stays with the server: a view, an operator, a cast or a column whose definition calls a function.
+//! What no text shows is left to the server: a view, an operator, a cast or a column that calls a function by its
+//! definition.
 
 mod charset;
 mod control;
@@ -32,7 +33,7 @@ pub fn refusal(sql: &str, dialect: Dialect, allowed: &[String]) -> Option<Refusa
     if !reader.lexer.is_ambiguous() {
         return Some(refusal);
     }
-    // A server reads it in one of two ways: neither may do harm.
+    // A server reads the text in one of two ways: neither may do harm.
     [Backslash::Escapes, Backslash::Plain]
         .into_iter()
         .find_map(|backslash| Reader::new(Lexer::reading(sql, dialect, backslash), dialect, allowed).text().err())

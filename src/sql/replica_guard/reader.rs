@@ -16,7 +16,7 @@ pub(super) struct Reader<'a> {
     pub(super) around: Surroundings<'a>,
     /// COPY: outside of parentheses it calls nothing.
     pub(super) is_copy: bool,
-    /// A WITH whose list has SEARCH or CYCLE clauses, whose ends are not told from the verb that follows.
+    /// A WITH with SEARCH or CYCLE clauses in its list, which have no recognised end before the verb that follows.
     pub(super) searches: bool,
     /// At which depth a list of an alias's columns is open, and what would be called if it were none.
     pub(super) columns: Option<(u32, String)>,
@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
     /// The next token, remembered.
     pub(super) fn next(&mut self) -> Token<'a> {
         let token = self.lexer.next();
-        // What is nested too deep reads as text that is not understood.
+        // Text that is nested too deep counts as text that is not understood.
         if self.around.follow(token) { token } else { Token::Unsure }
     }
 

@@ -182,7 +182,7 @@ fn a_parameters_name_says_nothing() {
     assert!(what("SELECT 5 %(f)sleep(%s)", Dialect::PostgreSql).is_some());
 }
 
-/// What may stand between two words without changing what a statement does.
+/// Text that may stand between two words without changing the effect of a statement.
 fn space(dialect: Dialect) -> impl Strategy<Value = &'static str> {
     let mut spaces = vec![" ", "\n", "\t ", " /* ' */ ", "/**/ ", " /* \" */ ", " -- '\n", " -- a\n"];
     match dialect {

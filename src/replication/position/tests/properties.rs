@@ -1,4 +1,4 @@
-//! What holds for every position, by a naive model and by the laws of an order.
+//! Properties of every position: they match a naive model and the laws of an order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,7 +15,7 @@ type Model = BTreeSet<(usize, usize, u64)>;
 const UUIDS: [&str; 3] = [A, B, "11111111-1111-1111-1111-21111111111a"];
 const TAGS: [&str; 4] = ["", "a", "_b0", "ab"];
 
-/// A GTID set in the words of somebody untidy, and what is in it. Some lie at the upper end.
+/// A GTID set in an untidy notation, and its contents. Some lie at the upper end.
 fn gtid_sets() -> impl Strategy<Value = (String, Model)> {
     let spaces = prop::sample::select(vec!["", "", "", " ", "\n", "\t "]);
     let interval = (0..UUIDS.len(), 0..TAGS.len(), 1_u64..40, 0_u64..6, any::<[bool; 3]>(), spaces);
