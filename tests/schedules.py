@@ -127,18 +127,18 @@ def main() -> None:
     from django.db import Error, connections, router, transaction
 
     from replicant.connections import server_map
-    from replicant.monitor import cluster_monitor
+    from replicant.monitor import cluster_monitor, watch
     from tests.app.models import Item
 
     cycles = 0
-    whole = cluster_monitor._Watch._rest
+    whole = watch.Watch._rest
 
     def rest(watch: Any, until: float) -> None:
         nonlocal cycles
         cycles += 1
         whole(watch, until)
 
-    cluster_monitor._Watch._rest = rest  # type: ignore[method-assign]
+    watch.Watch._rest = rest  # type: ignore[method-assign]
 
     def begin() -> None:
         router.db_for_read(Item)
@@ -195,13 +195,13 @@ def main() -> None:
 
 def _stop_at(step: str) -> None:
     from replicant.connections import server_map, shared_placement
-    from replicant.monitor import cluster_monitor
+    from replicant.monitor import watch
     from replicant.monitor.promotion import Judge
     from replicant.monitor.shared_file import Samples
 
     places: dict[str, tuple[Any, str]] = {
         "before it reads the placement": (server_map, "catch_up"),
-        "after it has probed": (cluster_monitor._Watch, "_probe"),
+        "after it has probed": (watch.Watch, "_probe"),
         "after it has judged": (Judge, "judge"),
         "before it decides": (server_map, "decide"),
         "before its decision has a number": (shared_placement, "_write"),
@@ -209,7 +209,7 @@ def _stop_at(step: str) -> None:
         "before its decision is in force": (server_map, "_put"),
         "before it publishes samples": (Samples, "publish"),
         "after it has published samples": (Samples, "publish"),
-        "before it passes samples on": (cluster_monitor, "consumer"),
+        "before it passes samples on": (watch, "consumer"),
     }
     owner, name = places[step]
     whole = getattr(owner, name)

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import python_imports
 from tests.rust_imports import Module, import_graph
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ARCHITECTURE = REPOSITORY / "docs/architecture.md"
 CORE = REPOSITORY / "src"
+PACKAGE = REPOSITORY / "python/replicant"
+ROOMS_OF_THE_PACKAGE = "Rooms of the package (`python/replicant/`)"
 
 
 def order_of_rooms(heading: str) -> list[str]:
@@ -44,14 +47,14 @@ def circle_in(graph: dict[Module, set[Module]]) -> list[Module]:
     return []
 
 
-def wrong_edges(graph: dict[Module, set[Module]], order: list[str]) -> list[str]:
+def wrong_edges(graph: dict[Module, set[Module]], order: list[str], root: str = "src", dot: str = "::") -> list[str]:
     """The imports that point from a room to a higher one."""
     rank = {name: place for place, name in enumerate(order)}
     return [
-        f"src/{'/'.join(module)} imports {'::'.join(target)}, which is above it"
+        f"{root}/{'/'.join(module)} imports {dot.join(target)}, which is above it"
         for module, targets in sorted(graph.items())
         for target in sorted(targets)
-        if module and rank[target[0]] > rank[module[0]]
+        if module and target and rank[target[0]] > rank[module[0]]
     ]
 
 
@@ -115,3 +118,51 @@ def test_a_planted_circle_is_found(tmp_path):
     assert not circle_in(import_graph(tmp_path))
     (tmp_path / "two.rs").write_text("fn f() -> super::one::A {}\n")
     assert circle_in(import_graph(tmp_path)) == [("one",), ("two",)]
+
+
+def wrong_imports_of_the_package(folder: Path) -> list[str]:
+    return wrong_edges(
+        python_imports.import_graph(folder), order_of_rooms(ROOMS_OF_THE_PACKAGE), "python/replicant", "."
+    )
+
+
+def test_every_room_of_the_package_has_a_place_in_the_order():
+    modules = {module[0] for module in python_imports.import_graph(PACKAGE) if module}
+    assert sorted(order_of_rooms(ROOMS_OF_THE_PACKAGE)) == sorted({*modules, "_core"})
+
+
+def test_no_module_of_the_package_imports_itself_through_others():
+    circle = circle_in(python_imports.import_graph(PACKAGE))
+    assert not circle, " -> ".join(".".join(module) for module in [*circle, circle[0]])
+
+
+def test_no_room_of_the_package_imports_from_a_higher_one():
+    assert not wrong_imports_of_the_package(PACKAGE)
+
+
+def test_the_rooms_of_the_package_know_each_other():
+    # An empty graph would pass every check.
+    graph = python_imports.import_graph(PACKAGE)
+    assert {("_core",), ("conf",), ("connections", "guard")} <= graph["connections", "tracker"]
+    # Inside a function, and for type checking.
+    assert ("patches",) in graph["wiring",]
+    assert ("engines",) in graph["connections", "placement"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from replicant.monitor import prober",
+        "import replicant.monitor.prober",
+        "def late():\n    from replicant.monitor.prober import Prober",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from replicant.monitor import prober",
+    ],
+)
+def test_a_planted_import_of_the_package_is_found(tmp_path, line):
+    for path in [*PACKAGE.rglob("*.py"), PACKAGE / "_core.pyi"]:
+        copy = tmp_path / path.relative_to(PACKAGE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    with (tmp_path / "errors.py").open("a") as file:
+        file.write(f"\n{line}\n")
+    assert "python/replicant/errors imports monitor.prober, which is above it" in wrong_imports_of_the_package(tmp_path)

@@ -95,7 +95,7 @@ impl Spec {
 }
 
 /// How long a probe result that a member is out of service stays valid: two intervals, and the longest time that a
-/// probe may take (`replicant.monitor.cluster_monitor` has the same bounds).
+/// probe may take (`replicant.monitor.watch` has the same bounds).
 fn lease(interval: f64) -> PyResult<Duration> {
     seconds("PROBE_SECONDS", 2.0 * interval + (0.8 * interval).clamp(0.8, 5.0))
 }

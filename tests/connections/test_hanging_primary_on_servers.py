@@ -18,7 +18,7 @@ from django.test import override_settings
 
 from replicant import NoReplicaAvailable, _core, request_scope
 from replicant.connections import observations, sockets
-from replicant.monitor import cluster_monitor
+from replicant.monitor import cluster_monitor, watch
 from replicant.monitor.prober import Prober
 from replicant.threads import Wakeup
 from tests.app.models import Item
@@ -60,7 +60,7 @@ def worker(shop: Cluster) -> Iterator[Callable[..., Future[Any]]]:
 
 def notice() -> None:
     """Have the monitor know that the primary does not answer."""
-    prober = Prober("default", cluster_monitor._settings_of("default"), MISS_SECONDS, Wakeup())
+    prober = Prober("default", watch.settings_of("default"), MISS_SECONDS, Wakeup())
 
     def is_silent() -> bool:
         prober.ask()

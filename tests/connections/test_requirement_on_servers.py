@@ -19,7 +19,7 @@ from django.test import override_settings
 from replicant import _core, after, request_scope, token, use_replica
 from replicant.connections import observations
 from replicant.engines import Sample
-from replicant.monitor import cluster_monitor
+from replicant.monitor import cluster_monitor, watch
 from replicant.monitor.prober import Prober
 from replicant.threads import Wakeup
 from replicant.tracing import record_queries
@@ -74,7 +74,7 @@ def probe(*aliases: str) -> None:
 
 
 def probed(alias: str) -> Sample:
-    prober = Prober(alias, cluster_monitor._settings_of(alias), SECONDS, Wakeup())
+    prober = Prober(alias, watch.settings_of(alias), SECONDS, Wakeup())
     prober.ask()
     until(lambda: not prober.is_busy, f"{alias} was probed")
     sample = prober.take()

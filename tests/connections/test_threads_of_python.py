@@ -15,7 +15,7 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 
 from replicant import patches
-from replicant.connections import reroute, sockets
+from replicant.connections import connecting, server_map, sockets
 from replicant.patches import test_runner
 
 
@@ -61,23 +61,23 @@ def test_no_outage_is_lost_to_another_at_the_same_time(site: Path):
         def __setitem__(self, alias, value):
             if self.interrupts:
                 self.interrupts = False
-                reroute.retire(alias)
-                with reroute.connecting(between):
+                server_map.retire(alias)
+                with connecting.connecting(between):
                     pass
             super().__setitem__(alias, value)
 
     before, between = connections.create_connection("replica1"), connections.create_connection("replica1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reroute, "_outages", Interrupted())
-        with reroute.connecting(before):
+        patch.setattr(server_map, "_outages", Interrupted())
+        with connecting.connecting(before):
             pass
-        reroute.retire("replica1")
-        assert reroute.is_outdated(before)
-        assert reroute.is_outdated(between)
+        server_map.retire("replica1")
+        assert server_map.is_outdated(before)
+        assert server_map.is_outdated(between)
         after = connections.create_connection("replica1")
-        with reroute.connecting(after):
+        with connecting.connecting(after):
             pass
-        assert not reroute.is_outdated(after)
+        assert not server_map.is_outdated(after)
 
 
 def test_the_lines_are_listed_from_a_copy(monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,4 @@
-"""The consistency checker by hand: ``python -m tests.consistency soak|verify|share``."""
+"""The consistency checker by hand: ``python -m tests.consistency soak|verify|share|devices``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
-from tests.consistency import share, soak  # noqa: E402
+from tests.consistency import devices, share, soak  # noqa: E402
 from tests.consistency.clients import LINKS  # noqa: E402
 from tests.consistency.handmade import BUGS  # noqa: E402
 from tests.servers import ENGINES  # noqa: E402
@@ -24,8 +24,9 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     soaking = commands.add_parser("soak", help="look for broken promises, as long as you like")
     sharing = commands.add_parser("share", help="compare how much replicas serve under each policy")
+    comparing = commands.add_parser("devices", help="compare the stores of tokens for users with two devices")
     verifying = commands.add_parser("verify", help="judge a kept history again")
-    for command, seconds in ((soaking, 60.0), (sharing, share.SECONDS)):
+    for command, seconds in ((soaking, 60.0), (sharing, share.SECONDS), (comparing, 20.0)):
         command.add_argument("--seed", type=int, default=None, help="of the first round (default: drawn, and printed)")
         command.add_argument("--seconds", type=float, default=seconds, help="for each engine or policy")
     soaking.add_argument("--db", choices=(*ENGINES, "sqlite"), help="one engine (default: all; sqlite has no replicas)")
@@ -38,12 +39,15 @@ def main() -> int:
         choices=("", *BUGS),
         help="soak the product made by hand instead: a check of the checker, which must find its bugs and nothing else",
     )
-    sharing.add_argument("--db", choices=ENGINES, default="mysql")
+    for command in (sharing, comparing):
+        command.add_argument("--db", choices=ENGINES, default="mysql")
     verifying.add_argument("file", type=Path)
     options = parser.parse_args()
     if options.command == "verify":
         return soak.verify(options.file)
     seed = options.seed if options.seed is not None else random.randrange(10**6)
+    if options.command == "devices":
+        return devices.main(options.db, options.seconds, seed)
     if options.command == "share":
         return share.main(options.db, options.seconds, seed)
     engines = [options.db] if options.db in ENGINES else list(ENGINES)

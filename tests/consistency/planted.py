@@ -18,7 +18,7 @@ from replicant._core import Position
 from replicant.connections import causality, observations
 from replicant.connections.tracker import Tracker
 from replicant.engines import UNKNOWN, Sample
-from replicant.monitor import cluster_monitor
+from replicant.monitor import cluster_monitor, watch
 from tests.consistency.history import PRIMARY
 
 #: By how much later a probe is taken to have been, in nanoseconds: longer than a replica is usually behind.
@@ -69,7 +69,7 @@ def one_has_caught_up() -> Iterator[None]:
             [sample if sample.alias == PRIMARY else sample._replace(position=largest) for sample in samples]
         )
 
-    with mock.patch.object(cluster_monitor, "consumer", planted):
+    with mock.patch.object(watch, "consumer", planted):
         yield
 
 
@@ -94,7 +94,7 @@ def probe_taken_for_what_was_read() -> Iterator[None]:
             ]
         )
 
-    with mock.patch.object(causality, "position", position), mock.patch.object(cluster_monitor, "consumer", consumer):
+    with mock.patch.object(causality, "position", position), mock.patch.object(watch, "consumer", consumer):
         yield
 
 

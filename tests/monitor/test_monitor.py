@@ -19,7 +19,7 @@ from django.db import connections, router
 from django.test import override_settings
 
 from replicant.engines import Sample
-from replicant.monitor import cluster_monitor
+from replicant.monitor import cluster_monitor, watch
 from replicant.private_folder import FOLDER_VARIABLE
 from replicant.tracing import record_queries
 from tests.app.models import Item
@@ -76,7 +76,7 @@ class Heard:
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     heard = Heard()
-    monkeypatch.setattr(cluster_monitor, "consumer", heard)
+    monkeypatch.setattr(watch, "consumer", heard)
     return heard
 
 
@@ -149,7 +149,7 @@ def test_a_consumer_that_fails_does_not_end_it(site: Path, monkeypatch: pytest.M
         calls.append(samples)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cluster_monitor, "consumer", fail)
+    monkeypatch.setattr(watch, "consumer", fail)
     with override_settings(REPLICANT=watching(0.02)):
         router.db_for_read(Item)
         wait_until(lambda: len(calls) > 2, SECONDS, "it is called again")

@@ -19,7 +19,7 @@ from django.urls import path
 django.setup()
 
 from replicant.engines import Sample  # noqa: E402
-from replicant.monitor import cluster_monitor  # noqa: E402
+from replicant.monitor import cluster_monitor, watch  # noqa: E402
 from tests.app.models import Item  # noqa: E402
 
 folder = Path(os.environ["REPLICANT_TEST_FOLDER"])
@@ -45,7 +45,7 @@ def hear(samples: Sequence[Sample]) -> None:
     unfinished.rename(folder / f"report-{os.getpid()}.json")
 
 
-cluster_monitor.consumer = hear
+watch.consumer = hear
 
 
 def report() -> dict[str, Any]:

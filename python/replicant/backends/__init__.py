@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error
 
 from replicant import _core
-from replicant.connections import reroute, server_map, sockets, tracked
+from replicant.connections import connecting, reroute, server_map, sockets, tracked
 from replicant.connections.followed import FollowedConnection
 from replicant.engines import engine_of
 from replicant.engines.failure import mark_connecting
@@ -47,7 +47,7 @@ class ReplicantMixin(FollowedConnection):
         return parameters
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        connect, seconds = super().get_new_connection, reroute.connect_seconds(self)
+        connect, seconds = super().get_new_connection, connecting.connect_seconds(self)
         try:
             if seconds is None:
                 made = connect(conn_params)
@@ -56,7 +56,7 @@ class ReplicantMixin(FollowedConnection):
         except Exception as error:
             mark_connecting(error)
             raise
-        if reroute.is_connecting(self):
+        if connecting.is_connecting(self):
             # Before anything is asked: the answer may never come.
             self.connection = made
             sockets.opened(self)
@@ -67,7 +67,7 @@ class ReplicantMixin(FollowedConnection):
         try:
             self._connect()
         except Exception as error:
-            reroute.not_connected(self, error)
+            connecting.not_connected(self, error)
             self._wake()
             raise
         if not server_map.is_followed(self):
@@ -78,7 +78,7 @@ class ReplicantMixin(FollowedConnection):
             self._connect()
 
     def _connect(self) -> None:
-        with reroute.connecting(self):
+        with connecting.connecting(self):
             super().connect()
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class ReplicantMixin(FollowedConnection):
         if monotonic() > server_map.valid_until:
             server_map.confirm()
         # Django comes here in the middle of connecting, too: what has changed by then is looked at when that is done.
-        if self.replicant_placement != server_map.number and not reroute.is_connecting(self):
+        if self.replicant_placement != server_map.number and not connecting.is_connecting(self):
             server_map.follow(self)
         if self.connection is None and self.in_atomic_block and not self.atomic_blocks:
             # A transaction with autocommit off whose connection was closed: Django has left its last block and
@@ -108,7 +108,7 @@ class ReplicantMixin(FollowedConnection):
             # Or Django, about to look whether it is in order, would open another one to a server that may be dead.
             with contextlib.suppress(Error):
                 server_map.follow(self)
-        if self.connection is not None and not self.in_atomic_block and reroute.is_outdated(self):
+        if self.connection is not None and not self.in_atomic_block and server_map.is_outdated(self):
             self.close()
         super().close_if_unusable_or_obsolete()
 
@@ -138,7 +138,7 @@ class ReplicantMixin(FollowedConnection):
         """
         if monotonic() > server_map.valid_until:
             server_map.confirm()
-        if self.replicant_placement != server_map.number and not reroute.is_connecting(self):
+        if self.replicant_placement != server_map.number and not connecting.is_connecting(self):
             server_map.follow(self)
 
     def replicant_failed(self, error: DatabaseError) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from replicant import _core
-from replicant.connections import sockets
+from replicant.connections import server_map, sockets
 from replicant.engines import Reported, Sample
 from replicant.signals import replica_ejected, replica_restored
 
@@ -133,6 +133,8 @@ def _announce(changes: Iterable[tuple[str, str, str, str]], errors: Mapping[str,
         if alias == cluster:
             continue
         if before == "up":
+            # Before any receiver: a connection from before the outage is not used again.
+            server_map.retire(alias)
             signal, state = replica_ejected, after
         elif after == "up":
             signal, state = replica_restored, after

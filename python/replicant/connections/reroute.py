@@ -1,5 +1,8 @@
 """Reads that outlive the replica they were sent to.
 
+The file is long, since its three kinds of cursors call one another: one whose reads survive, one that was not reached,
+and one of a primary whose replicas may serve late data.
+
 By the time a read fails, Django has chosen a connection and its caller holds a cursor. So the statement is executed
 again on another member's connection, and the caller's cursor goes on with that one's. Only what is surely a read, in
 autocommit, and before its first row was handed out; everything else fails as it does in Django.
@@ -27,10 +30,19 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from replicant import _core, conf
 from replicant.connections import observations, server_map, sockets, tracked
-from replicant.engines import Failure, described, dialect_of, engine_of
+from replicant.connections.connecting import (
+    close,
+    connect_seconds,
+    is_connecting,
+    is_out,
+    kind_of,
+    report_failure,
+    was_pooled,
+    within,
+)
+from replicant.engines import Failure, described, dialect_of
 from replicant.engines.failure import drop_frames
 from replicant.errors import NoReplicaAvailable, UnfitSession
-from replicant.signals import replica_ejected
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -39,11 +51,6 @@ logger = logging.getLogger("replicant")
 
 T = TypeVar("T")
 
-#: Where a connection keeps that it is being opened; for how many seconds that may take; in which outage of its replica
-#: it was opened; and its server-side cursors.
-_CONNECTING = "_replicant_connecting"
-_PATIENCE = "_replicant_connect_seconds"
-_OUTAGE = "_replicant_outage"
 _SERVER_SIDE = server_map.SERVER_SIDE
 
 _READS = frozenset({"SELECT", "WITH", "VALUES", "TABLE"})
@@ -65,75 +72,6 @@ _NO_READ = (
     | _core.AUTOCOMMIT_OFF
     | _core.AUTOCOMMIT_ON
 )
-
-#: The last time that each replica was taken out of service, as an object of its own: two threads that count a number up
-#: at once may count once. A connection from before is not used again: it would go on serving from a member that is
-#: lagging or ejected, or leads to a server that has been restarted since.
-_outages: dict[str, object] = {}
-
-
-# Connections.
-
-
-@contextlib.contextmanager
-def connecting(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Around the opening of a connection, whose own statements concern that server and no other."""
-    own = connection.__dict__
-    own[_CONNECTING] = True
-    own[_OUTAGE] = _outages.get(connection.alias)
-    try:
-        yield
-    finally:
-        del own[_CONNECTING]
-        tracked.begins(connection)
-
-
-def is_connecting(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the connection is being opened for Django, not for the monitor."""
-    return _CONNECTING in connection.__dict__
-
-
-def connect_seconds(connection: BaseDatabaseWrapper) -> float | None:
-    """How long connecting may take; None if the driver's own limit applies."""
-    cluster = conf.cluster_of(connection.alias)
-    seconds: float | None = connection.__dict__.get(_PATIENCE)
-    return seconds if cluster is None or seconds is not None else min(cluster.connect, cluster.budget)
-
-
-def not_connected(connection: BaseDatabaseWrapper, error: Exception) -> None:
-    """A connection could not be opened: if it is the replica's fault, that is told."""
-    if conf.cluster_of(connection.alias) is not None:
-        _report(connection, error, is_connecting=True)
-
-
-def is_outdated(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a connection to a replica was opened before the replica was last taken out of service.
-
-    Not while rows come over it one by one: most likely they still do, and they could not be had from anybody else.
-    """
-    is_older = connection.__dict__.get(_OUTAGE) is not _outages.get(connection.alias)
-    return is_older and not server_map.has_rows_to_come(connection)
-
-
-def _ejected(*, alias: str, **kwargs: Any) -> None:
-    retire(alias)
-
-
-def retire(alias: str) -> None:
-    """Have no connection to ``alias`` used again that is open now."""
-    _outages[alias] = object()
-    server_map.drop_pools(alias)
-
-
-replica_ejected.connect(_ejected, dispatch_uid="replicant.connections.reroute")
-
-
-def _is_out(alias: str) -> bool:
-    """Whether to connect would be to find out once more that nobody answers."""
-    state = _core.member_state(alias)
-    cluster = conf.cluster_of(alias)
-    # With no probe, one that refused rests as an ejected one does, until a read may try it.
-    return state == "down" or (state == "ejected" and cluster is not None and cluster.probe is None)
 
 
 def _may_move(connection: BaseDatabaseWrapper) -> bool:
@@ -158,13 +96,13 @@ def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], 
             return make(name)
         return _pinned(connection, make, name)
     begun, may_move = time.monotonic(), _may_move(connection)
-    if may_move and connection.connection is not None and is_outdated(connection):
-        _close(connection)
+    if may_move and connection.connection is not None and server_map.is_outdated(connection):
+        close(connection)
     is_new = connection.connection is None
     try:
-        made = make(name) if not (is_new and may_move and _is_out(connection.alias)) else None
+        made = make(name) if not (is_new and may_move and is_out(connection.alias)) else None
     except Exception as error:
-        if not may_move or _kind(connection, error) is Failure.NOTHING:
+        if not may_move or kind_of(connection, error) is Failure.NOTHING:
             raise
         made, is_new = _reached_anew(connection, error, begun, make, name, was_new=is_new), True
     if made is None:
@@ -223,31 +161,29 @@ def _with_primary(connection: BaseDatabaseWrapper, attempt: Callable[[], T]) -> 
     until = time.monotonic() + cluster.budget
     while (begun := time.monotonic()) < until:
         seconds = min(cluster.connect, until - begun)
-        connection.__dict__[_PATIENCE] = seconds
         try:
-            return attempt()
+            with within(connection, seconds):
+                return attempt()
         except Exception as error:
             took_too_long = time.monotonic() - begun >= seconds
-            if not took_too_long or _is_out(connection.alias) or _kind(connection, error) not in _LOST:
+            if not took_too_long or is_out(connection.alias) or kind_of(connection, error) not in _LOST:
                 raise
-            _close(connection)
-        finally:
-            del connection.__dict__[_PATIENCE]
+            close(connection)
     return attempt()
 
 
 def _is_lost(connection: BaseDatabaseWrapper, error: Exception, *, was_open: bool) -> bool:
     """Whether ``error`` means that no connection to the server can be opened; if one ``was_open``, by trying to."""
-    if _kind(connection, error) not in _LOST:
+    if kind_of(connection, error) not in _LOST:
         return False
-    _close(connection)
-    if was_open and not _is_out(connection.alias):
+    close(connection)
+    if was_open and not is_out(connection.alias):
         try:
             _with_primary(connection, connection.ensure_connection)
         except Exception as refusal:
-            if _kind(connection, refusal) not in _LOST:
+            if kind_of(connection, refusal) not in _LOST:
                 return False
-            _close(connection)
+            close(connection)
         else:
             return False
     return True
@@ -270,25 +206,20 @@ def _reached_anew(
 ) -> CursorWrapper:
     """The cursor where ``make`` has failed with ``error``: of a new connection, or one that was not reached."""
     # What Django asks and sets in a new session is part of connecting.
-    _close(connection)
+    close(connection)
     until = begun + (connect_seconds(connection) or 0.0)
     # Of a connection that psycopg knows to be lost, or that has lain in a pool, like others. The next one may not be.
-    while (not was_new or _was_pooled(connection, error)) and not _is_out(connection.alias):
+    while (not was_new or was_pooled(connection, error)) and not is_out(connection.alias):
         try:
             return make(name)
         except Exception as another:
-            _close(connection)
-            if _kind(connection, another) is Failure.NOTHING:
+            close(connection)
+            if kind_of(connection, another) is Failure.NOTHING:
                 raise
             error, was_new = another, True
         if time.monotonic() >= until:
             break
     return _unreached(connection, error, begun)
-
-
-def _was_pooled(connection: BaseDatabaseWrapper, error: Exception) -> bool:
-    """Whether an error ended a connection that may have been lost before it was asked for."""
-    return getattr(connection, "pool", None) is not None and _kind(connection, error) is Failure.ENDED
 
 
 class _Unreached:
@@ -348,7 +279,7 @@ class _PinnedCursor(CursorWrapper):
                 result = cursor.execute(sql, params)
         except Exception as error:
             if not isinstance(cursor.cursor, _Unreached):
-                if not _may_move(cursor.db) or not _is_read(cursor.db, sql) or _kind(cursor.db, error) not in _LOST:
+                if not _may_move(cursor.db) or not _is_read(cursor.db, sql) or kind_of(cursor.db, error) not in _LOST:
                     raise
                 # Before its connection: MySQLdb cannot do so afterwards.
                 with contextlib.suppress(Exception):
@@ -430,7 +361,7 @@ class _SurvivingCursor(CursorWrapper):
             self.cursor.close()
         except Exception as error:
             # What was to be read was read; the connection ended after that.
-            if not _may_move(self.db) or _kind(self.db, error) is Failure.NOTHING:
+            if not _may_move(self.db) or kind_of(self.db, error) is Failure.NOTHING:
                 raise
             # Now that psycopg knows it, too, there is nothing to be told to the server.
             with contextlib.suppress(Exception):
@@ -451,7 +382,7 @@ class _SurvivingCursor(CursorWrapper):
                     if line is not None:
                         line.waiting_since = None
             except Exception as error:
-                if self._is_exhausted and _kind(self.db, error) is not Failure.NOTHING:
+                if self._is_exhausted and kind_of(self.db, error) is not Failure.NOTHING:
                     return None if name == "fetchone" else []
                 self._survive(error, begun)
             else:
@@ -529,19 +460,19 @@ class _Survival:
                 cursor.close()
         # A server that was not reached was reported then.
         if was_reached:
-            kind = _kind(connection, error)
+            kind = kind_of(connection, error)
             if kind in (Failure.NOTHING, Failure.DEMOTED):
                 raise error
-            _report(connection, error)
+            report_failure(connection, error)
             if kind in (Failure.GONE, Failure.ENDED):
-                _close(connection)
+                close(connection)
             with contextlib.suppress(Exception):
                 cursor.close()
             if self._has_moved:
                 raise error
         if time.monotonic() >= self._until:
             raise error
-        if kind is Failure.ENDED and not cursor._is_new and not _is_out(connection.alias):
+        if kind is Failure.ENDED and not cursor._is_new and not is_out(connection.alias):
             # It may have been idle for long, and ended by whoever cleans up.
             return self._open(connection)
         self._has_moved |= was_reached
@@ -560,7 +491,7 @@ class _Survival:
             connection: BaseDatabaseWrapper = connections[alias]
             may_move = _may_move(connection)
             if may_move and connection.connection is not None and not connection.is_usable():
-                _close(connection)
+                close(connection)
             if conf.cluster_of(alias) is None:
                 # The primary: its transaction, if there is one, shows what this thread has written.
                 try:
@@ -568,7 +499,7 @@ class _Survival:
                         connection, connection.cursor if self._name is None else connection.chunked_cursor
                     )
                 except Exception as refusal:
-                    if not may_move or _kind(connection, refusal) not in _LOST:
+                    if not may_move or kind_of(connection, refusal) not in _LOST:
                         raise
                     # It is down, too: the policy says who serves then.
                     self._failed.append(alias)
@@ -585,31 +516,5 @@ class _Survival:
         raise failed_with
 
     def _open(self, connection: BaseDatabaseWrapper) -> CursorWrapper:
-        connection.__dict__[_PATIENCE] = min(self._connect_seconds, max(0.001, self._until - time.monotonic()))
-        try:
+        with within(connection, min(self._connect_seconds, max(0.001, self._until - time.monotonic()))):
             return connection.cursor() if self._name is None else connection.chunked_cursor()
-        finally:
-            del connection.__dict__[_PATIENCE]
-
-
-def _kind(connection: BaseDatabaseWrapper, error: Exception) -> Failure:
-    if isinstance(error, OSError):
-        # PyMySQL's sockets, now and then.
-        return Failure.ENDED
-    return engine_of(connection).failure(error)
-
-
-def _report(connection: BaseDatabaseWrapper, error: Exception, *, is_connecting: bool = False) -> None:
-    kind = _kind(connection, error)
-    if kind is Failure.GONE or (is_connecting and kind is Failure.ENDED and not _was_pooled(connection, error)):
-        observations.report(connection.alias, "gone", error=described(error, connection.settings_dict))
-    elif kind is Failure.FULL:
-        observations.report(connection.alias, "failed", error=described(error, connection.settings_dict))
-
-
-def _close(connection: BaseDatabaseWrapper) -> None:
-    # One that is broken may not be closed in an orderly way.
-    with contextlib.suppress(Exception):
-        connection.close()
-    if not connection.in_atomic_block:
-        connection.connection = None

@@ -40,7 +40,8 @@ logger = logging.getLogger("replicant")
 
 #: What of an alias's settings leads to its server. The rest belongs to the alias.
 _KEYS = ("NAME", "HOST", "PORT", "USER", "PASSWORD", "OPTIONS")
-#: Where a connection keeps its server-side cursors.
+#: Where a connection keeps in which outage of its replica it was opened, and its server-side cursors.
+_OUTAGE = "_replicant_outage"
 SERVER_SIDE = "_replicant_server_side_cursors"
 #: The first session with a primary waits so long, in seconds, for the monitor to have found it.
 _LONGEST_WAIT = 1.0
@@ -75,6 +76,10 @@ _lost: set[str] = set()
 _unshared: set[str] = set()
 #: Held while a placement is put in force, and for no call into code that is not ours.
 _changing = allocate_lock()
+#: The last time that each replica was taken out of service, as an object of its own: two threads that count a number up
+#: at once may count once. A connection from before is not used again: it would go on serving from a member that is
+#: lagging or ejected, or leads to a server that has been restarted since.
+_outages: dict[str, object] = {}
 #: Django's pools of PostgreSQL connections, where they do not lead to the server that the alias's own settings name: by
 #: alias and server. Django's own are by alias, whatever server a connection is to be made with.
 _pools: dict[tuple[str, str], dict[str, Any]] = {}
@@ -328,6 +333,7 @@ def _put(primary: str, after: Placement, *, gone: bool) -> None:
         if gone:
             # It was found down as the primary; as a replica it is so from the beginning.
             alias = after.alias_of(old)
+            retire(alias)
             replica_ejected.send_robust(sender=_core.ReplicaRouter, alias=alias, cluster=primary, state="down")
 
 
@@ -412,6 +418,26 @@ def drop_pools(alias: str) -> None:
         own = getattr(wrapper, "_connection_pools", {})
         for pools in (own, *(pools for (other, _), pools in list(_pools.items()) if other == alias)):
             engine_of(wrapper).drop_pool(pools, alias)
+
+
+def note_outage(connection: BaseDatabaseWrapper) -> None:
+    """A connection is about to be opened: after the outages that there were until now."""
+    connection.__dict__[_OUTAGE] = _outages.get(connection.alias)
+
+
+def is_outdated(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a connection to a replica was opened before the replica was last taken out of service.
+
+    Not while rows come over it one by one: most likely they still do, and no other session has them.
+    """
+    is_older = connection.__dict__.get(_OUTAGE) is not _outages.get(connection.alias)
+    return is_older and not has_rows_to_come(connection)
+
+
+def retire(alias: str) -> None:
+    """Have no connection to ``alias`` used again that is open now."""
+    _outages[alias] = object()
+    drop_pools(alias)
 
 
 def is_followed(connection: FollowedConnection) -> bool:

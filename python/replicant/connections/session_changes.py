@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from replicant import _core
@@ -128,6 +128,6 @@ def begin(driver: Any, vendor: str) -> SessionChanges:
     return session
 
 
-def changes_of(text: str, vendor: str, allowed: list[str]) -> list[Change]:
+def changes_of(text: str, vendor: str, allowed: Sequence[str] = ()) -> list[Change]:
     """What a statement does to its session, in order; ``allowed`` are procedures that change no session."""
-    return _core.session_changes(text, vendor, allowed)
+    return _core.session_changes(text, vendor, list(allowed))

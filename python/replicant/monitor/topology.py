@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.db import connections
 
 from replicant import conf
-from replicant.connections import observations, reroute, server_map
+from replicant.connections import observations, server_map
 from replicant.threads import allocate_lock
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def drop(replicas: Mapping[str, Iterable[str]]) -> None:
     for primary, aliases in replicas.items():
         _dropped[primary] = _dropped.get(primary, frozenset()) | frozenset(aliases)
         for alias in aliases:
-            reroute.retire(alias)
+            server_map.retire(alias)
 
 
 def forget() -> None:
@@ -187,7 +187,7 @@ def _announce(primary: str, before: frozenset[str], after: frozenset[str]) -> No
             # It was promoted.
             continue
         if server not in after:
-            reroute.retire(alias)
+            server_map.retire(alias)
         if _limits.setdefault(alias, observations.Limit()).admits():
             if server in after:
                 logger.info("The replica %r of %r is found to replicate, and serves.", alias, primary)
