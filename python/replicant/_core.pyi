@@ -26,7 +26,6 @@ __all__ = [
     "__version__",
     "after_fork",
     "analyse",
-    "asked",
     "causality",
     "changed_session",
     "configure",
@@ -50,7 +49,9 @@ __all__ = [
     "opened_beside_a_loop",
     "optimised",
     "owes_token",
+    "pending_primaries",
     "pinned_answer",
+    "position_received",
     "public_lookup",
     "record",
     "refusal",
@@ -73,7 +74,6 @@ __all__ = [
     "take_decision",
     "target_table",
     "text_transaction",
-    "unasked",
     "unwatch",
     "verb",
     "watch",
@@ -324,11 +324,11 @@ def is_behind(alias: str, server: str) -> bool:
     """Whether ``server`` is the one known to be behind ``alias``; also where nothing is known of that, or where several
     servers are there."""
 
-def unasked() -> list[tuple[str, int]]:
-    """The primaries whose position must be asked for before :func:`causality` is complete, and the time."""
+def pending_primaries() -> list[tuple[str, int]]:
+    """The primaries that must be queried for their position before :func:`causality` is complete, and the time."""
 
-def asked(primary: str, position: Position | None, asked_at: int) -> None:
-    """Tell the scope in force where a primary was when it was asked, after ``asked_at``; None if it could not say."""
+def position_received(primary: str, position: Position | None, asked_at: int) -> None:
+    """Record the position that a primary had when it was queried, after ``asked_at``; None if it could not tell."""
 
 def causality() -> list[tuple[str, Position | None, float | None, str | None, float | None, int | None, bool]]:
     """What the scope in force has written and read and must see, cluster by cluster.

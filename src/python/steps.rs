@@ -105,8 +105,9 @@ fn query_primary(py: Python<'_>, entry: &Entry, scope_state: &ScopeState) -> PyR
 }
 
 fn ask_primary(py: Python<'_>, entry: &Entry) -> PyResult<Option<Position>> {
-    let answer =
-        py.import("replicant.connections.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
+    let answer = py
+        .import("replicant.connections.causality")?
+        .call_method1("query_position", (&entry.strings[PRIMARY as usize],))?;
     Ok(answer.extract()?)
 }
 

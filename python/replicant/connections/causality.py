@@ -62,8 +62,8 @@ def current() -> tuple[Causality, ...]:
     for that: what cannot be asked is judged by time.
     """
     if asyncio._get_running_loop() is None:
-        for primary, asked_at in _core.unasked():
-            _core.asked(primary, ask(primary), asked_at)
+        for primary, asked_at in _core.pending_primaries():
+            _core.position_received(primary, query_position(primary), asked_at)
     unpublished = _unpublished()
     found = {
         cluster: Causality(cluster, position, written, False, member, read, server=server, missed=missed)
@@ -170,7 +170,7 @@ def serves(connection: BaseDatabaseWrapper, session: Session) -> bool:
 # Called by the core, on a thread that may wait.
 
 
-def ask(primary: str) -> Position | None:
+def query_position(primary: str) -> Position | None:
     """What the primary has published by now, in one round trip; None if it cannot say."""
     connection = connections[primary]
     try:

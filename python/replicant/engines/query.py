@@ -54,7 +54,7 @@ def matched_nothing(cursor: Any, sql: str, vendor: str) -> bool:
     return not _core.analyse(f"SELECT {text[6:]}", vendor) & _core.WRITES
 
 
-def found_as_wanted(cursor: Any, sql: Any, vendor: str) -> bool:
+def may_have_been_noop(cursor: Any, sql: Any, vendor: str) -> bool:
     """Whether ``sql``, just executed on ``cursor``, may have left rows alone because they were as it wants them.
 
     Somebody else had written them, and whoever sent this was told that it is done: an UPDATE whose rows already had

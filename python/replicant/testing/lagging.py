@@ -152,9 +152,9 @@ def _behind(primary: str, replicas: list[str], commits: int | None, seconds: flo
         _core.invalidate()
         history.tell(primary=True)
         # What was written before they have. Asked for later, it would be taken for what others write in the meantime.
-        for asked, asked_at in _core.unasked():
+        for asked, asked_at in _core.pending_primaries():
             if asked == primary:
-                _core.asked(primary, history.latest.position, asked_at)
+                _core.position_received(primary, history.latest.position, asked_at)
         history.start()
         yield
     finally:
