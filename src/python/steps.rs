@@ -111,7 +111,7 @@ fn ask_primary(py: Python<'_>, entry: &Entry) -> PyResult<Option<Position>> {
     Ok(answer.extract()?)
 }
 
-/// Tells `scope_state` where the primary was when it was asked, after `asked_at`.
+/// Records in `scope_state` the position that the primary had when it was queried, after `asked_at`.
 pub fn tell(scope_state: &ScopeState, cluster: &Cluster, position: Option<&Position>, asked_at: Duration) {
     let position = position.map(|position| &position.0);
     scope_state
@@ -149,7 +149,7 @@ fn wait(
         {
             cluster_state.requirement(|requirement| requirement.confirm(&primary));
         }
-        // The next read asks again.
+        // The next read queries again.
         return Ok(false);
     }
     if let Some(Position(position)) = reached {
