@@ -36,7 +36,7 @@ class Causality(NamedTuple):
     written: float | None
     """The age of the last write that can only be judged by time."""
     unpublished: bool
-    """A write in a transaction that is still open."""
+    """Whether the scope has a write in a transaction that is still open."""
     member: str | None
     """The member last read from; without ``read``, the member to read from first. None if this process does not know
     the member."""
@@ -49,13 +49,13 @@ class Causality(NamedTuple):
     server: int | None = None
     """The core's number of the server behind ``member``; None if that server is not known."""
     left: bool = False
-    """The client no longer reads from ``member`` alone: another member may have shown rows to the client until
+    """Whether the client no longer reads from ``member`` alone: another member may have shown rows to it until
     ``read``. That age is negative while other requests of the client may still be reading there."""
     doubt: Literal["", "other", "unknown"] = ""
     """Whether the server behind ``member`` is not the one that was read from ("other"), or this process does not know
     it ("unknown")."""
     missed: bool = False
-    """A read has waited for the position in vain."""
+    """Whether a read has waited for the position in vain."""
 
 
 def current() -> tuple[Causality, ...]:

@@ -16,4 +16,4 @@ class FollowedConnection(_Base):
     replicant_server: str
     """The alias whose settings lead to the server that this connection uses."""
     replicant_placement: int
-    """The number of the placement that this connection was last compared with."""
+    """The version of the placements that this connection was last compared with."""

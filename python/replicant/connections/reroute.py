@@ -275,7 +275,7 @@ class _PinnedCursor(CursorWrapper):
     def execute(self, sql: Any, params: Any = None) -> Any:
         begun = time.monotonic()
         cursor: Any = self
-        # The router's answer holds for one statement only: later statements on this cursor are Django's own.
+        # The router's answer holds for one statement only: later statements on this cursor are executed as in Django.
         cursor.__class__ = self._own
         line = sockets.line_of(cursor.db)
         try:
@@ -394,7 +394,7 @@ class _SurvivingCursor(CursorWrapper):
                 return result
 
     def _survive(self, error: Exception, begun: float) -> Any:
-        """Execute the statement on another connection, and go on with that one's cursor; or raise ``error``."""
+        """Execute the statement on another connection and go on with its cursor; or raise ``error``."""
         if self._statement is None or not _may_move(self.db) or not _is_read(self.db, self._statement[0]):
             raise error
         if self._survival is None:

@@ -53,7 +53,7 @@ _POLL_SECONDS = 0.002
 _VALID_INTERVALS = 2
 
 number = 0
-"""The version of the placements in force in this process: it changes whenever one of them changes."""
+"""The version of the placements in force in this process: every change of the servers behind aliases raises it."""
 
 valid_until = math.inf
 """The time (``time.monotonic()``) until which the placements of all clusters count as read. Later uses read them again
@@ -72,7 +72,8 @@ _known: set[str] = set()
 _valid: dict[str, tuple[float, float]] = {}
 #: The clusters in which no alias of this process leads to the present primary, and the primary's address.
 _unlisted: dict[str, str] = {}
-#: Those of them in which the primary's settings lead to a server that was replaced: no writes go there.
+#: The clusters in which the primary's alias leads to a replaced server, because no alias leads to the present primary:
+#: no writes go there.
 _lost: set[str] = set()
 #: The clusters for which the log already says that their placement cannot be shared.
 _unshared: set[str] = set()

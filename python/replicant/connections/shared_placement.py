@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 from replicant import private_folder
 from replicant.private_folder import CannotShare, sharing
 
-#: Raised with every change of what is written. Processes of different formats do not see each other's decisions.
+#: Must be raised with every change of the content: processes of different formats do not see each other's decisions.
 FORMAT = 1
 _FILE = re.compile(rf"placements-{FORMAT}-([0-9]+)")
 _UNFINISHED = "unfinished-"
@@ -54,9 +54,9 @@ class Record(NamedTuple):
     """The servers that any process has listed together."""
     generation: int = 0
     primary: str | None = None
-    """The server that is the primary; None if it never changed, and settings say which one it is."""
+    """The server that is the primary; None if the primary never changed, and settings name it."""
     origin: str | None = None
-    """The primary in the settings of the process that decided. ``seats`` are valid for processes with the same one."""
+    """The primary in the settings of the process that decided. ``seats`` are valid for processes that agree on it."""
     seats: Mapping[str, str] = {}
     """For each server to which the settings of an alias lead, the server behind that alias."""
     outsiders: frozenset[str] = frozenset()
@@ -152,7 +152,7 @@ def _numbers(folder: int) -> list[int]:
 
 
 def _latest(folder: int) -> tuple[int, list[Record]]:
-    """The number of the newest file, 0 if there is none, and the records of the newest one that is whole."""
+    """The number of the newest file, 0 if there is no file, and the records of the newest file that is whole."""
     global _read
     while True:
         numbers = _numbers(folder)

@@ -339,7 +339,8 @@ class Tracker:
             self.reveal(connection)
 
     def _captured(self, connection: BaseDatabaseWrapper, sql: Any, many: bool, cursor: Any, effects: int) -> Captured:
-        """The position that the statement just executed has published, or UNKNOWN, or NOTHING if it wrote nothing."""
+        """The position that the statement just executed has published; UNKNOWN if that is not known yet, as in an open
+        transaction; NOTHING if the statement wrote nothing."""
         engine = engine_of(connection)
         if self._has_positions:
             if self._transaction_is_open(connection):

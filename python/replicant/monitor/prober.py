@@ -186,7 +186,7 @@ class Prober:
         self._answered.ring()
 
     def _asked_twice(self) -> Sample:
-        """Probe, and reconnect once after an error on an old connection: that error only says that it ended."""
+        """Probe, and reconnect once after an error on an old connection: the error only means that this one ended."""
         if time.monotonic() - self._connected_at > _CONNECTION_SECONDS:
             self._disconnect()
         if self._connection is not None:
