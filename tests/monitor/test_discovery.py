@@ -423,7 +423,7 @@ def test_the_aurora_instance_that_is_asked_has_no_timestamp(viewer: BaseDatabase
 def test_an_aurora_instance_may_have_a_place_of_its_own_and_must_have_one(viewer: BaseDatabaseWrapper, play: Any):
     play(ROWS)
     assert seen(viewer, "aurora", {**ENDPOINTS, "reader-2": "::1"}) == [Member("::1", None), READERS[0]]
-    with pytest.raises(Unusable, match="HOSTS says not where the instance 'reader-2' is"):
+    with pytest.raises(Unusable, match="HOSTS has no entry for the instance 'reader-2'"):
         seen(viewer, "aurora", {"reader-1": "db2"})
 
 

@@ -374,7 +374,7 @@ def test_while_two_members_take_writes_the_present_primary_stays(
     # Also when it takes no writes any more: the other one lacks what was written there, and it still answers.
     with caplog.at_level(logging.ERROR, "replicant"):
         old.fence()
-        wait_until(lambda: "lacks what the present primary" in caplog.text, SECONDS, "it is said why")
+        wait_until(lambda: "lacks writes of the present primary" in caplog.text, SECONDS, "it is said why")
     assert not is_followed()
     old.kill()
     follows()

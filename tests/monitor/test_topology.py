@@ -320,8 +320,8 @@ def test_a_line_in_the_log_says_who_joins_and_who_leaves(cluster: conf.Cluster, 
     with caplog.at_level(logging.INFO, logger="replicant"):
         put("replica1", "replica2", C)
         put("replica1", C)
-    assert f"The replica '{C}' of 'default' is found to replicate" in caplog.text
-    assert "The replica 'replica2' of 'default' is not found to replicate any more" in caplog.text
+    assert f"The replica '{C}' of 'default' replicates and serves reads" in caplog.text
+    assert "The replica 'replica2' of 'default' no longer replicates" in caplog.text
     assert "secret" not in caplog.text
 
 
@@ -365,8 +365,8 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "unknown replica": (({"default": {"REPLICAS": ["replica9"]}},), {}, "replicant.E003.*did you mean 'replica"),
     "unknown key": (({"default": {"REPLICA": ["replica1"]}},), {}, "replicant.E002.*did you mean 'REPLICAS'"),
     "unknown cluster": (({"defualt": {"READS": "primary"}},), {}, "replicant.E003"),
-    "nothing": (({},), {}, r"reload\(\) without clusters goes back"),
-    "no replicas": (({"default": {"REPLICAS": []}},), {}, "'default'.*give each the weight 0"),
+    "nothing": (({},), {}, r"call reload\(\) without clusters"),
+    "no replicas": (({"default": {"REPLICAS": []}},), {}, "'default'.*give each replica the weight 0"),
     "no mapping": ((["replica1"],), {}, "in the shape of REPLICANT"),
     "other settings": ((), {"databases": {"replica1": {"ENGINE": "x"}}}, "other settings for 'replica1'"),
     "no settings": ((), {"databases": {"replica3": "mysql://user:password@host"}}, "in the shape of DATABASES"),

@@ -248,12 +248,16 @@ def test_credentials_go_to_no_host_that_allow_does_not_match(
     with use_databases(databases_of(servers, database), REPLICANT=elsewhere), caplog.at_level(logging.WARNING):
         router.db_for_read(Item)
         added = servers.add_replica()
-        wait_until(lambda: "ALLOW does not let 127.0.0.1 have" in caplog.text, SECONDS, "it is said")
+        wait_until(
+            lambda: "ALLOW does not permit the template's credentials for 127.0.0.1" in caplog.text,
+            SECONDS,
+            "it is said",
+        )
         after = cluster_monitor.latest()["default"].asked_at + 5 * FAST * 1e9
         wait_until(lambda: cluster_monitor.latest()["default"].asked_at > after, SECONDS, "some looks are over")
         assert eligible() == {"replica1", "replica2"}
         assert alias_of(added) not in connections.settings
-        assert caplog.text.count("ALLOW does not let") == 1
+        assert caplog.text.count("ALLOW does not permit") == 1
         assert APPLICATION_PASSWORD not in caplog.text
         assert REPLICATION_PASSWORD not in caplog.text
 
