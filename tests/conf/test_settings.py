@@ -339,7 +339,7 @@ class SharedCache(BaseCache):
 
 
 def test_w012_tokens_by_user_and_nobody_is_known():
-    assert "nobody is known to it" in found(**BY_USER)["W012"]
+    assert "request.user is not available to it" in found(**BY_USER)["W012"]
     assert "W012" in found(**BY_USER, MIDDLEWARE=[REPLICANT_MIDDLEWARE, *AUTHENTICATION])
     assert found(**BY_USER, MIDDLEWARE=[*AUTHENTICATION, REPLICANT_MIDDLEWARE]) == {}
 
