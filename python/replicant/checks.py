@@ -176,7 +176,8 @@ def _middleware_warnings(token: TokenSettings) -> list[Problem]:
         return [
             Problem(
                 "W004",
-                f"ReplicaMiddleware stands after {earlier[0]}: that middleware's queries are outside of the request scope.",
+                f"ReplicaMiddleware stands after {earlier[0]}: that middleware's queries are outside of the request "
+                "scope.",
                 "Put 'replicant.middleware.ReplicaMiddleware' before it.",
             )
         ]

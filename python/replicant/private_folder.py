@@ -78,7 +78,7 @@ def _bases() -> tuple[Path, ...]:
 
 
 def _private_folder(path: Path) -> int:
-    """A folder into which no other user can put links, or files that look like this package's."""
+    """A folder into which no other user can put links, or files that imitate this package's files."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     return owned(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC), str(path), stat.S_ISDIR)

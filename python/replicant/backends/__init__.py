@@ -1,4 +1,4 @@
-"""Database engines that add what only a backend can do: `"ENGINE": "replicant.backends.mysql"`.
+"""Database engines with the features that only a backend can add: `"ENGINE": "replicant.backends.mysql"`.
 
 ``mysql`` (also for MariaDB), ``postgresql`` and ``sqlite3`` derive from Django's own engines of these names;
 ``mysql_gis``, ``postgis`` and ``spatialite`` derive from the engines of ``django.contrib.gis``. For any other engine

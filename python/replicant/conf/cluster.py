@@ -44,7 +44,7 @@ class Cluster:
     probe: float | None = _key("PROBE_SECONDS", 1.0, number(0, none=True, above=True), float)
     connect: float = _key("CONNECT_SECONDS", 1.0, number(0, above=True), float)
     budget: float = _key("BUDGET_SECONDS", 5.0, number(0, above=True), float)
-    #: With all of its keys, see :mod:`replicant.conf.topology_settings`.
+    #: Completed with all of its keys, see :mod:`replicant.conf.topology_settings`.
     topology: Mapping[str, Any] | None = _key("TOPOLOGY", None, topology_settings.wrong)
     guard: bool = _key("GUARD", True, boolean)
     #: The session settings that are copied from the primary's sessions to the replicas' sessions.

@@ -66,7 +66,7 @@ class Engine(Protocol):
     def prepare_capture(self, connection: BaseDatabaseWrapper) -> None:
         """Make a new session report what it commits, if the package can read such reports from the driver.
 
-        One round trip on MySQL and MariaDB. None with ``replicant.backends``, which do this when they connect.
+        One round trip on MySQL and MariaDB. No round trip with ``replicant.backends``, which do this when they connect.
         """
 
     def captured(self, connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:

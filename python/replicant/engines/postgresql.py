@@ -187,7 +187,7 @@ def timeline_of(position: Position) -> int:
 
 
 def learn(sample: Sample) -> None:
-    """Remember the timeline of a server, for sessions of users that the server does not tell it."""
+    """Remember the timeline of a server, for sessions of users that may not read it from the server."""
     started = sample.server.rpartition(" ")[2]
     if sample.position is None or sample.is_writable or not _STARTS.fullmatch(started):
         return
