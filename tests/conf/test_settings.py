@@ -80,7 +80,7 @@ WRONG = {
     "topology whose hosts are no strings": (
         cluster(TOPOLOGY={"METHOD": "mysql", "HOSTS": {"db2": 3306}}),
         "E005",
-        "HOSTS map what the servers say",
+        "HOSTS map the servers' names",
     ),
     "topology that allows a text": (
         cluster(TOPOLOGY={"METHOD": "dns", "ALLOW": "10.0.0.1"}),
@@ -97,11 +97,11 @@ WRONG = {
         "E003",
         "The TEMPLATE of REPLICANT['default']['TOPOLOGY'] is not in DATABASES: 'replica3'",
     ),
-    "topology of another engine": (cluster(TOPOLOGY={"METHOD": "mysql"}), "E014", "(sqlite) knows nothing of"),
+    "topology of another engine": (cluster(TOPOLOGY={"METHOD": "mysql"}), "E014", "(sqlite) does not support"),
     "topology that nobody follows": (
         cluster(TOPOLOGY={"METHOD": "dns"}, PROBE_SECONDS=None),
         "E014",
-        "PROBE_SECONDS None has none",
+        "PROBE_SECONDS None disables the monitor",
     ),
     "unknown app": (cluster(PRIMARY_ONLY=["oauth"]), "E006", "an app that is not installed: 'oauth'. There is no app"),
     "unknown model": (
@@ -113,7 +113,7 @@ WRONG = {
     "twice": (
         {"default": {"REPLICAS": ["replica1", "replica1"]}},
         "E008",
-        "already is a replica of REPLICANT['default']",
+        "is already a replica of REPLICANT['default']",
     ),
     "in two clusters": (
         {"default": {"REPLICAS": ["replica1"]}, "other": {"REPLICAS": ["replica1"], "MODELS": ["auth"]}},
@@ -123,7 +123,7 @@ WRONG = {
     "a primary as a replica": (
         {"default": {"REPLICAS": ["other"]}, "other": {"REPLICAS": [], "MODELS": ["auth"]}},
         "E008",
-        "already is the primary of REPLICANT['other']",
+        "is already the primary of REPLICANT['other']",
     ),
     "models on default": (cluster(MODELS=["auth"]), "E009", "'default' takes every model"),
     "models on two clusters": (
@@ -146,7 +146,7 @@ WRONG_TOKEN = {
     "no domain": ({"DOMAIN": ""}, "E012", "a domain or None"),
     "no path": ({"PATH": None}, "E012", "It takes text"),
     "unknown samesite": ({"SAMESITE": "lax"}, "E012", "None or 'Lax' or 'Strict' or 'None' (did you mean 'Lax'?)"),
-    "secure or not": ({"SECURE": "yes"}, "E012", "True, False, or None for as the request"),
+    "secure or not": ({"SECURE": "yes"}, "E012", "True, False, or None (the same as the request)"),
     "no age at all": ({"MAX_AGE": 0}, "E012", "a number from 1 to 1e+09"),
 }
 
@@ -193,8 +193,8 @@ def test_every_problem_is_told_at_once():
 @pytest.mark.parametrize(
     ("probe", "message"),
     [
-        ("mysql://user:hunter2@db1/", "or its OPTIONS, is no dictionary. It takes the keys HOST, PORT, USER, PASSWORD"),
-        ({"OPTIONS": "hunter2"}, "or its OPTIONS, is no dictionary"),
+        ("mysql://user:hunter2@db1/", "or its OPTIONS, is not a dictionary. It takes the keys HOST, PORT, USER"),
+        ({"OPTIONS": "hunter2"}, "or its OPTIONS, is not a dictionary"),
         (
             {"HOSTS": "db1"},
             "has an unknown key: 'HOSTS'. It takes HOST, PORT, USER, PASSWORD, NAME, OPTIONS (did you mean",
@@ -339,7 +339,7 @@ class SharedCache(BaseCache):
 
 
 def test_w012_tokens_by_user_and_nobody_is_known():
-    assert "nobody is known to it" in found(**BY_USER)["W012"]
+    assert "request.user is not available to it" in found(**BY_USER)["W012"]
     assert "W012" in found(**BY_USER, MIDDLEWARE=[REPLICANT_MIDDLEWARE, *AUTHENTICATION])
     assert found(**BY_USER, MIDDLEWARE=[*AUTHENTICATION, REPLICANT_MIDDLEWARE]) == {}
 
@@ -413,7 +413,7 @@ def test_w020_settings_that_cannot_be_copied():
 def test_w021_joins_with_exempt_tables():
     told = found(cluster(PRIMARY_ONLY=["sessions", "auth.User"]))["W021"]
     assert "admin.LogEntry.user" in told
-    assert "what was written there keeps no such read on the primary." in told
+    assert "a write to that table does not keep such a read on the primary." in told
     assert "W021" not in found(cluster(PRIMARY_ONLY=["sessions", "auth", "admin"]))
 
 

@@ -584,7 +584,7 @@ def test_a_cache_that_fails_is_logged_and_the_request_goes_on(user, caplog: pyte
         assert device.get("/write/").status_code == 200
         assert device.reason() == "balanced"
     assert {record.name for record in caplog.records} == {"replicant"}
-    assert "the request goes on without" in caplog.text
+    assert "the request continues without a token" in caplog.text
 
 
 def test_without_sessions_the_client_alone_is_known(visitor):

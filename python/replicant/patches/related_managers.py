@@ -1,11 +1,12 @@
-"""Rows read from a replica, and the managers of related objects.
+"""The managers of related objects, for rows that were read from a replica.
 
-``author.books.add(book)`` compares where the book was loaded from with where it is about to write, and takes a row of
-a replica for one that was never saved. No answer of a router changes that, so such a row is called the primary's just
-before: there it is about to be changed, as ``save()`` would call it.
+``author.books.add(book)`` compares the alias from which the book was loaded with the alias to which it is about to
+write, and treats a row of a replica as one that was never saved. No answer of a router changes that. Therefore the
+alias of such a row is set to the primary just before: the row is about to be changed there, and ``save()`` sets the
+same alias.
 
-``book.notes`` of a generic relation settles for the alias to read from as soon as it is asked for anything, and would
-send ``update()`` and ``delete()`` there too (Django's ticket 36389). Other managers leave that to the query.
+``book.notes`` of a generic relation fixes the alias for reads at the first access, and would also send ``update()`` and
+``delete()`` to it (Django's ticket 36389). Other managers leave the alias to the query.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from replicant.patches.wrapping import wrap
 
 
 def install() -> None:
-    """Let the managers that are made from now on take rows of replicas. May be called again."""
+    """Let the managers that are made from now on accept rows of replicas. May be called again."""
     wrap(related_descriptors, "create_reverse_many_to_one_manager", _taking_rows_of_replicas)
     if apps.is_installed("django.contrib.contenttypes"):
         from django.contrib.contenttypes import fields
@@ -64,7 +65,8 @@ def _leave_the_alias_to_the_query(manager: type[Any], rel: Any) -> None:
     @functools.wraps(initialise)
     def initialised(self: Any, instance: Any = None) -> None:
         if instance is not None:
-            # Django would look for it where the instance is from, and create it there if it is missing.
+            # Without this, Django would search the content type on the instance's alias, and create it there if it is
+            # missing.
             instances.learn_content_type(
                 instance._state.db, model=instance, for_concrete_model=rel.field.for_concrete_model
             )
@@ -83,9 +85,9 @@ def _leave_the_alias_to_the_query(manager: type[Any], rel: Any) -> None:
 
 
 def _take_over(objs: Iterable[Any], primary: str) -> None:
-    """Call the rows that were read from replicas of ``primary`` its own."""
+    """Set the alias of rows that were read from replicas of ``primary`` to ``primary``."""
     for obj in objs:
-        # Anything may be handed over; Django says what may not.
+        # `objs` may contain any object; Django raises an error for a wrong one.
         if not isinstance(obj, models.Model) or obj._state.db in (None, primary):
             continue
         if instances.follows_the_router(obj._state.db) and router.db_for_write(type(obj), instance=obj) == primary:
