@@ -156,6 +156,13 @@ DJANGO = (
         ticket="a comparison of aliases that calls the router's allow_relation()",
     ),
     Patch(
+        "django.db.models.fields.related_descriptors:create_forward_many_to_many_manager",
+        "superclass, rel, reverse",
+        "replicant.patches.related_managers",
+        "After item.tags.set(tags) that changed nothing, the next read of a replica could lack these tags.",
+        ticket="a hint for db_for_write() that says which query it is for",
+    ),
+    Patch(
         "django.contrib.contenttypes.fields:create_generic_related_manager",
         "superclass, rel",
         "replicant.patches.related_managers",

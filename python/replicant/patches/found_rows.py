@@ -71,4 +71,6 @@ def _collecting(collect: Callable[..., Any]) -> Callable[..., Any]:
 
 def _found(queryset: QuerySet[Any]) -> None:
     connection = connections[queryset.db]
-    track(connection).found(connection, queryset.model._meta.db_table)
+    # A row of a child model is a row of each of its parents, too, which may be read from replicas.
+    for model in (queryset.model, *queryset.model._meta.all_parents):
+        track(connection).found(connection, model._meta.db_table)

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.apps import apps
-from django.db import models, router
+from django.db import connections, models, router
 from django.db.models.fields import related_descriptors
 
+from replicant.connections.tracker import track
 from replicant.patches import instances
 from replicant.patches.wrapping import wrap
 
@@ -26,6 +27,7 @@ from replicant.patches.wrapping import wrap
 def install() -> None:
     """Let the managers that are made from now on accept rows of replicas. May be called again."""
     wrap(related_descriptors, "create_reverse_many_to_one_manager", _taking_rows_of_replicas)
+    wrap(related_descriptors, "create_forward_many_to_many_manager", _of_rows_between)
     if apps.is_installed("django.contrib.contenttypes"):
         from django.contrib.contenttypes import fields
 
@@ -46,6 +48,36 @@ def _taking_rows_of_replicas(create: Callable[..., type[Any]]) -> Callable[..., 
         return manager
 
     return created
+
+
+def _of_rows_between(create: Callable[..., type[Any]]) -> Callable[..., type[Any]]:
+    def created(superclass: type[Any], rel: Any, reverse: bool) -> type[Any]:
+        manager = create(superclass, rel, reverse)
+        _reveal(manager, ("add", "set"), lambda self: self.through)
+        return manager
+
+    return created
+
+
+def _reveal(manager: type[Any], names: Iterable[str], model_of: Callable[[Any], type[models.Model]]) -> None:
+    """Have later reads find the rows that these methods compared with on the primary.
+
+    Django reads the rows first, and sends nothing if they are as wanted already.
+    """
+    for name in names:
+        setattr(manager, name, _revealing(getattr(manager, name), model_of))
+
+
+def _revealing(method: Callable[..., Any], model_of: Callable[[Any], type[models.Model]]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def revealing(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = method(self, *args, **kwargs)
+        model = model_of(self)
+        connection = connections[router.db_for_write(model, instance=self.instance)]
+        track(connection).found(connection, model._meta.db_table)
+        return result
+
+    return revealing
 
 
 def _leaving_the_alias_to_the_query(create: Callable[..., type[Any]]) -> Callable[..., type[Any]]:
