@@ -51,12 +51,12 @@ __all__ = [
     "optimised",
     "owes_token",
     "pinned_answer",
-    "probed",
     "public_lookup",
     "record",
     "refusal",
     "remember",
     "report",
+    "report_probes",
     "require",
     "role",
     "run_command",
@@ -285,9 +285,15 @@ def report(alias: str, seconds: float | None, outcome: str) -> list[tuple[str, s
     no cluster is ignored. Raises ``ValueError`` for another outcome.
     """
 
-def probed(found: Iterable[tuple[str, str, int, float]]) -> list[tuple[str, str, str, str]]:
-    """Report the outcomes of probes: alias, outcome as for :func:`report`, ``time.monotonic_ns()`` before the query,
-    seconds until the answer. Returns the same as :func:`report`."""
+def report_probes(
+    results: Iterable[tuple[str, str, int, float, tuple[Position | None, str] | None]],
+) -> tuple[list[tuple[str, str, str, str]], list[str]]:
+    """Report the results of probes: alias, outcome as for :func:`report`, ``time.monotonic_ns()`` before the query, the
+    seconds that it took, and the server's position and name if they count.
+
+    Returns what :func:`report` does, and the aliases that lead to another server than before. Aliases of no cluster are
+    ignored.
+    """
 
 def moved(primary: str, sources: Mapping[str, str]) -> None:
     """Report that the server behind each key of ``sources`` (an alias of the cluster of ``primary``) is now the server
@@ -300,9 +306,8 @@ def watch() -> None:
 def unwatch() -> None:
     """Make the next routed read start the monitor: no monitor watches this configuration, or this process, yet."""
 
-def observe(answers: Iterable[tuple[str, Position | None, int, float | None, str]]) -> list[str]:
-    """Take in the answers of members: alias, position, ``time.monotonic_ns()`` before the query, seconds until the
-    answer, server.
+def observe(answers: Iterable[tuple[str, Position | None, int, str]]) -> list[str]:
+    """Take in the answers of members: alias, position, ``time.monotonic_ns()`` before the query, server.
 
     The member has contained at least the position since the query was sent. Returns the aliases that now have a
     different server. Aliases of no cluster are ignored.

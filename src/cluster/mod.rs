@@ -122,7 +122,7 @@ impl Cluster {
                 Self::wait_for_floor(&mut states, member);
             }
         }
-        self.stand(&mut told, &view, states);
+        self.stand(&mut told, &view, states, None);
     }
 
     fn wait_for_floor(states: &mut States, member: Member) {
@@ -229,7 +229,7 @@ impl Cluster {
         states.members[member as usize] = state;
         states.ramps[member as usize] = FULL;
         states.trials = states.trials.iter().filter(|(other, _)| *other != member).cloned().collect();
-        self.stand(&mut told, &view, states);
+        self.stand(&mut told, &view, states, None);
         before
     }
 
@@ -249,32 +249,75 @@ impl Cluster {
         }
     }
 
-    /// Probes ended by `now`, and their [observations](Self::observe) were taken in. Returns the states that have
-    /// changed.
-    pub fn probed(&self, probes: &[Probe], now: Duration, draw: u64) -> Vec<Change> {
+    /// Takes in probes that ended by `now` and what the servers answered, in one swap of the view. Returns the states that
+    /// have changed.
+    ///
+    /// The states are judged by the new positions: a replica that was behind and has caught up is not excluded for its
+    /// former position.
+    pub fn report_probes(
+        &self,
+        probes: &[Probe],
+        observations: &[Observation],
+        now: Duration,
+        draw: u64,
+    ) -> Vec<Change> {
+        let mut told = self.changing.lock();
+        let view = self.view.load();
+        let rules = rules(&self.settings);
+        let replication = view.replication().observing_by(observations, now);
+        for member in self.changed_replicas(observations, &replication, view.replication()) {
+            self.health.joins(member, replication.server_since(member));
+        }
         self.health.probed(probes, now);
-        self.settle(now, draw)
+        let states = self.health.settle(rules, &replication, now, draw);
+        self.stand(&mut told, &view, states, (!observations.is_empty()).then_some(replication))
+    }
+
+    /// The replicas that `observations` show as another server than before, in a cluster where requirements have floors.
+    fn changed_replicas(
+        &self,
+        observations: &[Observation],
+        after: &ReplicationState,
+        before: &ReplicationState,
+    ) -> Vec<Member> {
+        if rules(&self.settings).admission.is_none() || !after.tells_lag() {
+            return Vec::new();
+        }
+        let replicas = observations.iter().map(|seen| seen.member).filter(|&member| member != PRIMARY);
+        replicas.filter(|&member| after.has_another_server(member, before)).collect()
     }
 
     /// Judges the states at `now`, and returns those that have changed.
     pub fn settle(&self, now: Duration, draw: u64) -> Vec<Change> {
         let mut told = self.changing.lock();
         let view = self.view.load();
-        self.stand(&mut told, &view, self.health.settle(rules(&self.settings), view.replication(), now, draw))
+        let states = self.health.settle(rules(&self.settings), view.replication(), now, draw);
+        self.stand(&mut told, &view, states, None)
     }
 
-    /// Replaces `view` if `states` differ from it. The caller holds `changing`, whose value is `told`. Returns the
-    /// states that have changed since they were reported last.
-    fn stand(&self, told: &mut Box<[State]>, view: &View, states: States) -> Vec<Change> {
+    /// Replaces `view` if `states` or `replication` differ from it. The caller holds `changing`, whose value is `told`.
+    /// Returns the states that have changed since they were reported last.
+    fn stand(
+        &self,
+        told: &mut Box<[State]>,
+        view: &View,
+        states: States,
+        replication: Option<ReplicationState>,
+    ) -> Vec<Change> {
         let both = (0..).zip(told.iter().zip(&states.members));
         let changes = both.filter(|(_, (before, after))| before != after);
         let changes = changes.map(|(member, (&before, &after))| Change { member, before, after }).collect();
         told.clone_from(&states.members);
-        if !states.is_same_as(&view.known) {
-            self.view.swap(Arc::new(View::new(&self.settings, states, self.health.costs(), view.replication.clone())));
-        } else if states.absences != view.known.absences {
-            self.view.swap(Arc::new(view.leasing(&self.settings, states)));
+        let is_same = states.is_same_as(&view.known);
+        if is_same && states.absences == view.known.absences && replication.is_none() {
+            return changes;
         }
+        let replication = replication.unwrap_or_else(|| view.replication().clone());
+        self.view.swap(Arc::new(if is_same {
+            view.with_same_pools(&self.settings, states, replication)
+        } else {
+            View::new(&self.settings, states, self.health.costs(), replication)
+        }));
         changes
     }
 
@@ -305,10 +348,10 @@ impl Cluster {
         self.view.swap(Arc::new(View::new(&self.settings, states, self.health.costs(), replication)));
     }
 
-    /// The latency of `member`, in seconds.
+    /// The latency of `member`; `None` before its first answer.
     #[must_use]
-    pub fn latency(&self, member: Member) -> Option<f64> {
-        self.health.latency(member)
+    pub fn latency(&self, member: Member) -> Option<Duration> {
+        self.health.latency(member).map(Duration::from_secs_f64)
     }
 
     /// Takes in observations whose answers arrived at the moment of the query.
@@ -320,24 +363,19 @@ impl Cluster {
     pub fn observe_by(&self, observations: &[Observation], heard: Duration) {
         let _told = self.changing.lock();
         let view = self.view.load();
-        let mut next = view.observing(observations, heard);
-        if rules(&self.settings).admission.is_some() && next.replication.tells_lag() {
-            let others: Vec<Member> = observations
-                .iter()
-                .map(|seen| seen.member)
-                .filter(|&member| member != PRIMARY && next.replication.has_another_server(member, &view.replication))
-                .collect();
-            if !others.is_empty() {
-                // In the same swap: the next read must not find the new server admitted as the former one.
-                let mut states = (*view.known).clone();
-                for member in others {
-                    self.health.joins(member, next.replication.server_since(member));
-                    Self::wait_for_floor(&mut states, member);
-                }
-                next = View::new(&self.settings, states, self.health.costs(), next.replication);
-            }
+        let replication = view.replication().observing_by(observations, heard);
+        let changed = self.changed_replicas(observations, &replication, view.replication());
+        let mut states = (*view.known).clone();
+        // In the same swap: the next read must not find the new server admitted as the former one.
+        for &member in &changed {
+            self.health.joins(member, replication.server_since(member));
+            Self::wait_for_floor(&mut states, member);
         }
-        self.view.swap(Arc::new(next));
+        self.view.swap(Arc::new(if changed.is_empty() {
+            view.with_same_pools(&self.settings, states, replication)
+        } else {
+            View::new(&self.settings, states, self.health.costs(), replication)
+        }));
     }
 
     /// The turn of the round robin in its cycle.
@@ -364,85 +402,4 @@ pub mod view;
 #[cfg(all(loom, test))]
 mod model;
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::tests::settings;
-
-    #[test]
-    fn a_member_that_does_not_serve_leaves_the_pool() {
-        let cluster = Cluster::try_new(settings(&[1.0, 1.0, 0.0])).unwrap();
-        assert_eq!(cluster.view().eligible(), [1, 2]);
-        assert_eq!(cluster.set_state(1, State::Lagging), State::Up);
-        assert_eq!(cluster.view().eligible(), [2]);
-        assert_eq!(cluster.set_state(1, State::Up), State::Lagging);
-        assert_eq!(cluster.view().eligible(), [1, 2]);
-    }
-
-    #[test]
-    fn in_a_test_only_what_it_lists_serves_and_what_is_known_is_kept() {
-        let before = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
-        before.set_state(1, State::Down);
-        let test = Settings { forbidden: vec![Alias::from_number(2)], are_mirrors: true, ..settings(&[1.0, 1.0]) };
-        let during = Cluster::try_new(test).unwrap().inheriting(&before);
-        assert_eq!(during.view().eligible(), [1]);
-        assert!(!during.view().serves(2));
-        assert_eq!(during.set_state(2, State::Lagging), State::Up);
-        let after = Cluster::try_new(settings(&[1.0, 1.0])).unwrap().inheriting(&during);
-        assert_eq!((after.view().state(1), after.view().state(2)), (State::Down, State::Lagging));
-    }
-
-    #[test]
-    fn a_lag_that_nobody_measures_any_more_is_none() {
-        let watching = |watched| Settings { watched, max_lag: Some(Duration::from_secs(10)), ..settings(&[1.0]) };
-        assert_eq!(rules(&watching(true)).max_lag, Some(Duration::from_secs(10)));
-        assert_eq!(rules(&watching(false)).max_lag, None);
-    }
-
-    #[test]
-    fn a_rebuild_keeps_what_is_known_of_the_members() {
-        let before = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
-        before.set_state(2, State::Down);
-        before.counters.count(&crate::support::counters::Shard::claim(), 2, crate::reason::Reason::Balanced);
-        // Alias 2 moves from the second place to the first.
-        let replicas = vec![(Alias::from_number(2), 1.0), (Alias::from_number(7), 1.0)];
-        let after = Cluster::try_new(Settings { replicas, ..settings(&[]) }).unwrap().inheriting(&before);
-        assert_eq!((after.view().state(1), after.view().state(2)), (State::Down, State::Up));
-        assert_eq!(after.counters.get(1, crate::reason::Reason::Balanced), 1);
-    }
-
-    #[test]
-    fn servers_take_their_states_along_when_they_move() {
-        let cluster = Cluster::try_new(settings(&[1.0, 1.0])).unwrap();
-        let gone = Probe { member: 0, outcome: Outcome::Gone, sent: Duration::from_secs(1), took: None };
-        cluster.probed(&[gone], Duration::from_secs(1), 0);
-        assert_eq!(cluster.view().state(0), State::Down);
-        cluster.moved(&[1, 0, 2], Duration::from_secs(2));
-        assert_eq!([0, 1, 2].map(|member| cluster.view().state(member)), [State::Up, State::Down, State::Up]);
-        assert_eq!(cluster.view().eligible(), [2]);
-        // The next probe result leaves it so.
-        cluster.settle(Duration::from_secs(3), 0);
-        assert_eq!(cluster.view().eligible(), [2]);
-    }
-
-    #[test]
-    fn a_member_that_may_not_be_used_is_not_taken_for_dead_when_servers_move() {
-        let absent = Settings { forbidden: vec![Alias::from_number(2)], ..settings(&[1.0, 1.0]) };
-        let cluster = Cluster::try_new(absent).unwrap();
-        cluster.moved(&[1, 0, 2], Duration::from_secs(1));
-        assert!(!cluster.view().serves(2));
-        let back = Cluster::try_new(settings(&[1.0, 1.0])).unwrap().inheriting(&cluster);
-        assert!(back.view().serves(2));
-    }
-
-    #[test]
-    fn changes_from_many_threads_are_not_lost() {
-        let cluster = Cluster::try_new(settings(&[1.0; 8])).unwrap();
-        std::thread::scope(|scope| {
-            for member in 1..=8 {
-                let cluster = &cluster;
-                scope.spawn(move || cluster.set_state(member, State::Down));
-            }
-        });
-        assert!(cluster.view().eligible().is_empty());
-    }
-}
+mod tests;

@@ -57,7 +57,12 @@ fn a_probe_and_a_read_that_was_refused_leave_a_view_of_what_is_known() {
                 cluster.read(1, Outcome::Gone, None, SECOND * 2, 0);
             })
         };
-        cluster.probed(&[Probe { member: 1, outcome: Outcome::Ok, sent: SECOND, took: None }], SECOND * 2, 0);
+        cluster.report_probes(
+            &[Probe { member: 1, outcome: Outcome::Ok, sent: SECOND, took: None }],
+            &[],
+            SECOND * 2,
+            0,
+        );
         other.join().unwrap();
         assert_eq!(cluster.view().state(1), State::Down);
     });

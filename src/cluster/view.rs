@@ -11,7 +11,7 @@ use crate::health::admission::Absence;
 use crate::health::breaker::{self, FULL};
 use crate::health::cluster_health::States;
 use crate::member::{Member, PRIMARY, State};
-use crate::replication::state::{Observation, ReplicationState};
+use crate::replication::state::ReplicationState;
 use crate::settings::Settings;
 use crate::support::sync::AtomicBool;
 
@@ -69,28 +69,12 @@ impl View {
         Self { number: Self::next_number(), replication, known, states, pools }
     }
 
-    /// The same states with newer positions.
-    pub(super) fn observing(&self, observations: &[Observation], heard: Duration) -> Self {
-        Self {
-            number: Self::next_number(),
-            replication: self.replication.observing_by(observations, heard),
-            known: self.known.clone(),
-            states: self.states.clone(),
-            pools: self.pools.clone(),
-        }
-    }
-
-    /// The same states, except for the times at which a requirement may end without a member.
-    pub(super) fn leasing(&self, settings: &Settings, known: States) -> Self {
+    /// A view with the pools of this one, whose states differ from `known` at most in when a requirement may end without
+    /// a member.
+    pub(super) fn with_same_pools(&self, settings: &Settings, known: States, replication: ReplicationState) -> Self {
         let known = Arc::new(known);
         let states = decreed(settings, &known).map_or_else(|| known.clone(), Arc::new);
-        Self {
-            number: Self::next_number(),
-            replication: self.replication.clone(),
-            known,
-            states,
-            pools: self.pools.clone(),
-        }
+        Self { number: Self::next_number(), replication, known, states, pools: self.pools.clone() }
     }
 
     fn next_number() -> u64 {

@@ -240,8 +240,10 @@ impl<'a> EligibilityCheck<'a> {
                 (Obstacle::Position(longest), Some(position)) if !self.view.eligible().is_empty() => {
                     // Where there is only time for a query, no monitor runs, and no rate is known.
                     let by = self.now.saturating_add(longest);
+                    let latency = self.cluster.latency(PRIMARY).unwrap_or_default();
                     let mut may_arrive = |member: Member| {
-                        let arrives = longest.is_zero() || self.view.replication().may_have_by(member, &position, by);
+                        let arrives =
+                            longest.is_zero() || self.view.replication().may_have_by(member, &position, by, latency);
                         comes_too_late |= !arrives;
                         Ok(arrives && is_usable(member)?)
                     };

@@ -1,17 +1,19 @@
 //! When a replica that was out of service, or that joined later, may serve.
 //!
-//! A requirement ends when every replica that may serve has what is required. A replica that was out of service then was
-//! not asked, and may lack it when it returns. So it serves only after it has its *floor*: the first position of the primary
-//! that was sampled after the replica was seen again. Whatever ended without the replica was published before that.
+//! A requirement ends when every replica that may serve satisfies it. A replica that was out of service was not
+//! considered then, and may lack what was required when it returns. So it serves only once it has its *floor*: the
+//! first position of the primary that was sampled after the replica was seen again. Every requirement that ended
+//! without the replica was for a write before that.
 //!
-//! Several processes judge for themselves, and one may end a requirement without a replica that another one already admits.
-//! Two things prevent that. A process goes without a replica only for a *lease*, which each probe that finds the replica out of
-//! service renews, and only after one lease, when every other process has found it so, too. And the floor is sampled one
-//! lease after the replica was seen again, when no process goes without it any more.
+//! Each process judges for itself, and one may end a requirement without a replica that another one already admits. Two
+//! things prevent that. A process goes without a replica only for a *lease*, which each probe that finds the replica
+//! out of service renews; and only from one lease later, when every other process has found it so, too. And the floor
+//! is sampled one lease after the replica was seen again, when no process goes without it any more.
 //!
-//! Where there are no positions there is no floor: requirements are left to time there, for every replica alike.
+//! Without positions there is no floor: requirements are judged by time there, for every replica alike.
 //!
-//! A floor that is set for all replicas when a process starts would keep the process from a state older than itself.
+//! A process that starts sets no floors. Floors for all replicas would also keep a new process from reading data older
+//! than itself.
 //!
 //! Times are since the clock's origin.
 
@@ -136,13 +138,7 @@ mod tests {
     const RULES: Rules = Rules { lease: Duration::from_secs(2) };
 
     fn look(replication: &ReplicationState, at: u32, primary: u64, replica: u64) -> ReplicationState {
-        let seen = |member, place| Observation {
-            member,
-            position: Some(lsn(place)),
-            at: SECOND * at,
-            latency: None,
-            server: None,
-        };
+        let seen = |member, place| Observation { member, position: Some(lsn(place)), at: SECOND * at, server: None };
         replication.observing(&[seen(PRIMARY, primary), seen(1, replica)])
     }
 

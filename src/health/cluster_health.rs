@@ -85,20 +85,20 @@ impl States {
 
 #[derive(Clone, Debug, Default)]
 struct MemberHealth {
-    health: Breaker,
+    breaker: Breaker,
     lag: LagGate,
     admission: Admission,
     /// Whether it was too late at the last judgement.
     was_late: bool,
     latency: PeakEwma,
     /// The state that was forced, whatever probes find.
-    set: Option<State>,
+    forced: Option<State>,
 }
 
 impl MemberHealth {
     fn state(&self, now: Duration) -> State {
-        match self.health.state(now) {
-            _ if self.set.is_some() => self.set.unwrap_or_default(),
+        match self.breaker.state(now) {
+            _ if self.forced.is_some() => self.forced.unwrap_or_default(),
             State::Up if self.lag.is_shut() || self.admission.is_waiting() => State::Lagging,
             state => state,
         }
@@ -115,8 +115,8 @@ impl MemberHealth {
             // The settings no longer exclude it for its lag.
             self.admission = Admission::default();
         }
-        let presence = match self.health.state(now) {
-            _ if self.set.is_some() => return,
+        let presence = match self.breaker.state(now) {
+            _ if self.forced.is_some() => return,
             State::Up | State::Lagging if !self.lag.is_shut() => Presence::Sound,
             State::Ejected | State::Probing if !self.lag.is_shut() => Presence::Failing,
             _ => Presence::Out,
@@ -152,7 +152,7 @@ impl ClusterHealth {
     /// `member` has joined, or is another server, seen at `at`: it serves only once it has its floor.
     pub fn joins(&self, member: Member, at: Duration) {
         let mut member_health = self.members[member as usize].lock();
-        if member_health.set.is_none() {
+        if member_health.forced.is_none() {
             member_health.admission = Admission::joining(at);
         }
     }
@@ -196,10 +196,10 @@ impl ClusterHealth {
         draw: u64,
     ) -> bool {
         let mut member_health = self.members[member as usize].lock();
-        let was = (member_health.health.state(now), member_health.latency.get().is_some());
-        member_health.health.read(outcome, rules.is_watched, unit(draw), now);
+        let was = (member_health.breaker.state(now), member_health.latency.get().is_some());
+        member_health.breaker.read(outcome, rules.is_watched, unit(draw), now);
         Self::took(&mut member_health, outcome, took, now);
-        let is_news = member_health.health.state(now) != was.0 || member_health.health.is_to_be_ejected(now);
+        let is_news = member_health.breaker.state(now) != was.0 || member_health.breaker.is_to_be_ejected(now);
         let seconds = member_health.latency.get();
         drop(member_health);
         match seconds {
@@ -214,7 +214,7 @@ impl ClusterHealth {
     pub fn probed(&self, probes: &[Probe], now: Duration) {
         for probe in probes {
             let mut member_health = self.members[probe.member as usize].lock();
-            member_health.health.probe(probe.outcome, probe.sent, now);
+            member_health.breaker.probe(probe.outcome, probe.sent, now);
             Self::took(&mut member_health, probe.outcome, probe.took, now);
         }
         self.publish_costs();
@@ -241,10 +241,10 @@ impl ClusterHealth {
     ///
     #[must_use]
     pub fn settle(&self, rules: Rules, replication: &ReplicationState, now: Duration, draw: u64) -> States {
-        let primary_is_silent = self.members[PRIMARY as usize].lock().health.state(now) == State::Down;
+        let primary_is_silent = self.members[PRIMARY as usize].lock().breaker.state(now) == State::Down;
         for (member, member_health) in (0..).zip(&self.members) {
             let mut member_health = member_health.lock();
-            member_health.health.tick(rules.is_watched, now);
+            member_health.breaker.tick(rules.is_watched, now);
             if member != PRIMARY {
                 member_health.lag.judge(replication.lag_sample(member), rules.max_lag, primary_is_silent, now);
             }
@@ -268,7 +268,7 @@ impl ClusterHealth {
     fn eject(&self, now: Duration, draw: u64) {
         let at_present = |member_health: &Mutex<MemberHealth>| {
             let member_health = member_health.lock();
-            (member_health.health.is_ejected(), member_health.state(now) == State::Up)
+            (member_health.breaker.is_ejected(), member_health.state(now) == State::Up)
         };
         let mut states: Vec<(bool, bool)> = self.members.iter().map(at_present).collect();
         let most = (states.len() - 1) / 2;
@@ -277,8 +277,8 @@ impl ClusterHealth {
             let mut others = states.iter().enumerate().skip(1).filter(|(other, _)| *other != member);
             let is_spare = ejected < most && others.any(|(_, (_, serves))| *serves);
             let mut member_health = member_health.lock();
-            if is_spare && member_health.health.is_to_be_ejected(now) {
-                member_health.health.eject(unit(mixed(draw ^ member as u64)), now);
+            if is_spare && member_health.breaker.is_to_be_ejected(now) {
+                member_health.breaker.eject(unit(mixed(draw ^ member as u64)), now);
                 states[member] = (true, false);
             }
         }
@@ -291,14 +291,14 @@ impl ClusterHealth {
             let member_health = member_health.lock();
             let place = member as usize;
             states.members[place] = member_health.state(now);
-            states.ramps[place] = member_health.health.ramp(now);
+            states.ramps[place] = member_health.breaker.ramp(now);
             states.absences[place] = rules.admission.and_then(|admission| {
-                member_health.admission.absence(admission.lease, member_health.health.probed_at())
+                member_health.admission.absence(admission.lease, member_health.breaker.probed_at())
             });
-            if member_health.set.is_none() && member != PRIMARY {
-                trials.extend(member_health.health.trial().map(|trial| (member, trial)));
+            if member_health.forced.is_none() && member != PRIMARY {
+                trials.extend(member_health.breaker.trial().map(|trial| (member, trial)));
             }
-            let is_changing = !matches!(member_health.health.state(now), State::Up) || states.ramps[place] != FULL;
+            let is_changing = !matches!(member_health.breaker.state(now), State::Up) || states.ramps[place] != FULL;
             states.is_waiting |= !rules.is_watched && is_changing;
         }
         states.trials = trials.into();
@@ -308,7 +308,7 @@ impl ClusterHealth {
     /// Forces the state of `member`, whatever probes find; `State::Up` ends that, and forgets its measurements.
     pub fn set(&self, member: Member, state: State) {
         let mut member_health = self.members[member as usize].lock();
-        *member_health = MemberHealth { set: (state != State::Up).then_some(state), ..MemberHealth::default() };
+        *member_health = MemberHealth { forced: (state != State::Up).then_some(state), ..MemberHealth::default() };
     }
 }
 

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_is_not_zero_and_readmits_nobody() {
+    fn unknown_is_not_zero_and_readmits_no_replica() {
         let mut gate = LagGate::default();
         assert!(!judge(&mut gate, look(1, Some(2)), 1));
         // 2 seconds at 1, and nothing comparable since: 10 at 9, more after that.
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_lacks_all_that_is_known_is_doubted_after_a_tenth_of_the_limit() {
+    fn a_replica_that_lacks_all_known_positions_is_excluded_after_a_tenth_of_the_limit() {
         let mut gate = LagGate::default();
         let least = |at, lag| LagSample { is_least: true, ..look(at, Some(lag)) };
         assert!(!judge(&mut gate, least(1, 0), 1));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn while_the_primary_is_silent_nobody_falls_behind_it_and_those_who_caught_up_come_back() {
+    fn while_the_primary_is_silent_no_replica_is_excluded_and_those_that_caught_up_are_readmitted() {
         let mut gate = LagGate::default();
         gate.judge(Some(look(30, Some(30))), LIMIT, true, SECOND * 30);
         assert!(!gate.is_shut());
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nobody_rests() {
+    fn without_a_limit_no_replica_is_excluded() {
         let mut gate = LagGate::default();
         assert!(judge(&mut gate, look(1, Some(11)), 1));
         gate.judge(Some(look(1, Some(11))), None, false, SECOND);
@@ -159,7 +159,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whoever_serves_was_within_the_limit(looks in prop::collection::vec((prop::option::of(0..30_u32), 0..5_u32), 1..40)) {
+        fn a_replica_that_serves_was_within_the_limit(looks in prop::collection::vec((prop::option::of(0..30_u32), 0..5_u32), 1..40)) {
             let (mut gate, mut now, mut bound) = (LagGate::default(), 1, 0);
             for (lag, pause) in looks {
                 now += pause;

@@ -25,8 +25,8 @@ pub fn explain<'py>(model: &Bound<'py, PyAny>, hints: &Bound<'py, PyDict>) -> Py
     let instance = hints.get_item(intern!(py, "instance"))?;
     thread::with_thread(|thread| {
         let mut held = thread.snapshot(py)?;
-        let (table, views) = held.parts();
-        let answer = router::explain(table, views, model, instance.as_ref(), thread.preview())?;
+        let (table, views, models) = held.parts();
+        let answer = router::explain(table, views, models, model, instance.as_ref(), thread.preview())?;
         let Some((entry, (member, reason))) = answer else {
             return Ok((None, None, PyTuple::empty(py)));
         };
@@ -70,8 +70,7 @@ pub fn snapshot(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
             described.set_item("state", if is_named_so { "multiplexed" } else { state.name() })?;
             described.set_item("position", replication.position(member).map(ToString::to_string))?;
             described.set_item("lag", replication.lag(member).as_ref().map(Duration::as_secs_f64))?;
-            let latency =
-                cluster.latency(member).or_else(|| replication.latency(member).as_ref().map(Duration::as_secs_f64));
+            let latency = cluster.latency(member).as_ref().map(Duration::as_secs_f64);
             described.set_item("latency", latency)?;
             described.set_item("weight", cluster.weight(member))?;
             let reads = PyDict::new(py);

@@ -50,7 +50,7 @@ mod _core {
     #[pymodule_export]
     use super::reads::{is_to_remember, remember, run_command};
     #[pymodule_export]
-    use super::reports::{probed, report};
+    use super::reports::{report, report_probes};
     #[pymodule_export]
     use super::reroute::{elsewhere, member_state, pinned_answer, spend_decision};
     #[pymodule_export]

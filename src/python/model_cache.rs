@@ -1,8 +1,8 @@
-//! The cluster of a model class, found once per class.
+//! The cluster of a model class, found once per class and thread.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
-use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -17,81 +17,52 @@ pub struct Place {
     pub exempt: bool,
 }
 
-/// A site has some hundred models. A power of two.
-const SLOTS: usize = 4096;
-/// Enough room left that a search soon finds an empty slot.
-const MOST: usize = SLOTS / 4 * 3;
+/// The most classes that one thread keeps. A site has some hundred models; where models are made at run time, there may be
+/// any number.
+const MOST: usize = 4096;
 
-/// Places by the address of the class, in a table that only grows, so that looking up takes neither lock nor count.
-///
-/// The classes are kept alive, so that no other can get the address of one. When the table is full, or for a model of
-/// which there may be any number, places are found anew for each question.
-#[derive(Debug)]
-pub struct ModelCache {
-    slots: Box<[Slot]>,
-    classes: Mutex<Vec<Py<PyAny>>>,
-}
-
-/// Empty while the address is 0.
+/// The places of the models that a thread has asked for, by the address of the class. The classes are kept alive, so that
+/// no other class can get the address of one.
 #[derive(Debug, Default)]
-struct Slot {
-    address: AtomicUsize,
-    place: AtomicUsize,
-}
-
-impl Default for ModelCache {
-    fn default() -> Self {
-        Self { slots: (0..SLOTS).map(|_| Slot::default()).collect(), classes: Mutex::default() }
-    }
-}
+pub struct ModelCache(HashMap<usize, (Place, Py<PyAny>), BuildHasherDefault<AddressHasher>>);
 
 impl ModelCache {
-    /// The slots where `address` may be, in the order of the search. Fibonacci hashing (Knuth, The Art of Computer
-    /// Programming, volume 3, section 6.4): addresses are multiples of 16 and need no protection against chosen keys.
-    #[inline]
-    fn search(&self, address: usize) -> impl Iterator<Item = &Slot> {
-        let mixed = (address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - SLOTS.trailing_zeros());
-        #[expect(clippy::cast_possible_truncation, reason = "below SLOTS")]
-        let first = mixed as usize;
-        (first..first + SLOTS).map(|number| &self.slots[number % SLOTS])
-    }
-
+    /// The place of the class at `address`.
     #[inline]
     pub fn get(&self, address: usize) -> Option<Place> {
-        for slot in self.search(address) {
-            match slot.address.load(Ordering::Acquire) {
-                found if found == address => return Some(Place::unpacked(slot.place.load(Ordering::Relaxed))),
-                0 => return None,
-                _ => {}
-            }
-        }
-        None
+        self.0.get(&address).map(|&(place, _)| place)
     }
 
-    pub fn insert(&self, class: Py<PyAny>, place: Place) {
-        let address = class.as_ptr() as usize;
-        let mut classes = self.classes.lock();
-        if classes.len() == MOST || self.get(address).is_some() {
-            // Dropping a reference may run Python, which may ask for a place.
-            drop(classes);
-            return;
+    /// Keeps the place of `class`, unless there are too many.
+    pub fn insert(&mut self, class: &Bound<'_, PyAny>, place: Place) {
+        if self.0.len() < MOST {
+            self.0.insert(class.as_ptr() as usize, (place, class.clone().unbind()));
         }
-        let empty = self.search(address).find(|slot| slot.address.load(Ordering::Relaxed) == 0);
-        let empty = empty.expect("fewer classes than slots");
-        empty.place.store(place.packed(), Ordering::Relaxed);
-        empty.address.store(address, Ordering::Release);
-        classes.push(class);
     }
 }
 
-impl Place {
-    fn packed(self) -> usize {
-        usize::from(self.exempt) | self.cluster.map_or(0, |index| (index + 1) << 1)
+/// Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4): addresses are multiples of 16 and
+/// need no protection against chosen keys.
+#[derive(Debug, Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    #[inline]
+    fn write_usize(&mut self, address: usize) {
+        let mixed = (address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        // The map uses the lowest and the highest bits; a product is mixed best in the highest.
+        self.0 = mixed.rotate_left(26);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_usize(usize::from(byte));
+        }
     }
 
     #[inline]
-    fn unpacked(packed: usize) -> Self {
-        Self { cluster: (packed >> 1).checked_sub(1), exempt: packed & 1 == 1 }
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

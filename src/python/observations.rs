@@ -12,46 +12,44 @@ use crate::replication::state::Observation;
 
 use super::clock::{self, since_origin};
 use super::position::Position;
-use super::table;
+use super::table::{self, Table};
 
-/// The answer of a member: its alias, its position, `time.monotonic_ns()` before the query, how many seconds the answer
-/// took, and which server answered.
-type Answer = (String, Option<Position>, u64, Option<f64>, String);
+/// The answer of a member: its alias, its position, `time.monotonic_ns()` before the query, and which server answered.
+type Answer = (String, Option<Position>, u64, String);
 
 /// Takes in answers; returns the aliases that lead to another server than before. Aliases of no cluster are ignored.
 #[pyfunction]
 pub fn observe(py: Python<'_>, answers: Vec<Answer>) -> PyResult<Vec<String>> {
     let table = table::in_force(py)?;
-    let mut seen: Vec<Vec<Observation>> = table.entries.iter().map(|_| Vec::new()).collect();
-    for (alias, position, asked_at, latency, server) in answers {
+    let mut found: Vec<Vec<Observation>> = table.entries.iter().map(|_| Vec::new()).collect();
+    for (alias, position, asked_at, server) in answers {
         let Some(&(index, member)) = table.places.get(&alias) else { continue };
-        seen[index].push(Observation {
-            member,
-            position: position.map(|position| position.0),
-            at: since_origin(py, asked_at)?,
-            latency: latency.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
-            server: (!server.is_empty()).then(|| number(&server)),
-        });
+        found[index].push(observation(member, position, since_origin(py, asked_at)?, &server));
     }
     let mut changed = Vec::new();
-    for (entry, seen) in table.entries.iter().zip(&seen).filter(|(_, seen)| !seen.is_empty()) {
-        let members = take_in(&entry.cluster, seen).into_iter();
-        changed.extend(members.map(|member| table.name(entry.cluster.members()[member as usize]).to_owned()));
+    for (entry, seen) in table.entries.iter().zip(&found).filter(|(_, seen)| !seen.is_empty()) {
+        entry.cluster.observe_by(seen, clock::now());
+        changed.extend(changed_servers(&table, &entry.cluster, seen));
     }
     Ok(changed)
+}
+
+/// The observation that `member` was at `position` when it was queried at `at`; an empty name tells of no server.
+pub fn observation(member: Member, position: Option<Position>, at: Duration, server: &str) -> Observation {
+    let server = (!server.is_empty()).then(|| number(server));
+    Observation { member, position: position.map(|position| position.0), at, server }
 }
 
 /// Counts the changes of servers that were found.
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 
-/// Takes in observations that have arrived by now; returns the members that are another server than before, or have
-/// lost data.
-pub fn take_in(cluster: &Cluster, seen: &[Observation]) -> Vec<Member> {
-    cluster.observe_by(seen, clock::now());
+/// The aliases that by `seen`, which was just taken in, lead to another server than before, or to one that has lost data.
+pub fn changed_servers(table: &Table, cluster: &Cluster, seen: &[Observation]) -> Vec<String> {
     let view = cluster.view();
     let just_before = |at: Duration| at.saturating_sub(Duration::from_nanos(1));
     let is_other = |seen: &&Observation| !view.replication().is_same_since(seen.member, just_before(seen.at));
-    let changed: Vec<Member> = seen.iter().filter(is_other).map(|seen| seen.member).collect();
+    let name = |seen: &Observation| table.name(cluster.members()[seen.member as usize]).to_owned();
+    let changed: Vec<String> = seen.iter().filter(is_other).map(name).collect();
     CHANGES.fetch_add(changed.len() as u64, Ordering::Relaxed);
     changed
 }

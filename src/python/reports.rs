@@ -7,8 +7,11 @@ use pyo3::prelude::*;
 use crate::health::cluster_health::Probe;
 use crate::member::Change;
 use crate::reason::Outcome;
+use crate::replication::state::Observation;
 
 use super::clock::{self, since_origin};
+use super::observations::{changed_servers, observation};
+use super::position::Position;
 use super::table::{self, Entry, Table};
 use super::thread::{self, Thread};
 use super::{errors, scopes};
@@ -57,24 +60,26 @@ pub fn report(py: Python<'_>, alias: &str, seconds: Option<f64>, outcome: &str) 
     Ok(named(&table, entry, changes).collect())
 }
 
-/// Reports the outcomes of probes: the alias, the outcome, `time.monotonic_ns()` before the query, and how many seconds
-/// it took. Returns the changes of states.
+/// The result of a probe: the alias, the outcome, `time.monotonic_ns()` before the query, how many seconds it took, and
+/// the server's position and name, if they count.
+type ProbeResult = (String, String, u64, f64, Option<(Option<Position>, String)>);
+
+/// Reports the results of probes. Returns the changes of states, and the aliases that lead to another server than before.
 #[pyfunction]
-pub fn probed(py: Python<'_>, found: Vec<(String, String, u64, f64)>) -> PyResult<Vec<Changed>> {
+pub fn report_probes(py: Python<'_>, results: Vec<ProbeResult>) -> PyResult<(Vec<Changed>, Vec<String>)> {
     let table = table::in_force(py)?;
-    let mut probes: Vec<Vec<Probe>> = table.entries.iter().map(|_| Vec::new()).collect();
-    for (alias, outcome, asked_at, seconds) in found {
+    let mut found: Vec<(Vec<Probe>, Vec<Observation>)> = table.entries.iter().map(|_| Default::default()).collect();
+    for (alias, outcome, asked_at, seconds, answer) in results {
         let Some(&(index, member)) = table.places.get(&alias) else { continue };
-        probes[index].push(Probe {
-            member,
-            outcome: self::outcome(&outcome)?,
-            sent: since_origin(py, asked_at)?,
-            took: Duration::try_from_secs_f64(seconds).ok(),
-        });
+        let (probes, observations) = &mut found[index];
+        let (outcome, sent) = (self::outcome(&outcome)?, since_origin(py, asked_at)?);
+        probes.push(Probe { member, outcome, sent, took: Duration::try_from_secs_f64(seconds).ok() });
+        observations.extend(answer.map(|(position, server)| observation(member, position, sent, &server)));
     }
-    let mut changed = Vec::new();
-    for (entry, probes) in table.entries.iter().zip(&probes).filter(|(_, probes)| !probes.is_empty()) {
-        changed.extend(named(&table, entry, entry.cluster.probed(probes, clock::now(), draw())));
+    let (mut changed, mut others) = (Vec::new(), Vec::new());
+    for (entry, (probes, seen)) in table.entries.iter().zip(&found).filter(|(_, (probes, _))| !probes.is_empty()) {
+        changed.extend(named(&table, entry, entry.cluster.report_probes(probes, seen, clock::now(), draw())));
+        others.extend(changed_servers(&table, &entry.cluster, seen));
     }
-    Ok(changed)
+    Ok((changed, others))
 }

@@ -8,8 +8,9 @@ use crate::reason::Reason;
 use crate::routing::decide::decide;
 use crate::routing::question::Read;
 
+use super::steps::{self, ThisThread};
 use super::thread::{self, LastDecision, Thread};
-use super::{clock, reads, scopes, steps, table};
+use super::{reads, scopes, table};
 
 /// Where a read of the cluster of `alias` goes after the members `failed` failed it; `None` for an alias of no cluster.
 /// The model is not known any more, and so no exemption applies.
@@ -31,19 +32,11 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
         }
     }
     let before = if scope.is_none() { reads::last(py, cluster.name())? } else { None };
-    let (member, reason) = steps::perform(py, &table, entry, &failed, |may_wait| {
-        let question = Read {
-            exempt: false,
-            scope: scope.as_ref().map(|node| &*node.get().scope),
-            instance: None,
-            in_transaction: |member: Member| table.lookup.in_transaction(entry.strings[member as usize].bind(py)),
-            is_changed: || table.lookup.is_changed(entry.strings[PRIMARY as usize].bind(py)),
-            record: || scopes::record_state(py),
-            before,
-            may_wait,
-            now: clock::now,
-        };
-        decide(cluster, &cluster.view_without(&failed), question, thread::with_thread(Thread::draw))
+    let caller = ThisThread { py, table: &table, entry };
+    let (member, reason) = steps::perform(&caller, &failed, |may_wait| {
+        let scope = scope.as_ref().map(|node| &*node.get().scope);
+        let question = Read { exempt: false, scope, instance: None, before, may_wait, caller: &caller };
+        decide(cluster, &cluster.view_without(&failed), &question, thread::with_thread(Thread::draw))
     })?;
     thread::with_thread(|thread| {
         cluster.counters().count(&thread.shard, member, reason);
@@ -53,8 +46,8 @@ pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyRe
     Ok(Some(entry.strings[member as usize].bind(py).clone()))
 }
 
-/// The string object that the router answered this thread's last question with, if only the primary `alias` may serve that
-/// read; `None` also where no replica serves late data.
+/// The very string of this thread's last answer, if that was for a read that only the primary `alias` may serve; `None`
+/// also where no replica serves late data.
 #[pyfunction]
 pub fn pinned_answer(py: Python<'_>, alias: &str) -> Option<Py<PyString>> {
     thread::with_thread(|thread| {

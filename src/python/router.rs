@@ -1,14 +1,9 @@
 //! `ReplicaRouter`: the four methods that Django calls.
-
-use std::sync::Arc;
-use std::time::Duration;
-
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::cluster::view::View;
-use crate::consistency::scope_state::ScopeState;
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::routing::decide;
@@ -19,11 +14,12 @@ use crate::support::snapshot::Kept;
 use super::ffi::attached::attached;
 use super::ffi::attribute::own_attribute;
 use super::ffi::entry;
-use super::model_cache::{Place, labels};
+use super::model_cache::{ModelCache, Place, labels};
 use super::scopes::ScopeNode;
+use super::steps::{self, ThisThread};
 use super::table::{self, Entry, Table};
 use super::thread::{self, LastDecision};
-use super::{clock, errors, reads, scopes, steps};
+use super::{clock, errors, reads, scopes};
 
 /// A database router for `settings.DATABASE_ROUTERS`, configured by `settings.REPLICANT`.
 #[pyclass(frozen, subclass, module = "replicant")]
@@ -58,8 +54,8 @@ impl ReplicaRouter {
         let instance = hints.map(|hints| hints.get_item(intern!(py, "instance"))).transpose()?.flatten();
         thread::with_thread(|thread| {
             let mut held = thread.snapshot(py)?;
-            let (table, _) = held.parts();
-            let Some(Asked { entry, .. }) = locate(table, model, instance.as_ref())? else {
+            let (table, _, models) = held.parts();
+            let Some(Asked { entry, .. }) = locate(table, models, model, instance.as_ref())? else {
                 thread.last.set(None);
                 return Ok(None);
             };
@@ -77,10 +73,14 @@ impl ReplicaRouter {
         obj2: &Bound<'_, PyAny>,
         _hints: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<bool>> {
-        let table = table::in_force(obj1.py())?;
-        let cluster = |object| -> PyResult<_> { Ok(origin(&table, object)?.flatten().map(|(cluster, _)| cluster)) };
-        let (one, other) = (cluster(obj1)?, cluster(obj2)?);
-        Ok((one.is_some() && one == other).then_some(true))
+        thread::with_thread(|thread| {
+            let mut held = thread.snapshot(obj1.py())?;
+            let (table, _, models) = held.parts();
+            let mut cluster =
+                |object| -> PyResult<_> { Ok(origin(table, models, object)?.flatten().map(|(cluster, _)| cluster)) };
+            let (one, other) = (cluster(obj1)?, cluster(obj2)?);
+            Ok((one.is_some() && one == other).then_some(true))
+        })
     }
 
     /// Never on a replica, and on a primary only models of its cluster.
@@ -127,8 +127,8 @@ impl entry::Router for ReplicaRouter {
         let py = model.py();
         thread::with_thread(|thread| {
             let mut held = thread.snapshot(py)?;
-            let (table, views) = held.parts();
-            let answer = read(table, views, model, instance, thread.draw())?;
+            let (table, views, models) = held.parts();
+            let answer = read(table, views, models, model, instance, thread.draw())?;
             let Some((entry, (member, reason))) = answer else {
                 thread.last.set(None);
                 return Ok(None);
@@ -162,7 +162,7 @@ type Origin = (ClusterIndex, Option<Member>);
     clippy::option_option,
     reason = "not loaded, loaded from elsewhere, and loaded from a member are three things"
 )]
-fn origin(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Option<Option<Origin>>> {
+fn origin(table: &Table, models: &mut ModelCache, object: &Bound<'_, PyAny>) -> PyResult<Option<Option<Origin>>> {
     let py = object.py();
     let (state, db) = (intern!(py, "_state"), intern!(py, "db"));
     let Some(state) = attribute(object, state)? else { return Ok(None) };
@@ -177,13 +177,13 @@ fn origin(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Option<Option<Or
     // An object that was pickled or cached may name an alias that a deploy renamed or removed, or a member that another
     // process has discovered. No query can have named it with `.using()`, so the object belongs to the cluster of its
     // model.
-    Ok(Some(class_place(table, object)?.cluster.map(|cluster| (cluster, None))))
+    Ok(Some(class_place(table, models, object)?.cluster.map(|cluster| (cluster, None))))
 }
 
 /// The place of the model of `object`.
-fn class_place(table: &Table, object: &Bound<'_, PyAny>) -> PyResult<Place> {
+fn class_place(table: &Table, models: &mut ModelCache, object: &Bound<'_, PyAny>) -> PyResult<Place> {
     // The type would not do: `request.user` is a lazy object whose `__class__` is the user model.
-    table.place(&object.getattr(intern!(object.py(), "__class__"))?)
+    table.place(models, &object.getattr(intern!(object.py(), "__class__"))?)
 }
 
 /// The attribute `name` of `object`. A lazy object has no such attribute of its own; it passes on those of its target.
@@ -207,33 +207,16 @@ struct Asked<'table> {
 }
 
 impl Asked<'_> {
-    #[expect(clippy::type_complexity, reason = "four closures, each with one line of type")]
     #[inline]
     fn question<'a>(
-        &'a self,
-        py: Python<'a>,
-        table: &'a Table,
+        &self,
+        caller: &'a ThisThread<'a>,
         scope: Option<&'a Bound<'_, ScopeNode>>,
         before: Option<Shown>,
         may_wait: bool,
-    ) -> Read<
-        'a,
-        impl FnMut(Member) -> PyResult<bool> + 'a,
-        impl Fn() -> PyResult<bool> + 'a,
-        impl Fn() -> PyResult<Option<Arc<ScopeState>>> + 'a,
-        impl Fn() -> Duration + 'a,
-    > {
-        Read {
-            exempt: self.exempt,
-            scope: scope.map(|node| &*node.get().scope),
-            instance: self.loaded,
-            in_transaction: move |member| table.lookup.in_transaction(self.entry.strings[member as usize].bind(py)),
-            is_changed: move || table.lookup.is_changed(self.entry.strings[PRIMARY as usize].bind(py)),
-            record: move || scopes::record_state(py),
-            before,
-            may_wait,
-            now: clock::now,
-        }
+    ) -> Read<'a, ThisThread<'a>> {
+        let scope = scope.map(|node| &*node.get().scope);
+        Read { exempt: self.exempt, scope, instance: self.loaded, before, may_wait, caller }
     }
 
     /// The last read of this thread or task, if no scope is open.
@@ -247,13 +230,14 @@ impl Asked<'_> {
 #[inline]
 fn locate<'table>(
     table: &'table Table,
+    models: &mut ModelCache,
     model: &Bound<'_, PyAny>,
     instance: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Option<Asked<'table>>> {
-    let Place { cluster: Some(index), exempt } = table.place(model)? else { return Ok(None) };
+    let Place { cluster: Some(index), exempt } = table.place(models, model)? else { return Ok(None) };
     let asked = Asked { index, entry: &table.entries[index], exempt, loaded: None };
     match instance {
-        Some(instance) => beside(table, asked, instance),
+        Some(instance) => beside(table, models, asked, instance),
         None => Ok(Some(asked)),
     }
 }
@@ -261,11 +245,12 @@ fn locate<'table>(
 /// The same with the instance hint; `None` if Django should follow the instance.
 fn beside<'table>(
     table: &'table Table,
+    models: &mut ModelCache,
     asked: Asked<'table>,
     instance: &Bound<'_, PyAny>,
 ) -> PyResult<Option<Asked<'table>>> {
-    let Some(origin) = origin(table, instance)? else { return Ok(Some(asked)) };
-    let own = class_place(table, instance)?;
+    let Some(origin) = origin(table, models, instance)? else { return Ok(Some(asked)) };
+    let own = class_place(table, models, instance)?;
     // The user called `.using("other")`.
     if own.cluster.is_some() && own.cluster != origin.map(|(cluster, _)| cluster) {
         return Ok(None);
@@ -282,23 +267,25 @@ type Answer<'table> = Option<(&'table Entry, Decision)>;
 fn read<'table>(
     table: &'table Table,
     views: &mut [Kept<View>],
+    models: &mut ModelCache,
     model: &Bound<'_, PyAny>,
     instance: Option<&Bound<'_, PyAny>>,
     draw: u64,
 ) -> PyResult<Answer<'table>> {
     let py = model.py();
-    let Some(asked) = locate(table, model, instance)? else { return Ok(None) };
+    let Some(asked) = locate(table, models, model, instance)? else { return Ok(None) };
     let Asked { index, entry, .. } = asked;
     table::watch(py)?;
     let scope = scopes::current(py)?;
-    let decision = steps::perform(py, table, entry, &[], |may_wait| {
+    let caller = ThisThread { py, table, entry };
+    let decision = steps::perform(&caller, &[], |may_wait| {
         let before = asked.before(py, scope.as_ref())?;
-        let question = asked.question(py, table, scope.as_ref(), before, may_wait);
+        let question = asked.question(&caller, scope.as_ref(), before, may_wait);
         let shared = entry.cluster.shared_view();
         if views[index].refreshed(shared).is_waiting() {
             entry.cluster.settle(clock::now(), draw);
         }
-        decide::decide(&entry.cluster, views[index].refreshed(shared), question, draw)
+        decide::decide(&entry.cluster, views[index].refreshed(shared), &question, draw)
     })?;
     if scope.is_none() {
         reads::decided(py, &entry.cluster, decision)?;
@@ -310,17 +297,19 @@ fn read<'table>(
 pub fn explain<'table>(
     table: &'table Table,
     views: &mut [Kept<View>],
+    models: &mut ModelCache,
     model: &Bound<'_, PyAny>,
     instance: Option<&Bound<'_, PyAny>>,
     draw: u64,
 ) -> PyResult<Answer<'table>> {
     let py = model.py();
-    let Some(asked) = locate(table, model, instance)? else { return Ok(None) };
+    let Some(asked) = locate(table, models, model, instance)? else { return Ok(None) };
     let Asked { index, entry, .. } = asked;
     let scope = scopes::current(py)?;
     let before = asked.before(py, scope.as_ref())?;
-    let question = asked.question(py, table, scope.as_ref(), before, !steps::runs_a_loop(py)?);
+    let caller = ThisThread { py, table, entry };
+    let question = asked.question(&caller, scope.as_ref(), before, !steps::runs_a_loop(py)?);
     let view = views[index].refreshed(entry.cluster.shared_view());
-    let decision = decide::explain(&entry.cluster, view, question, draw)?;
+    let decision = decide::explain(&entry.cluster, view, &question, draw)?;
     Ok(Some((entry, decision.ok_or_else(|| errors::no_replica_available(py, table, &entry.cluster))?)))
 }

@@ -68,7 +68,7 @@ pub fn session_serves(
             cluster_state.requirement(|requirement| requirement.admits_session(cluster, &view, member, session, now));
     }
     if is_fit && !is_known {
-        // What it is about to show, the server that is behind the alias now may lack.
+        // The present server behind the alias may lack what this session is about to show.
         for cluster_state in scope_states.iter().filter_map(|scope_state| scope_state.get(cluster.name())) {
             mistrust(cluster_state, cluster.members()[member as usize], view.replication().changes(member));
         }
@@ -76,8 +76,8 @@ pub fn session_serves(
     Ok(is_fit)
 }
 
-/// What the scope reads from `member` now is not from the server that was found there after `changes`. The scope must see
-/// it wherever it reads next, there as well.
+/// Marks that the scope reads from `member`, but not from the server that was found there after `changes`: any server
+/// that it reads from next, that one included, must satisfy what it may have seen.
 fn mistrust(cluster_state: &ClusterState, member: Alias, changes: u32) {
     for (reads, last) in reads_of(cluster_state, member) {
         if reads {
@@ -86,7 +86,7 @@ fn mistrust(cluster_state: &ClusterState, member: Alias, changes: u32) {
     }
 }
 
-/// In which ways a scope may read from `member`, and whether it does.
+/// The two ways in which a scope may read from `member`, and whether it does.
 fn reads_of(cluster_state: &ClusterState, member: Alias) -> [(bool, LastRead); 2] {
     [
         (cluster_state.sticky() == Some(member), LastRead::Sticky),

@@ -1,5 +1,6 @@
 //! The steps that a decision may need first: querying a server for its position, or waiting for a replica.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::intern;
@@ -11,12 +12,43 @@ use crate::consistency::scope_state::{LastRead, ScopeState};
 use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 use crate::replication::state::Observation;
-use crate::routing::question::{Decision, Step};
+use crate::routing::question::{Caller, Decision, Step};
 
-use super::observations::take_in;
+use super::observations::changed_servers;
 use super::position::Position;
 use super::table::{Entry, Table};
-use super::{clock, errors};
+use super::{clock, errors, scopes};
+
+/// This thread, as it reads from a cluster.
+pub struct ThisThread<'a> {
+    pub py: Python<'a>,
+    pub table: &'a Table,
+    pub entry: &'a Entry,
+}
+
+impl Caller for ThisThread<'_> {
+    type Error = PyErr;
+
+    #[inline]
+    fn in_transaction(&self, member: Member) -> PyResult<bool> {
+        self.table.lookup.in_transaction(self.entry.strings[member as usize].bind(self.py))
+    }
+
+    #[inline]
+    fn is_changed(&self) -> PyResult<bool> {
+        self.table.lookup.is_changed(self.entry.strings[PRIMARY as usize].bind(self.py))
+    }
+
+    #[inline]
+    fn record(&self) -> PyResult<Option<Arc<ScopeState>>> {
+        scopes::record_state(self.py)
+    }
+
+    #[inline]
+    fn now(&self) -> Duration {
+        clock::now()
+    }
+}
 
 /// How often a read may query the primary: for the scope and for the thread. While another thread of the scope goes on
 /// writing, no answer would be the last.
@@ -26,12 +58,11 @@ const MOST_QUERIES: u8 = 2;
 /// `failed` have just failed the read.
 #[inline]
 pub fn perform(
-    py: Python<'_>,
-    table: &Table,
-    entry: &Entry,
+    caller: &ThisThread<'_>,
     failed: &[Member],
     mut next: impl FnMut(bool) -> PyResult<Step>,
 ) -> PyResult<Decision> {
+    let &ThisThread { py, table, entry } = caller;
     let (mut may_wait, mut queries) = (true, 0);
     loop {
         match next(may_wait)? {
@@ -51,10 +82,10 @@ pub fn perform(
                 cluster_state.reads_from(LastRead::Learned);
             }
             Step::QueryMemberPosition { scope_state, last, target } => {
-                may_wait = query_last(py, entry, &scope_state, last, target)?;
+                may_wait = query_last(py, table, entry, &scope_state, last, target)?;
             }
             Step::WaitForReplica { scope_state, member, position, longest } => {
-                may_wait = wait(py, entry, &scope_state, member, position, longest)?;
+                may_wait = wait(py, table, entry, &scope_state, member, position, longest)?;
             }
         }
     }
@@ -92,6 +123,7 @@ pub fn tell(scope_state: &ScopeState, cluster: &Cluster, position: Option<&Posit
 #[cold]
 fn wait(
     py: Python<'_>,
+    table: &Table,
     entry: &Entry,
     scope_state: &ScopeState,
     member: Member,
@@ -120,8 +152,7 @@ fn wait(
         return Ok(false);
     }
     if let Some(Position(position)) = reached {
-        let seen = Observation { member, position: Some(position), at, latency: None, server: None };
-        take_in(&entry.cluster, std::slice::from_ref(&seen));
+        take_in(table, &entry.cluster, member, position, at);
     }
     Ok(true)
 }
@@ -132,6 +163,7 @@ fn wait(
 #[cold]
 fn query_last(
     py: Python<'_>,
+    table: &Table,
     entry: &Entry,
     scope_state: &ScopeState,
     last: Alias,
@@ -155,8 +187,7 @@ fn query_last(
     let cluster_state = scope_state.of(cluster.name());
     if let (Some(Position(position)), Some(member)) = (position, cluster.member(last)) {
         let observe = |member, position, at| {
-            let seen = Observation { member, position: Some(position), at, latency: None, server: None };
-            take_in(cluster, std::slice::from_ref(&seen));
+            take_in(table, cluster, member, position, at);
         };
         cluster_state.requirement(|requirement| requirement.require(&position, at));
         observe(member, position.clone(), at);
@@ -173,6 +204,19 @@ fn query_last(
     }
     cluster_state.reads_from(LastRead::Learned);
     Ok(true)
+}
+
+/// Takes in that `member` was at `position` at `at`.
+fn take_in(
+    table: &Table,
+    cluster: &Cluster,
+    member: Member,
+    position: crate::replication::position::Position,
+    at: Duration,
+) {
+    let seen = [Observation { member, position: Some(position), at, server: None }];
+    cluster.observe_by(&seen, clock::now());
+    changed_servers(table, cluster, &seen);
 }
 
 /// Reports that `member` serves late data because the primary is down; returns that as a decision.

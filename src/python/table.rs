@@ -33,7 +33,6 @@ pub struct Entry {
 pub struct Table {
     pub entries: Box<[Entry]>,
     pub models: ModelMap,
-    pub cache: ModelCache,
     pub lookup: Lookup,
     /// The cluster and member of an alias, by its name.
     pub places: HashMap<String, (ClusterIndex, Member)>,
@@ -51,7 +50,7 @@ impl Table {
                 known.insert(alias, name);
             }
         }
-        Self { entries, models, cache: ModelCache::default(), lookup, places, names: known }
+        Self { entries, models, lookup, places, names: known }
     }
 
     /// The cluster and member of an alias. Most often it is the very string that a decision returned.
@@ -70,20 +69,20 @@ impl Table {
 
     /// The place of `model`.
     #[inline]
-    pub fn place(&self, model: &Bound<'_, PyAny>) -> PyResult<Place> {
-        match self.cache.get(model.as_ptr() as usize) {
+    pub fn place(&self, cache: &mut ModelCache, model: &Bound<'_, PyAny>) -> PyResult<Place> {
+        match cache.get(model.as_ptr() as usize) {
             Some(place) => Ok(place),
-            None => attached(model.py(), |_| self.find_place(model)),
+            None => attached(model.py(), |_| self.find_place(cache, model)),
         }
     }
 
-    fn find_place(&self, model: &Bound<'_, PyAny>) -> PyResult<Place> {
+    fn find_place(&self, cache: &mut ModelCache, model: &Bound<'_, PyAny>) -> PyResult<Place> {
         let py = model.py();
         let place = self.place_of(&labels(model)?);
         // Migrations create and drop thousands of historical models.
         let historical = || -> PyResult<bool> { model.getattr(intern!(py, "__module__"))?.eq("__fake__") };
         if model.is_instance_of::<PyType>() && !historical()? {
-            self.cache.insert(model.clone().unbind(), place);
+            cache.insert(model, place);
         }
         Ok(place)
     }

@@ -17,6 +17,7 @@ use crate::support::random::{Draws, Generation};
 use crate::support::snapshot::Kept;
 
 use super::ffi::attached::attached;
+use super::model_cache::ModelCache;
 use super::table::{self, TABLE, Table};
 
 static FORKS: Generation = Generation::new();
@@ -35,7 +36,7 @@ pub struct Thread {
     pub last: Cell<Option<LastDecision>>,
     /// The last decision that a tracker has taken.
     taken: Cell<Option<LastDecision>>,
-    /// The answer to the last read that was pinned, where replicas may serve late data if the primary is dead.
+    /// The answer to the last pinned read, where replicas may serve late data if the primary is down.
     pinned: Cell<Option<Py<PyString>>>,
 }
 
@@ -51,6 +52,7 @@ pub enum LastDecision {
 pub struct Snapshot {
     table: Kept<Option<Table>>,
     views: Box<[Kept<View>]>,
+    models: ModelCache,
 }
 
 thread_local! {
@@ -96,8 +98,9 @@ impl Thread {
 
     /// The answer to a read that only the primary may serve: its alias.
     ///
-    /// Where replicas may serve late data if the primary is dead, each answer is another string object. The statement that
-    /// is sent for this decision carries it, and so can be told from a statement whose sender named the primary.
+    /// Where replicas may serve late data if the primary is down, each answer is another string object. The statement
+    /// that is sent for this decision carries it, and can thus be distinguished from a statement that names the primary
+    /// itself.
     #[cold]
     #[inline(never)]
     pub fn pin<'py>(&self, alias: &Bound<'py, PyString>, policy: OnUnavailable) -> Bound<'py, PyString> {
@@ -106,21 +109,21 @@ impl Thread {
             return alias.clone();
         }
         let answer = PyString::new(alias.py(), &alias.to_string_lossy());
-        // CPython has one object for each string of one character: such a statement cannot be told from others.
+        // CPython has one object for each string of one character: such a statement cannot be distinguished.
         if !answer.is(alias) {
             self.pinned.set(Some(answer.clone().unbind()));
         }
         answer
     }
 
-    /// The string object that [`Self::pin`] answered with last.
+    /// The string object that [`Self::pin`] returned last.
     pub fn pinned(&self, py: Python<'_>) -> Option<Py<PyString>> {
         let answer = self.pinned.take();
         self.pinned.set(answer.as_ref().map(|answer| answer.clone_ref(py)));
         answer
     }
 
-    /// The last decision was made for a read that goes on elsewhere: no other statement is sent for it.
+    /// The last decision was for a read that continues on another member: no other statement is sent for it.
     pub fn unpin(&self) {
         self.pinned.set(None);
     }
@@ -141,7 +144,10 @@ impl Thread {
             let table = Kept::new(&TABLE);
             if let Some(present) = table.value() {
                 let views = present.entries.iter().map(|entry| Kept::new(entry.cluster.shared_view())).collect();
-                return Ok(Held { thread: self, snapshot: Some(Box::new(Snapshot { table, views })) });
+                return Ok(Held {
+                    thread: self,
+                    snapshot: Some(Box::new(Snapshot { table, views, models: ModelCache::default() })),
+                });
             }
             table::build(py)?;
         }
@@ -158,11 +164,11 @@ pub struct Held<'thread> {
 }
 
 impl Held<'_> {
-    /// The table, and each cluster's view.
+    /// The table, each cluster's view, and the places of models.
     #[inline]
-    pub fn parts(&mut self) -> (&Table, &mut [Kept<View>]) {
-        let Snapshot { table, views } = &mut **self.snapshot.as_mut().expect("put back only when dropped");
-        (table.value().as_ref().expect("made only of a table that is there"), views)
+    pub fn parts(&mut self) -> (&Table, &mut [Kept<View>], &mut ModelCache) {
+        let Snapshot { table, views, models } = &mut **self.snapshot.as_mut().expect("put back only when dropped");
+        (table.value().as_ref().expect("made only of a table that is there"), views, models)
     }
 }
 

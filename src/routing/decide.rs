@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::alias::Alias;
 use crate::cluster::Cluster;
 use crate::cluster::view::View;
 use crate::consistency::eligibility::Eligible;
@@ -12,7 +13,7 @@ use crate::member::{Member, PRIMARY};
 use crate::reason::Reason;
 
 use super::choose::Reader;
-use super::question::{Decision, Mode, Read, Step};
+use super::question::{Caller, Decision, Mode, Read, Step};
 use super::read_context::{Before, ReadContext};
 use super::resolve::{Row5, late, resolve_requirement};
 
@@ -21,15 +22,9 @@ use super::resolve::{Row5, late, resolve_requirement};
 /// `draw` is 64 random bits. The caller counts the decision if a read follows.
 ///
 /// # Errors
-/// The error of a function of the question.
+/// That of the caller.
 #[inline]
-pub fn decide<I, C, L, N, E>(cluster: &Cluster, view: &View, read: Read<'_, I, C, L, N>, draw: u64) -> Result<Step, E>
-where
-    I: FnMut(Member) -> Result<bool, E>,
-    C: Fn() -> Result<bool, E>,
-    L: Fn() -> Result<Option<Arc<ScopeState>>, E>,
-    N: Fn() -> Duration,
-{
+pub fn decide<C: Caller>(cluster: &Cluster, view: &View, read: &Read<'_, C>, draw: u64) -> Result<Step, C::Error> {
     next_step(cluster, view, read, draw, Mode::Decide)
 }
 
@@ -37,25 +32,18 @@ where
 /// where a server would have to be queried or waited for first. `None` if the read would be refused.
 ///
 /// # Errors
-/// The error of a function of the question.
-pub fn explain<I, C, L, N, E>(
+/// That of the caller.
+pub fn explain<C: Caller>(
     cluster: &Cluster,
     view: &View,
-    read: Read<'_, I, C, L, N>,
+    read: &Read<'_, C>,
     draw: u64,
-) -> Result<Option<Decision>, E>
-where
-    I: FnMut(Member) -> Result<bool, E>,
-    C: Fn() -> Result<bool, E>,
-    L: Fn() -> Result<Option<Arc<ScopeState>>, E>,
-    N: Fn() -> Duration,
-{
-    let Read { exempt, scope, instance, in_transaction, is_changed, record, before, may_wait, now } = read;
-    let scope = scope.map(|scope| scope.copied(cluster.name()));
-    let record = || Ok(record()?.map(|scope_state| Arc::new(scope_state.copied(cluster.name()))));
-    let read =
-        Read { exempt, scope: scope.as_ref(), instance, in_transaction, is_changed, record, before, may_wait, now };
-    Ok(match next_step(cluster, view, read, draw, Mode::Explain)? {
+) -> Result<Option<Decision>, C::Error> {
+    let scope = read.scope.map(|scope| scope.copied(cluster.name()));
+    let caller = &WithCopies { caller: read.caller, cluster: cluster.name() };
+    let &Read { exempt, instance, before, may_wait, .. } = read;
+    let read = Read { exempt, scope: scope.as_ref(), instance, before, may_wait, caller };
+    Ok(match next_step(cluster, view, &read, draw, Mode::Explain)? {
         Step::Decided(member, reason) => Some((member, reason)),
         Step::ServeLate(member) => Some((member, Reason::Unavailable)),
         Step::QueryPrimaryPosition(_) | Step::QueryMemberPosition { .. } | Step::WaitForReplica { .. } => {
@@ -65,20 +53,40 @@ where
     })
 }
 
+/// A caller that leaves no trace in the state of its thread or task.
+struct WithCopies<'a, C> {
+    caller: &'a C,
+    cluster: Alias,
+}
+
+impl<C: Caller> Caller for WithCopies<'_, C> {
+    type Error = C::Error;
+
+    fn in_transaction(&self, member: Member) -> Result<bool, C::Error> {
+        self.caller.in_transaction(member)
+    }
+
+    fn is_changed(&self) -> Result<bool, C::Error> {
+        self.caller.is_changed()
+    }
+
+    fn record(&self) -> Result<Option<Arc<ScopeState>>, C::Error> {
+        Ok(self.caller.record()?.map(|state| Arc::new(state.copied(self.cluster))))
+    }
+
+    fn now(&self) -> Duration {
+        self.caller.now()
+    }
+}
+
 #[inline]
-fn next_step<I, C, L, N, E>(
+fn next_step<C: Caller>(
     cluster: &Cluster,
     view: &View,
-    mut read: Read<'_, I, C, L, N>,
+    read: &Read<'_, C>,
     draw: u64,
     mode: Mode,
-) -> Result<Step, E>
-where
-    I: FnMut(Member) -> Result<bool, E>,
-    C: Fn() -> Result<bool, E>,
-    L: Fn() -> Result<Option<Arc<ScopeState>>, E>,
-    N: Fn() -> Duration,
-{
+) -> Result<Step, C::Error> {
     if read.exempt {
         return Ok(Step::primary(Reason::Exempt));
     }
@@ -86,18 +94,18 @@ where
     if effect == Some(Effect::Primary) {
         return Ok(Step::primary(Reason::UsePrimary));
     }
-    if (read.in_transaction)(PRIMARY)? {
+    if read.caller.in_transaction(PRIMARY)? {
         return Ok(Step::primary(Reason::Transaction));
     }
     // In a test, replicas that share the primary's connection share its session.
-    if (read.is_changed)()? && !cluster.settings().are_mirrors {
+    if read.caller.is_changed()? && !cluster.settings().are_mirrors {
         return Ok(Step::primary(Reason::SessionState));
     }
     let before = match read.before {
-        Some(before) if read.scope.is_none() => Before::new(cluster, view, before, (read.now)()),
+        Some(before) if read.scope.is_none() => Before::new(cluster, view, before, read.caller.now()),
         _ => None,
     };
-    if read.scope.is_none() && read.instance.is_none() && (read.record)()?.is_none() {
+    if read.scope.is_none() && read.instance.is_none() && read.caller.record()?.is_none() {
         // No scope, no instance hint, no requirement: choose statelessly.
         if cluster.settings().keeps_to_primary() {
             return Ok(Step::primary(Reason::Default));
@@ -122,13 +130,13 @@ where
             Some(_) => {}
         }
     }
-    let mut context = ReadContext::new(cluster, view, &read, effect);
+    let mut context = ReadContext::new(cluster, view, read, effect);
     let seen = before.map(|before| before.scope_state(cluster, &mut context));
     let own;
     let record = if context.in_request {
         read.scope.and_then(Scope::record)
     } else {
-        own = (read.record)()?;
+        own = read.caller.record()?;
         own.as_ref()
     };
     // In a request they are one state, except for a body that was suspended and continues in another request.
@@ -138,12 +146,12 @@ where
     let eligible_members = if context.is_free(cluster, view, scope_states) {
         Eligible::All
     } else if let Some(member) = context.proven(cluster, view, scope_states)
-        && !(read.in_transaction)(member)?
+        && !read.caller.in_transaction(member)?
     {
         Eligible::Only(member)
     } else {
         let before = context.sticky;
-        match resolve_requirement(cluster, view, &mut read, &mut context, scope_states)? {
+        match resolve_requirement(cluster, view, read, &mut context, scope_states)? {
             Row5::Eligible(eligible_members) => eligible_members,
             Row5::First(step) => return Ok(step),
             Row5::Primary if view.answers(PRIMARY) => return Ok(Step::primary(Reason::Pinned)),

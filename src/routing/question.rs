@@ -77,29 +77,46 @@ pub struct Shown {
     pub in_command: bool,
 }
 
-/// A read to be decided. What takes time to find out is a function that is called only if the answer matters.
+/// A read to be decided.
 #[derive(Debug)]
-pub struct Read<'a, InTransaction, Changed, Record, Now> {
+pub struct Read<'a, C> {
     /// The model is in `PRIMARY_ONLY`.
     pub exempt: bool,
     /// The innermost scope.
     pub scope: Option<&'a Scope>,
     /// `hints["instance"]`, if a member of this cluster loaded it.
     pub instance: Option<Loaded>,
-    /// Whether this thread's connection to a member is in a transaction.
-    pub in_transaction: InTransaction,
-    /// Whether this thread's session with the primary was changed so that a read has another meaning there.
-    pub is_changed: Changed,
-    /// With no request open: the state of this thread or task.
-    pub record: Record,
     /// With no scope open: the member that this thread or task read from last, and when. Another member serves it only
     /// once it has what that one may have shown. When all of them have that, it is forgotten. A scope keeps the like in
     /// its state.
     pub before: Option<Shown>,
     /// Whether this thread may query a server, and wait for it.
     pub may_wait: bool,
+    /// The thread or task that reads.
+    pub caller: &'a C,
+}
+
+/// The thread or task that reads: what takes time to find out, and is asked for only if the answer matters.
+pub trait Caller {
+    /// The error of an answer.
+    type Error;
+
+    /// Whether this thread's connection to a member is in a transaction.
+    ///
+    /// # Errors
+    /// If that cannot be found out; so for the others.
+    fn in_transaction(&self, member: Member) -> Result<bool, Self::Error>;
+
+    /// Whether this thread's session with the primary was changed so that a read has another meaning there.
+    #[expect(clippy::missing_errors_doc, reason = "as for the first")]
+    fn is_changed(&self) -> Result<bool, Self::Error>;
+
+    /// With no request open: the state of this thread or task.
+    #[expect(clippy::missing_errors_doc, reason = "as for the first")]
+    fn record(&self) -> Result<Option<Arc<ScopeState>>, Self::Error>;
+
     /// The time since the clock's origin.
-    pub now: Now,
+    fn now(&self) -> Duration;
 }
 
 /// Whether a read follows, so that the pool gives away a turn.

@@ -41,12 +41,7 @@ pub(super) struct ReadContext<'a> {
 
 impl<'a> ReadContext<'a> {
     #[inline]
-    pub(super) fn new<I, C, L, N>(
-        cluster: &Cluster,
-        view: &View,
-        read: &Read<'a, I, C, L, N>,
-        effect: Option<Effect>,
-    ) -> Self {
+    pub(super) fn new<C>(cluster: &Cluster, view: &View, read: &Read<'a, C>, effect: Option<Effect>) -> Self {
         let settings = cluster.settings();
         let (named, stale_ok) = match effect {
             Some(Effect::Replica { member, stale_ok }) => (member, stale_ok),

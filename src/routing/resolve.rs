@@ -15,7 +15,7 @@ use crate::reason::Reason;
 use crate::settings::OnUnavailable;
 
 use super::choose::Reader;
-use super::question::{Mode, Read, Step};
+use super::question::{Caller, Mode, Read, Step};
 use super::read_context::ReadContext;
 
 /// Replaces reads from a member that serves no more, most often by the client before this scope began.
@@ -47,18 +47,14 @@ pub(super) enum Row5 {
 /// The members that satisfy the scope's requirement.
 #[cold]
 #[inline(never)]
-pub(super) fn resolve_requirement<I, C, L, N, E>(
+pub(super) fn resolve_requirement<C: Caller>(
     cluster: &Cluster,
     view: &View,
-    read: &mut Read<'_, I, C, L, N>,
+    read: &Read<'_, C>,
     context: &mut ReadContext<'_>,
     scope_states: [Option<&Arc<ScopeState>>; 2],
-) -> Result<Row5, E>
-where
-    I: FnMut(Member) -> Result<bool, E>,
-    N: Fn() -> Duration,
-{
-    let now = (read.now)();
+) -> Result<Row5, C::Error> {
+    let now = read.caller.now();
     if context.sticky_is_gone(cluster, view) {
         context.leave_sticky(cluster, view, now);
     }
@@ -74,9 +70,9 @@ where
         context.last = LastRead::Learned;
     }
     let check = EligibilityCheck { cluster, view, scope_states, now };
-    check.forget_what_all_have(&mut read.in_transaction)?;
+    check.forget_what_all_have(|member| read.caller.in_transaction(member))?;
     // A transaction that is open there has a snapshot, which stays as old as it is.
-    let mut is_usable = |member| Ok::<_, E>(!(read.in_transaction)(member)?);
+    let is_usable = |member| Ok::<_, C::Error>(!read.caller.in_transaction(member)?);
     let wanted = context.named;
     if let Some(named) = wanted {
         // A replica that is known to lack something already is not queried about the rest: the scope stays where it is.

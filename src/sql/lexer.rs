@@ -1,4 +1,6 @@
 //! SQL text as tokens, as far as telling reads from writes needs them.
+//!
+//! This file is longer than others because a lexer is one state machine: its parts make no sense alone.
 
 use super::dialect::Dialect;
 

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,11 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use _core::alias::Alias;
 use _core::cluster::Cluster;
 use _core::cluster::view::View;
+use _core::consistency::scope_state::ScopeState;
 use _core::member::{Member, State};
 use _core::replication::position::{Kind, Position};
 use _core::routing::decide::decide;
-use _core::routing::question::{Read, Step};
+use _core::routing::question::{Caller, Read, Step};
 use _core::settings::{Balance, OnUnavailable, ReadTarget, Settings};
 use _core::support::counters::Shard;
 use _core::support::random::{Draws, Generation};
@@ -55,23 +57,37 @@ fn cluster(replicas: u32, balance: Balance) -> Cluster {
     Cluster::try_new(settings).expect("settings that can be used")
 }
 
+/// A thread with no scope open, no transaction and no state.
+struct Outside;
+
+impl Caller for Outside {
+    type Error = Infallible;
+
+    fn in_transaction(&self, _: Member) -> Result<bool, Infallible> {
+        Ok(black_box(false))
+    }
+
+    fn is_changed(&self) -> Result<bool, Infallible> {
+        Ok(false)
+    }
+
+    fn record(&self) -> Result<Option<Arc<ScopeState>>, Infallible> {
+        Ok(None)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 /// A read outside of every scope: it passes the whole table, down to the pool.
 #[inline]
 fn read(cluster: &Cluster, kept: &mut Kept<View>, draws: &mut Draws, generation: &Generation, shard: &Shard) -> Member {
-    let question = Read {
-        exempt: black_box(false),
-        scope: None,
-        instance: None,
-        in_transaction: |_| Ok::<_, Infallible>(black_box(false)),
-        is_changed: || Ok(false),
-        record: || Ok(None),
-        before: None,
-        may_wait: true,
-        now: || Duration::ZERO,
-    };
+    let question =
+        Read { exempt: black_box(false), scope: None, instance: None, before: None, may_wait: true, caller: &Outside };
     let draw = draws.get(generation).next_u64();
     let view = kept.refreshed(cluster.shared_view());
-    let Ok::<_, Infallible>(Step::Decided(member, reason)) = decide(cluster, view, question, draw) else {
+    let Ok(Step::Decided(member, reason)) = decide(cluster, view, &question, draw) else {
         unreachable!("some replica serves")
     };
     cluster.counters().count(shard, member, reason);

@@ -89,7 +89,7 @@ class _Required:
             _core.role("default")
         here, earlier = (_core.Position("postgresql", text) for text in ("1:0/2000000", "1:0/1000000"))
         told = [("default", here, 1), ("replica1", here, 2), ("replica2", earlier, 3)]
-        _core.observe([(alias, position, time.monotonic_ns(), None, str(server)) for alias, position, server in told])
+        _core.observe([(alias, position, time.monotonic_ns(), str(server)) for alias, position, server in told])
         self._scope.__enter__()
         _core.require("default", here)
 

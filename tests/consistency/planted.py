@@ -65,7 +65,7 @@ def one_has_caught_up() -> Iterator[None]:
     def planted(samples: Sequence[Sample]) -> None:
         found = [sample.position for sample in samples if sample.alias != PRIMARY and sample.position is not None]
         largest = next((one for one in found if all(one.contains(other) for other in found)), None)
-        causality.observe(
+        observations.observe(
             [sample if sample.alias == PRIMARY else sample._replace(position=largest) for sample in samples]
         )
 

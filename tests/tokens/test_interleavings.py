@@ -57,7 +57,7 @@ class World:
     def observe(self, alias: str) -> bool:
         """A member says which server it is and what it has; returns whether it is another one than was known."""
         self._asked_at = max(self._asked_at + 1, time.monotonic_ns())
-        answer = (alias, position(self.has[alias]), self._asked_at, 0.001, alias + self.server[alias])
+        answer = (alias, position(self.has[alias]), self._asked_at, alias + self.server[alias])
         is_other = bool(_core.observe([answer]))
         if _core.member_state(alias) == "lagging":
             # Another server would wait for its floor. Here tokens and checks of sessions must keep the promises.

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from replicant._core import Position
-    from replicant.engines import Sample
 
 logger = logging.getLogger("replicant")
 
@@ -126,20 +125,6 @@ def require(items: Sequence[Causality], *, presented: bool = False) -> None:
             _core.require(item.cluster, member=item.member)
 
 
-def observe(samples: Sequence[Sample]) -> None:
-    """Record the monitor's samples."""
-    changed = _core.observe(
-        [
-            (sample.alias, sample.position, sample.asked_at, sample.latency, sample.run)
-            for sample in samples
-            # Positions of a primary that takes no writes are ignored: writes are not counted there.
-            if sample.error is None and (sample.is_writable or _core.role(sample.alias) != "primary")
-        ]
-    )
-    for alias in changed:
-        logger.info("Another server answers for %r, or its server was restarted.", alias)
-
-
 class Session(NamedTuple):
     """The results of the probe that ran when a session with a replica was opened."""
 
@@ -163,7 +148,7 @@ def connected(connection: BaseDatabaseWrapper) -> Session:
             "Cannot query which server %r reached: %s", connection.alias, described(error, connection.settings_dict)
         )
         return Session("", None, is_other=False)
-    changed = _core.observe([(sample.alias, sample.position, sample.asked_at, None, sample.run)])
+    changed = _core.observe([(sample.alias, sample.position, sample.asked_at, sample.run)])
     return Session(sample.run, sample.position, is_other=bool(changed))
 
 

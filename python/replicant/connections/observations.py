@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from replicant import _core
-from replicant.connections import causality, server_map, sockets
+from replicant.connections import server_map, sockets
 from replicant.engines import Reported, Sample
 from replicant.signals import replica_ejected, replica_restored
 
@@ -77,14 +77,18 @@ def report(alias: str, outcome: Outcome, seconds: float | None = None, error: st
 
 def observe(samples: Sequence[Sample]) -> None:
     """Record the monitor's samples."""
+    results = []
     for sample in samples:
+        # A primary that takes no writes is not the server where writes are counted.
+        counts = sample.error is None and (sample.is_writable or _core.role(sample.alias) != "primary")
+        answer = (sample.position, sample.run) if counts else None
+        results.append((sample.alias, _outcome(sample), sample.asked_at, sample.latency, answer))
         if sample.error is None:
             _reported[sample.alias] = Reported(sample.reported_lag, sample.configured_delay)
-    causality.observe(samples)
-    # After the positions were recorded: a replica that has caught up must not be judged by the position that it lacked.
-    found = [(sample.alias, _outcome(sample), sample.asked_at, sample.latency) for sample in samples]
-    changes = _core.probed(found)
-    # After the outcomes were reported: a read that waited for a silent server must not try it again.
+    changes, others = _core.report_probes(results)
+    for alias in others:
+        logger.info("Another server answers for %r, or its server was restarted.", alias)
+    # After the report: a read that waited for a silent server must not try it again.
     for sample in samples:
         if sample.is_gone and sample.latency >= sockets.HANG_UP_SECONDS:
             if _core.role(sample.alias) == "replica":

@@ -136,13 +136,13 @@ class History:
     def tell(self, *, primary: bool = False) -> None:
         with self._lock:
             now = time.monotonic_ns()
-            answers: list[tuple[str, Position | None, int, float | None, str]] = []
+            answers: list[tuple[str, Position | None, int, str]] = []
             if primary or time.monotonic() - self._told_of_primary_at >= _PRIMARY_EVERY:
                 self._told_of_primary_at = time.monotonic()
-                answers.append((self.primary, self.latest.position, now, None, ""))
+                answers.append((self.primary, self.latest.position, now, ""))
             shown, latest = self.shown().position, self.latest.position
-            answers += [(replica, shown, now, None, "") for replica in self.replicas]
-            answers += [(other, latest, now, None, "") for other in self._others]
+            answers += [(replica, shown, now, "") for replica in self.replicas]
+            answers += [(other, latest, now, "") for other in self._others]
             # A test may use invalid settings on purpose; this thread must ignore their errors.
             with contextlib.suppress(ImproperlyConfigured):
                 _core.observe(answers)
@@ -159,9 +159,7 @@ class History:
         with self._lock:
             now, position = time.monotonic_ns(), self.latest.position
             with contextlib.suppress(ImproperlyConfigured):
-                _core.observe(
-                    [(alias, position, now, None, "") for alias in (self.primary, *self.replicas, *self._others)]
-                )
+                _core.observe([(alias, position, now, "") for alias in (self.primary, *self.replicas, *self._others)])
             for snapshot in (*self._retired, *(version.snapshot for version in self._versions)):
                 snapshot.close()
 

@@ -159,7 +159,7 @@ fn who_is_down_while_ejected_serves_the_rest_of_the_ejection() {
 }
 
 #[test]
-fn where_nobody_probes_one_read_is_the_trial() {
+fn without_a_monitor_one_read_is_the_trial() {
     let mut health = Breaker::default();
     health.read(Outcome::Gone, false, 0.0, SECOND);
     health.tick(false, SECOND * 5);
@@ -179,7 +179,7 @@ fn where_nobody_probes_one_read_is_the_trial() {
 }
 
 #[test]
-fn a_trial_of_which_nobody_tells_is_followed_by_another() {
+fn a_trial_without_a_report_is_followed_by_another() {
     let mut health = Breaker::default();
     health.read(Outcome::Gone, false, 0.0, SECOND);
     health.tick(false, SECOND * 6);

@@ -73,13 +73,8 @@ fn a_state_that_was_set_stands_until_it_is_taken_back() {
 
 #[test]
 fn a_replica_that_lags_rests_unless_the_primary_is_silent() {
-    let seen = |member, place, at: u32| Observation {
-        member,
-        position: Some(lsn(place)),
-        at: SECOND * at,
-        latency: None,
-        server: None,
-    };
+    let seen =
+        |member, place, at: u32| Observation { member, position: Some(lsn(place)), at: SECOND * at, server: None };
     let replication = ReplicationState::unknown(2).observing(&[seen(PRIMARY, 1, 1), seen(1, 1, 1)]);
     let replication = replication.observing(&[seen(PRIMARY, 2, 2), seen(1, 1, 2)]);
     let replication = replication.observing(&[seen(PRIMARY, 2, 13), seen(1, 1, 13)]);

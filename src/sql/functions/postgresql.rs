@@ -1,4 +1,4 @@
-//! PostgreSQL's harmless functions.
+//! PostgreSQL's harmless functions. One list, one function a line or a few, is why this file is longer than others.
 
 /// Those that its catalog declares immutable or stable, volatile ones that only look or draw random numbers, and those
 /// of the extensions that Django supports.

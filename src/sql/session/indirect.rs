@@ -1,7 +1,8 @@
-//! Statements that run others, and texts that do not show what they do.
+//! Statements that run other statements, and texts that do not show what they do.
 
-use super::super::dialect::Dialect;
-use super::super::lexer::Token;
+use crate::sql::dialect::Dialect;
+use crate::sql::lexer::Token;
+
 use super::words::{contains, is, one_of, word};
 
 /// Whether a name may be written with escapes, PostgreSQL's `U&"\0073et_config"`: the text does not show it.
@@ -26,7 +27,7 @@ pub fn has_word_of_change(sql: &str, dialect: Dialect) -> bool {
     has_variable || words.any(is_word_of_change) || has_escaped_name(sql)
 }
 
-/// Verbs of statements that change a session only by the functions and clauses that [`super::Found::calls`] knows, or not
+/// Verbs of statements that change a session only by the functions and clauses that `Found::calls` knows, or not
 /// at all.
 #[rustfmt::skip]
 pub const SHOWS_ALL: [&str; 53] = [
@@ -43,7 +44,7 @@ pub fn is_for_statement(tokens: &[Token<'_>]) -> bool {
         && !matches!(tokens.get(1), Some(Token::Equals | Token::Other))
 }
 
-/// Where the FOR stands that ends the settings of a SET STATEMENT.
+/// The index of the FOR that ends the settings of a SET STATEMENT.
 pub fn end_of_settings(tokens: &[Token<'_>]) -> Option<usize> {
     let mut depth = 0_u32;
     tokens.iter().position(|token| {
@@ -56,7 +57,7 @@ pub fn end_of_settings(tokens: &[Token<'_>]) -> Option<usize> {
     })
 }
 
-/// Whether a table is created from what a prepared statement finds.
+/// Whether a table is created from the rows of a prepared statement.
 pub fn runs_prepared(tokens: &[Token<'_>]) -> bool {
     tokens.windows(2).any(|pair| match pair {
         [Token::Word(before), Token::Word(verb)] => is(before, "as") && is(verb, "execute"),
