@@ -30,8 +30,7 @@ from replicant.connections.causality import Causality
 from replicant.monitor import cluster_monitor
 from replicant.tracing import record_queries
 from tests.app.models import Account, Item, Piece, Tag
-from tests.databases import migrate, use_databases
-from tests.engines.test_engines import ours
+from tests.databases import migrate, ours, use_databases
 from tests.monitoring import watching
 from tests.servers import Cluster, Node
 from tests.servers.machine import wait_until

@@ -24,19 +24,13 @@ from replicant.connections import causality
 from replicant.engines import NOTHING, UNKNOWN, engine_of, query
 from replicant.engines import mysql as engine
 from tests.app.models import Account, Item, Tag
-from tests.databases import use_databases
+from tests.databases import ours, use_databases
 from tests.drivers import DRIVERS, mysql_driver
 from tests.servers import Cluster, start
 
 #: Beyond what was asked for, a wait takes a round trip, on a machine that does other things as well.
 SLACK_SECONDS = 0.4
 NO_REPLICAS: Any = {"default": {"REPLICAS": []}}
-
-
-def ours(databases: dict[str, Any]) -> dict[str, Any]:
-    """The same databases behind our own engines."""
-    name = {alias: each["ENGINE"].replace("django.db", "replicant") for alias, each in databases.items()}
-    return {alias: {**each, "ENGINE": name[alias]} for alias, each in databases.items()}
 
 
 def engine_for(alias: str) -> Any:

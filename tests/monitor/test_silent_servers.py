@@ -20,8 +20,7 @@ from replicant.threads import Wakeup
 from tests.app.models import Item
 from tests.black_holes import PHASES, schedules
 from tests.databases import use_databases
-from tests.monitor.test_health import FAST
-from tests.monitoring import ALIASES, watching
+from tests.monitoring import ALIASES, FAST, watching
 from tests.proxy import Proxy, proxy
 from tests.servers import Cluster
 from tests.servers.machine import wait_until
