@@ -396,6 +396,7 @@ for fake.capsule in (None, 1, datetime.datetime_CAPI):
     assert (done.returncode, done.stderr, done.stdout.splitlines()) == (0, "", expected)
 
 
+@pytest.mark.servers
 def test_a_server_without_gtids_is_not_believed_to_publish_nothing():
     with start("mysql", replicas=0) as cluster:
         cluster.create_database("plain")
@@ -415,6 +416,7 @@ def test_a_server_without_gtids_is_not_believed_to_publish_nothing():
             assert isinstance(engine.captured(connection), Position)
 
 
+@pytest.mark.servers
 def test_tagged_gtids_are_captured_and_waited_for(request: pytest.FixtureRequest):
     with start("mysql", replicas=1) as cluster:
         cluster.create_database("tagged")
