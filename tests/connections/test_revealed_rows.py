@@ -19,8 +19,7 @@ from replicant import explain, request_scope
 from replicant.connections import causality
 from replicant.monitor import cluster_monitor
 from tests.app.models import Item, Piece, Tag
-from tests.databases import migrate, use_databases
-from tests.engines.test_engines import ours
+from tests.databases import migrate, ours, use_databases
 from tests.monitoring import watching
 from tests.servers import ENGINES, Cluster
 
