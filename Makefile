@@ -42,6 +42,10 @@ demo: $(VENV)/demo.done ## Run the example project (DB=sqlite, mysql, mariadb or
 	@test $(DB) = sqlite || $(MAKE) --no-print-directory $(VENV)/test.done
 	$(BIN)/python example_project/demo.py --db $(DB)
 
+.PHONY: test-fast
+test-fast: $(VENV)/test.done test-core ## Test the core, and what needs no database server: a minute
+	$(BIN)/python -X dev -W error -m pytest -m "not servers and not slow" --numprocesses 2 --dist loadfile $(ARGS)
+
 .PHONY: test
 test: $(VENV)/test.done test-core ## Install the database servers and run every test
 	$(BIN)/python -m tests.servers install

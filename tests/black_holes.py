@@ -18,7 +18,7 @@ from django.db import connections, router
 
 from replicant import _core
 from replicant.monitor import cluster_monitor
-from tests.databases import use_databases
+from tests.databases import ours, use_databases
 from tests.drivers import mysql_driver
 from tests.monitoring import watching
 from tests.proxy import Proxy, proxy
@@ -106,7 +106,6 @@ def _prober_of(alias: str) -> Any:
 @contextlib.contextmanager
 def schedules(servers: Cluster, databases: dict[str, Any], driver: str) -> Iterator[Schedules]:
     from tests.app.models import Item
-    from tests.connections.test_reroute import ours
 
     with contextlib.ExitStack() as stack:
         if driver != "psycopg":

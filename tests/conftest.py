@@ -22,6 +22,10 @@ from tests.databases import HOWEVER_LATE, migrate, sqlite, use_databases  # noqa
 from tests.servers import ENGINES, Cluster, start  # noqa: E402
 
 ALIASES = ("default", "replica1", "replica2", "other")
+#: Fixtures that start servers if their parameter names an engine. Every other fixture on servers uses one of these,
+ENGINE_FIXTURES = ("backend", "cluster", "late", "own_cluster", "running", "server")
+#: or one of these, which start servers always.
+SERVER_FIXTURES = {"group", "lone_mariadb", "mariadb", "mysql", "postgresql"}
 #: The clusters of this run, by engine. A server that cannot be had fails the tests that need it, with the reason.
 clusters: dict[str, Cluster] = {}
 _of_workers: dict[str, tuple[str, list[str]]] = {}
@@ -56,6 +60,17 @@ def site(template: Path, tmp_path: Path) -> Iterator[Path]:
     shutil.copytree(template, folder)
     with use_databases(sqlite(folder, *ALIASES)):
         yield folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need servers: ``make test-fast`` leaves them out. Tests that call ``start`` say so."""
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        engines = [str(parameters.get(name)) for name in ENGINE_FIXTURES]
+        if SERVER_FIXTURES & set(item.fixturenames) or any(engine.startswith(ENGINES) for engine in engines):
+            item.add_marker(pytest.mark.servers)
 
 
 @pytest.hookimpl(tryfirst=True)

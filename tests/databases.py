@@ -62,6 +62,12 @@ def sqlite(folder: Path, *aliases: str) -> dict[str, Any]:
     }
 
 
+def ours(databases: dict[str, Any]) -> dict[str, Any]:
+    """The same databases, with the engines of the package."""
+    engine = {alias: settings["ENGINE"].replace("django.db", "replicant") for alias, settings in databases.items()}
+    return {alias: {**settings, "ENGINE": engine[alias]} for alias, settings in databases.items()}
+
+
 def migrate(*aliases: str) -> None:
     """Make the tables, on replicas that do not replicate too: the router would refuse, so it is not asked."""
     with override_settings(REPLICANT={}, DATABASE_ROUTERS=[]):

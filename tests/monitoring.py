@@ -20,6 +20,10 @@ REPOSITORY = Path(__file__).parent.parent
 ALIASES = ("default", "replica1", "replica2")
 #: Its only right is to read the application's tables.
 PROBER, PROBER_PASSWORD = "prober", "prober-password"
+#: Seconds between probes. A probe takes 0.8 s at least before a member counts as silent, however short the interval is.
+FAST = 0.05
+#: Seconds between probes: the monitor probes once, and afterwards only the test does.
+NEVER = 1000.0
 
 
 def watching(interval: float | None, **keys: Any) -> dict[str, Any]:

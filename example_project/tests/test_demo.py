@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parent.parent
 
 
@@ -47,6 +49,7 @@ def test_a_taken_port_is_said_to_be_taken(demo: Any) -> None:
     assert demo.folder.is_dir()
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(
     ("engine", "driver"), [("mysql", "MySQLdb"), ("mariadb", "MySQLdb"), ("postgresql", "psycopg")]
 )

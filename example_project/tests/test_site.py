@@ -86,6 +86,7 @@ def test_the_bar_says_how_far_behind_each_replica_is(visitor: Any, demo: Any, wa
     assert 2.0 <= page.behind("replica2") < 2.5
 
 
+@pytest.mark.slow
 def test_a_slider_sets_how_far_behind_a_replica_is(start: Callable[..., Any], wait_until: Callable[..., None]) -> None:
     visitor = start("--lag", "20").browser()
     stops = re.search(r'class="stops".*?>(.*?)</span></span>', visitor.get("/boards/").text, re.DOTALL)

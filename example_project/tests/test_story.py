@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parent.parent
 #: A part, a place, and a verdict for each delay.
 ROW = re.compile(
@@ -73,6 +75,7 @@ def test_every_story_ends_badly_with_the_naive_routers_and_well_with_replicant()
 
 
 # A shorter delay is the same to each of them.
+@pytest.mark.servers
 @pytest.mark.parametrize(("engine", "delays"), [("mysql", "50ms,500ms"), ("mariadb", "500ms"), ("postgresql", "500ms")])
 def test_on_servers_they_do_so_at_half_a_second_and_end_well_with_replicant_before_that_too(
     engine: str, delays: str

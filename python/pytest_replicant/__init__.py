@@ -1,7 +1,8 @@
 """The pytest plugin: ``replicant.testing`` as fixtures.
 
-pytest loads it in every project of an environment, also in those that use neither Django nor this package. So it
-imports nothing until it is asked, and stands beside the package, whose own import brings Django's models.
+pytest loads this plugin in every project of an environment, also in projects that use neither Django nor this package.
+Therefore it imports nothing before a fixture is used, and is a package of its own: an import of ``replicant`` would
+import Django's models.
 """
 
 from __future__ import annotations

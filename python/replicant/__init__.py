@@ -1,4 +1,4 @@
-"""Read replicas for Django: reads leave the primary, and nobody sees stale data of their own."""
+"""Read replicas for Django: reads leave the primary, and every client sees its own writes."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ __all__ = [
     "use_replica",
 ]
 
-# A forked worker must not draw the same replicas as its parent and its siblings.
+# Reseed after a fork: a worker must not choose the same replicas as its parent and its siblings.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_core.after_fork)

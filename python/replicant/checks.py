@@ -27,12 +27,12 @@ from replicant.patches import test_runner
 
 #: Middleware that reads or writes the database before or after the view, and so belongs inside the request scope.
 _USES_DATABASE = ("SessionMiddleware", "AuthenticationMiddleware", "UpdateCacheMiddleware", "FetchFromCacheMiddleware")
-#: What must come before it all the same where tokens are stored by user.
+#: Middleware that must stand before ReplicaMiddleware, in spite of that, if tokens are stored by user.
 _KNOWS_USERS = ("SessionMiddleware", "AuthenticationMiddleware")
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Everything wrong with the settings (errors), and what works but will hurt (warnings)."""
+    """All errors in the settings, and warnings about settings that work but will cause problems."""
     clusters, problems = conf.read()
     token, token_problems = token_settings.read()
     problems = [*problems, *token_problems]
@@ -44,20 +44,20 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     ]
 
 
-#: So many new connections to an alias: a balancer that takes turns between two servers shows both.
+#: The number of new connections to an alias: a balancer that alternates between two servers shows both.
 _LOOKS = 4
 
 
 def check_servers(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Replicas behind whose alias several servers answer; asked with ``manage.py check --database``."""
+    """Warnings about replica aliases that lead to several servers; runs with ``manage.py check --database``."""
     clusters, _ = conf.read()
     replicas = [alias for cluster in clusters for alias, _ in cluster.replicas if alias in (databases or ())]
     return [
         Warning(
             f"Several servers answer to the alias {alias!r}: no position can tell what the next read sees there.",
-            hint="Give each server an alias of its own. Those who wrote read from this one by PIN_SECONDS alone.",
+            hint="Give each server an alias of its own. After a write, only PIN_SECONDS keeps reads off this alias.",
             id="replicant.W015",
         )
         for alias in replicas
@@ -66,13 +66,13 @@ def check_servers(
 
 
 def _server(alias: str) -> str:
-    """Which server a new connection reaches, however often that was started; empty if that cannot be told."""
+    """The server that a new connection reaches, without the time of its start; empty if the server does not tell."""
     connection = connections.create_connection(alias)
     try:
-        # Not by connect(), which tells every receiver of connection_created.
+        # Does not call connect(), which would send connection_created to every receiver.
         with connection.wrap_database_errors:
             connection.connection = connection.get_new_connection(connection.get_connection_params())
-        # A restart between two questions, or another way to it, makes no other server.
+        # A server stays the same server after a restart between two queries, or on another route.
         return engine_of(connection).probe(connection).run.partition(SINCE)[0]
     except DatabaseError:
         return ""
@@ -95,10 +95,10 @@ def _tenant_warnings(clusters: list[Cluster]) -> list[Problem]:
     return [
         Problem(
             "W019",
-            f"The connections of {cluster.primary!r} choose the schema of a tenant (django-tenants), and "
+            f"The connections of {cluster.primary!r} choose a tenant's schema (django-tenants), and "
             f"REPLICANT[{cluster.primary!r}]['SESSION_STATE'] does not have 'search_path': every read goes to the "
             "primary.",
-            "Set SESSION_STATE to ['search_path'], and let the ENGINE of each replica be "
+            "Set SESSION_STATE to ['search_path'], and set the ENGINE of each replica to "
             "'replicant.backends.postgresql'.",
         )
         for cluster in clusters
@@ -139,7 +139,7 @@ def _cluster_warnings(cluster: Cluster) -> list[Problem]:
             found.append(
                 Problem(
                     "W001",
-                    f"DATABASES[{alias!r}] has ATOMIC_REQUESTS: every view runs in a transaction, so that none of its "
+                    f"DATABASES[{alias!r}] has ATOMIC_REQUESTS: every view runs in a transaction, and none of its "
                     f"reads reaches a replica of {where}.",
                     "Put transaction.atomic where it is needed, or transaction.non_atomic_requests on the views that "
                     "may read from replicas.",
@@ -150,7 +150,7 @@ def _cluster_warnings(cluster: Cluster) -> list[Problem]:
             found.append(
                 Problem(
                     "W002",
-                    f"DATABASES[{alias!r}] has no TEST['MIRROR']: tests would create a database of its own for it.",
+                    f"DATABASES[{alias!r}] has no TEST['MIRROR']: tests would create a separate database for it.",
                     f"Set DATABASES[{alias!r}]['TEST'] = {{'MIRROR': {cluster.primary!r}}}.",
                 )
             )
@@ -176,7 +176,8 @@ def _middleware_warnings(token: TokenSettings) -> list[Problem]:
         return [
             Problem(
                 "W004",
-                f"ReplicaMiddleware stands after {earlier[0]}, whose queries are outside of the request scope.",
+                f"ReplicaMiddleware stands after {earlier[0]}: that middleware's queries are outside of the request "
+                "scope.",
                 "Put 'replicant.middleware.ReplicaMiddleware' before it.",
             )
         ]
@@ -184,8 +185,8 @@ def _middleware_warnings(token: TokenSettings) -> list[Problem]:
     return [
         Problem(
             "W003",
-            "MIDDLEWARE has no ReplicaMiddleware: requests have no scope, so that what a request has read or written "
-            "is forgotten when it ends, and the client's next request may miss it.",
+            "MIDDLEWARE has no ReplicaMiddleware: requests have no scope. What a request has read or written is "
+            "forgotten when it ends, and the client's next request may read older data.",
             hint,
         )
     ]
@@ -204,8 +205,8 @@ def _token_warnings(clusters: list[Cluster], token: TokenSettings) -> list[Probl
             found.append(
                 Problem(
                     "W011",
-                    f"REPLICANT_TOKEN['MAX_AGE'] is {token.max_age:g} s, and {where}['MAX_LAG'] {limit}: what a client "
-                    "wrote may be forgotten before every replica that serves it has it.",
+                    f"REPLICANT_TOKEN['MAX_AGE'] is {token.max_age:g} s, and {where}['MAX_LAG'] {limit}: a token may "
+                    "expire before every replica that serves the client has the client's writes.",
                     "Raise MAX_AGE, or lower MAX_LAG.",
                 )
             )
@@ -217,13 +218,13 @@ def _token_warnings(clusters: list[Cluster], token: TokenSettings) -> list[Probl
 def _cache_warnings(clusters: list[Cluster]) -> list[Problem]:
     found = []
     place = _place(ReplicaMiddleware)
-    # By name: its module cannot be imported where django.contrib.auth is not installed.
+    # Compared by name, because its module cannot be imported if django.contrib.auth is not installed.
     if place is not None and not any(path.endswith("AuthenticationMiddleware") for path in settings.MIDDLEWARE[:place]):
         found.append(
             Problem(
                 "W012",
                 "REPLICANT_TOKEN['STORE'] is 'cache', which stores by user, and ReplicaMiddleware does not stand after "
-                "AuthenticationMiddleware: nobody is known to it.",
+                "AuthenticationMiddleware: request.user is not available to it.",
                 "Put 'replicant.middleware.ReplicaMiddleware' after "
                 "'django.contrib.auth.middleware.AuthenticationMiddleware'.",
             )
@@ -232,8 +233,8 @@ def _cache_warnings(clusters: list[Cluster]) -> list[Problem]:
         found.append(
             Problem(
                 "W013",
-                "REPLICANT_TOKEN['STORE'] is 'cache', and CACHES['default'] is not shared: what a client wrote through "
-                "one process the others do not know.",
+                "REPLICANT_TOKEN['STORE'] is 'cache', and CACHES['default'] is not shared between processes: a client "
+                "that wrote through one process gets no guarantee from the others.",
                 "Use a cache that all processes share, such as Redis or Memcached.",
             )
         )
@@ -253,7 +254,7 @@ def _cache_warnings(clusters: list[Cluster]) -> list[Problem]:
 
 
 def _place(middleware: type) -> int | None:
-    """Where in MIDDLEWARE a class, or one derived from it, stands; None if nowhere."""
+    """The index in MIDDLEWARE of a class, or of one derived from it; None if it is not there."""
     return next((index for index, path in enumerate(settings.MIDDLEWARE) if _is(path, middleware)), None)
 
 

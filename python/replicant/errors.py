@@ -1,4 +1,4 @@
-"""What can go wrong at run time. A wrong configuration is Django's ``ImproperlyConfigured``."""
+"""The errors at run time. A wrong configuration raises Django's ``ImproperlyConfigured``."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ class ReplicantError(Exception):
 
 
 class NoReplicaAvailable(ReplicantError, OperationalError):
-    """No replica may serve a read, and ``ON_UNAVAILABLE`` or ``PRIMARY_SPILL`` keeps it off the primary."""
+    """No replica may serve a read, and ``ON_UNAVAILABLE`` or ``PRIMARY_SPILL`` keeps the read off the primary."""
 
 
 class UnfitSession(NoReplicaAvailable):
-    """A session with a replica lacks what the scope in force must see, and nothing was sent on it."""
+    """A session with a replica lacks the position that the current scope requires; the statement was not sent."""
 
     def __init__(self, alias: str) -> None:
         super().__init__(
-            f"The session with the replica {alias!r} lacks what this code has written or read: its server is another "
-            "one than before, or has lost data, or is behind. Nothing was sent on it. Repeat the read, which then goes "
-            "to a server that has the data (the engines replicant.backends.* do that), or accept older data with "
+            f"The session with the replica {alias!r} lacks data that this code has written or read: its server is not "
+            "the same as before, or has lost data, or is behind. Nothing was sent on it. Repeat the read, which then "
+            "goes to a server that has the data (the engines replicant.backends.* do that), or accept older data with "
             "use_replica(stale_ok=True)."
         )
 

@@ -1,4 +1,4 @@
-"""A scope around each request, and what its client is to see in the next one."""
+"""The middleware: a request scope around each request, and the token that the client brings to its next request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from replicant.scopes import request_scope, use_primary
 from replicant.scopes.suspended import finish_later
 from replicant.tokens import stores
 
-#: Methods that change nothing (RFC 9110, section 9.2.1), as far as views have them.
+#: The safe methods (RFC 9110, section 9.2.1) that views have.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _SyncGet = Callable[[HttpRequest], HttpResponseBase]
@@ -24,13 +24,14 @@ _AsyncGet = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 class ReplicaMiddleware:
     """Opens a request scope around each request, sync or async.
 
-    Inside it the reads of a request come from one replica, and after a write from the primary. Requests that are not
-    safe start in ``use_primary``: a handler that reads, changes and saves must not start from stale rows. Belongs at
-    the head of ``MIDDLEWARE``, so that what other middleware asks of the database is inside.
+    Inside the scope, the reads of a request come from one replica, and after a write from the primary. Requests with
+    methods that are not safe start in ``use_primary``: a handler that reads, changes and saves must not start from
+    stale rows. This middleware belongs at the head of ``MIDDLEWARE``, so that the queries of other middleware are
+    inside the scope.
 
-    What a request wrote, and what its client brought from earlier ones, is handed on before the response leaves, as
-    ``settings.REPLICANT_TOKEN`` says. At the head it is handed on outside of Django's cache middleware, which so never
-    stores one client's token for others.
+    Before the response leaves, the middleware adds a token for the request's writes, and for the tokens that the
+    client brought, as ``settings.REPLICANT_TOKEN`` says. At the head of ``MIDDLEWARE`` it does so outside of Django's
+    cache middleware, which therefore never stores one client's token for other clients.
     """
 
     sync_capable = True

@@ -1,8 +1,8 @@
-"""The folder for what the processes of one user on one host share, which no other user can read or write.
+"""The folder for the files that the processes of one user on one host share; no other user can read or write it.
 
-In memory where there is such a folder, else where temporary files are. ``REPLICANT_FOLDER``, a variable of the
-environment, names another place: tests that run at the same time, or one after the other on the same ports, must not
-find what others have left. Processes that are to share anything need the same value.
+The folder is in memory (``/dev/shm``) if possible, otherwise beside the temporary files. The environment variable
+``REPLICANT_FOLDER`` names another base: test runs at the same time, or one after the other on the same ports, must not
+find each other's files. Processes that share files need the same value.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-#: The environment variable that names another place for the folder.
+#: The environment variable that names another base for the folder.
 FOLDER_VARIABLE = "REPLICANT_FOLDER"
 
 
 class CannotShare(Exception):
-    """No file can be had, or no longer: each process has to probe, and to judge, for itself."""
+    """No shared file can be opened or used: each process must probe the servers, and judge promotions, itself."""
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def open_with(open_file: Callable[[int], int]) -> tuple[int, int]:
 
 
 def open_folder() -> int:
-    """Open this user's own folder, in memory where there is such a thing. Raises ``OSError``."""
+    """Open this user's own folder, in memory if possible. Raises ``OSError``."""
     failure: OSError = FileNotFoundError("no folder for temporary files")
     for base in _bases():
         try:
@@ -65,20 +65,20 @@ def open_folder() -> int:
 
 
 def path() -> Path:
-    """Where the folder is, for people."""
+    """The path of the folder, for people."""
     folders = [base / f"replicant-{os.geteuid()}" for base in _bases()]
     return next((folder for folder in folders if folder.exists()), folders[0])
 
 
 def _bases() -> tuple[Path, ...]:
     if chosen := os.environ.get(FOLDER_VARIABLE):
-        # Elsewhere the processes of this site would not be found.
+        # No fallback: in another folder, this process would not find the files of the site's other processes.
         return (Path(chosen),)
     return Path("/dev/shm"), Path(tempfile.gettempdir())
 
 
 def _private_folder(path: Path) -> int:
-    """Nobody else can put anything into it: no links, no files to be taken for ours."""
+    """A folder into which no other user can put links, or files that imitate this package's files."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     return owned(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC), str(path), stat.S_ISDIR)

@@ -14,26 +14,27 @@ from django.db.utils import load_backend
 
 
 class Wakeup:
-    """Wakes one thread. Unlike an event it has no lock that could be held at a fork or in a signal handler."""
+    """Wakes one thread. Unlike ``threading.Event`` it has no lock that a fork or a signal handler could find held."""
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
         self._lock.acquire()
 
     def ring(self) -> None:
-        """May be rung by any thread; rings that nobody waits for count as one."""
-        # RuntimeError: it was rung already.
+        """Wake the thread that waits. Any thread may call it; several calls before the next wait count as one."""
+        # RuntimeError: an earlier call already released the lock.
         with contextlib.suppress(RuntimeError):
             self._lock.release()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for at most so many seconds; returns whether it was rung."""
+        """Wait for at most ``seconds``; returns whether :meth:`ring` was called."""
         is_rung: bool = self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
         return is_rung
 
 
 def _native(name: str) -> Any:
-    """What ``_thread`` really has: under gevent a driver written in C would stop every greenlet of its thread."""
+    """The unpatched attribute of ``_thread``: under gevent, a driver written in C would stop every greenlet of its
+    thread, so that monitor threads must be real ones."""
     import _thread
 
     patched = sys.modules.get("gevent.monkey")
@@ -41,13 +42,13 @@ def _native(name: str) -> Any:
 
 
 def allocate_lock() -> Any:
-    """A lock that blocks its thread, under gevent too."""
+    """A lock that blocks its thread, also under gevent."""
     return _native("allocate_lock")()
 
 
 def start_thread(run: Callable[[], None], name: str) -> None:
-    """Run ``run`` on a thread that keeps no process from ending; under gevent, on a real one."""
-    # In a context of its own: a request's scope must not live on in it.
+    """Run ``run`` on a daemon thread, which does not keep the process alive; under gevent, on a real thread."""
+    # In a new context: a request's scope must not stay alive in the thread.
     context = contextvars.Context()
     if "gevent.monkey" in sys.modules and sys.modules["gevent.monkey"].is_module_patched("threading"):
         _native("start_new_thread")(context.run, (run,))
@@ -56,12 +57,12 @@ def start_thread(run: Callable[[], None], name: str) -> None:
 
 
 def import_driver(engine: str) -> None:
-    """Import what connecting will import; to be called before a thread does that.
+    """Import the modules that a connection attempt imports. The caller must call it before a thread connects.
 
-    Locks of imports are held at a fork like others, and under gevent a greenlet and a real thread that import the same
-    module at the same time may wait for each other for ever.
+    An import lock, like any other lock, may be held at a fork. Under gevent, a greenlet and a real thread that import
+    the same module at the same time may deadlock.
     """
     backend = load_backend(engine)
     if getattr(getattr(backend, "Database", None), "__name__", "") == "MySQLdb":
-        # mysqlclient imports it with the first connection.
+        # mysqlclient imports this module at the first connection.
         importlib.import_module("MySQLdb.connections")

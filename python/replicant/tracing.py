@@ -1,7 +1,7 @@
-"""Every statement of a block of code: where it went, and why.
+"""Records every statement of a block of code: where it went, and why.
 
-A decision is not a statement: a router is asked for querysets that are never evaluated, and not asked for
-``.using(alias)``. Statements are counted where they are sent, at the cursor.
+A router's decision is not a statement: Django calls a router for querysets that are never evaluated, and does not call
+it for ``.using(alias)``. Therefore statements are counted when they are sent, at the cursor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from replicant import _core
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: What Django sends on the way to the statement it was asked for.
+#: The verbs of statements that Django sends by itself before or after the user's statement.
 CONTROL_VERBS = frozenset({"BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET", "PRAGMA"})
 
 
@@ -27,17 +27,17 @@ class Query:
     """A statement that was sent."""
 
     alias: str
-    """The database alias it was sent to."""
+    """The database alias that the statement was sent to."""
     sql: str
-    """Its text, without parameters."""
+    """The text of the statement, without parameters."""
     reason: str | None
-    """Why it went there: a reason of the contract's table, ``"write"``, or None if no router was asked.
+    """Why it went there: a reason of the contract's table, ``"write"``, or None if no router was called.
 
-    It is the reason of this thread's last decision for that alias that no statement has followed yet, so that a
-    queryset that is built and never evaluated can lend its reason to a later ``.using(alias)``.
+    It is the reason of this thread's last decision for that alias that no statement has followed yet. Therefore a later
+    ``.using(alias)`` may show the reason of a queryset that was built and never evaluated.
     """
     seconds: float
-    """How long it took, until the server answered."""
+    """The time until the server answered."""
 
 
 recording: ContextVar[list[Query] | None] = ContextVar("replicant.recording", default=None)
@@ -45,9 +45,9 @@ recording: ContextVar[list[Query] | None] = ContextVar("replicant.recording", de
 
 @contextmanager
 def record_queries() -> Iterator[list[Query]]:
-    """Collect the statements that are sent inside the block, in this task and in the threads it waits for.
+    """Collect the statements that are sent inside the block, in this task and in the threads that it waits for.
 
-    The list fills as they are answered. Blocks nest; the innermost collects.
+    Each statement is added when it is answered. Blocks nest; the innermost block collects.
     """
     queries: list[Query] = []
     outer = recording.get()
@@ -55,7 +55,7 @@ def record_queries() -> Iterator[list[Query]]:
     try:
         yield queries
     finally:
-        # Not by token: an async block may be left in another context than it was entered in.
+        # Restored with set(), not with a token: an async block may be left in another context than it was entered in.
         recording.set(outer)
 
 
@@ -70,7 +70,7 @@ def recorded(
     """Execute a statement and add it to ``queries``."""
     connection: BaseDatabaseWrapper = context["connection"]
     alias, reason = connection.alias, None
-    # A BEGIN that Django sends on the way must not take the reason of the statement it is sent for.
+    # A BEGIN that Django sends before a statement must not take the reason of that statement.
     if not isinstance(sql, str) or _core.verb(sql, connection.vendor) not in CONTROL_VERBS:
         decision = _core.take_decision()
         reason = decision[1] if decision is not None and decision[0] == alias else None

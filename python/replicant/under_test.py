@@ -1,6 +1,7 @@
-"""What tests change in the code of production: this is the only entry point.
+"""The hooks by which tests change the production code: the only entry point for them.
 
-Django's test runner sets the first one (:mod:`replicant.patches.test_runner`), ``replicant.testing`` the others.
+The patched test runner of Django (:mod:`replicant.patches.test_runner`) sets ``databases_are_tests``;
+``replicant.testing`` sets the other hooks.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ class Observer(Protocol):
     """Watches commits for :mod:`replicant.testing`."""
 
     def published(self, connection: BaseDatabaseWrapper) -> None:
-        """What was written on a connection has become visible to others; its writers do not know yet."""
+        """The writes of a connection are now visible to other sessions; the code that wrote has not been told yet."""
 
     def is_tests_own(self, connection: BaseDatabaseWrapper) -> bool:
-        """Whether the transaction that is open on a connection is a test case's, and counts as none."""
+        """Whether the open transaction of a connection belongs to the test case, so that it does not count."""
 
 
 databases_are_tests = False
-"""Whether test databases have taken the place of the real ones. A database that a session is connected to can neither
-be dropped nor copied, so that probes need another one."""
+"""Whether test databases have replaced the real ones. A database with a connected session can neither be dropped nor
+copied, so that probes must connect to another database."""
 
 stand_ins: dict[str, Any] = {}
-"""The engines of the members that ``replicant.testing.lag`` has behind, by alias."""
+"""The engines of the members that lag virtually (``replicant.testing.lag``), by alias."""
 
 observer: Observer | None = None
-"""Where commits are reported, while a test has replicas behind."""
+"""Receives commits while replicas lag virtually in a test."""

@@ -1,4 +1,4 @@
-"""What each room does when settings are put in force: the only module that knows all rooms."""
+"""The actions of each subpackage when settings come into force: the only module that imports all subpackages."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from replicant.monitor import topology
 
 
 def _prepare() -> None:
-    # Also for a site that left the app out of INSTALLED_APPS. Imported late: it imports Django's models.
+    # Called here, too, for a site without the app in INSTALLED_APPS. Imported late, because it imports Django's models.
     from replicant import patches
 
     patches.install()
 
 
 def _adapt(clusters: list[conf.Cluster]) -> list[conf.Cluster]:
-    """The clusters without what a test may not use, and with the members that were found or dropped."""
+    """The clusters without the members that a test may not use, and with the members that were found or dropped."""
     from replicant.patches import test_runner
 
     taken = {alias for cluster in clusters for alias in (cluster.primary, *dict(cluster.replicas))}
     adapted = [test_runner.adapted(cluster) for cluster in clusters]
     return [
-        # A test has the members that it lists.
+        # In a test, the cluster has exactly the members that the test lists.
         topology.followed(now, taken) if now is was else dataclasses.replace(now, topology=None)
         for was, now in zip(clusters, adapted, strict=True)
     ]

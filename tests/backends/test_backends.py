@@ -19,9 +19,8 @@ from django.utils.module_loading import import_string
 
 from replicant.backends import ReplicantMixin
 from tests.app.models import Account, Item, Piece, Tag
-from tests.databases import sqlite, use_databases
+from tests.databases import ours, sqlite, use_databases
 from tests.drivers import DRIVERS, mysql_driver
-from tests.engines.test_engines import ours
 from tests.servers import ENGINES, Cluster
 
 GEOGRAPHIC = {"mysql_gis": "mysql", "postgis": "postgis", "spatialite": "spatialite"}

@@ -15,12 +15,10 @@ from replicant import _core
 from replicant.connections import observations, server_map
 from replicant.monitor import cluster_monitor
 from tests.app.models import Item
-from tests.connections.test_reroute import NEVER, SECONDS, black_hole, end_session, names, session_of, state, stocked
-from tests.databases import use_databases
-from tests.engines.test_engines import ours
-from tests.monitor.test_health import FAST
-from tests.monitor.test_promotion_on_servers import port_of
-from tests.monitoring import ALIASES, watching
+from tests.connections.failing_replicas import SECONDS, end_session, names, session_of, state, stocked
+from tests.databases import ours, use_databases
+from tests.monitor.promotion import port_of
+from tests.monitoring import ALIASES, FAST, NEVER, black_hole, watching
 from tests.servers import Cluster
 from tests.servers.machine import wait_until
 

@@ -14,7 +14,7 @@ from django.test import override_settings
 
 from replicant.conf.primary_only import PACKAGES
 from tests.databases import TWO_REPLICAS
-from tests.scopes.test_scripts import elsewhere
+from tests.scopes.new_context import elsewhere
 
 
 def told(**overridden: object) -> dict[str, Warning]:

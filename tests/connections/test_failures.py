@@ -9,7 +9,7 @@ import pytest
 from django.db import DatabaseError, OperationalError
 
 from replicant.engines import Failure, connect_deadline, described, mysql, postgresql, sqlite
-from tests.connections.test_reroute import black_hole
+from tests.monitoring import black_hole
 
 MySQLdb = pytest.importorskip("MySQLdb")
 psycopg = pytest.importorskip("psycopg")

@@ -20,8 +20,9 @@ from replicant.connections import observations
 from replicant.engines import Sample, engine_of
 from replicant.monitor import cluster_monitor
 from tests.app.models import Item
-from tests.connections.test_reroute import NEVER, SECONDS, ours
-from tests.databases import use_databases
+from tests.connections.failing_replicas import SECONDS
+from tests.databases import ours, use_databases
+from tests.monitoring import NEVER
 from tests.proxy import Proxy, proxy
 from tests.servers import Cluster, Node
 from tests.servers.machine import wait_until

@@ -71,6 +71,7 @@ def test_no_keyword_is_the_name_of_a_function_that_sqlite_calls():
     assert called == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", list(CALLS))
 def test_no_disguise_of_a_hostile_statement_is_let_through(engine: str):
     assert let_through(engine, _TEXTS) == []

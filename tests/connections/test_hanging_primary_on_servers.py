@@ -22,21 +22,12 @@ from replicant.monitor import cluster_monitor, watch
 from replicant.monitor.prober import Prober
 from replicant.threads import Wakeup
 from tests.app.models import Item
-from tests.connections.test_late_reads_on_servers import fresh_limits as fresh_limits
-from tests.connections.test_late_reads_on_servers import late_reads, under
-from tests.connections.test_late_reads_on_servers import lines as logged
-from tests.connections.test_late_reads_on_servers import policy as policy
-from tests.connections.test_requirement_on_servers import (
-    REPLICAS,
-    SECONDS,
-    probe,
-    read,
-    settings,
-    until,
-    with_our_engines,
-    write,
-)
-from tests.connections.test_requirement_on_servers import shop as shop
+from tests.connections.late_reads import fresh_limits as fresh_limits
+from tests.connections.late_reads import late_reads, under
+from tests.connections.late_reads import lines as logged
+from tests.connections.late_reads import policy as policy
+from tests.connections.requirement import REPLICAS, SECONDS, probe, read, settings, until, with_our_engines, write
+from tests.connections.requirement import shop as shop
 from tests.servers import Cluster
 
 with_djangos_engines = pytest.mark.parametrize("shop", ["django"], indirect=True)

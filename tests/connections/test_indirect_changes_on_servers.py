@@ -13,7 +13,7 @@ from django.db import DatabaseError, connection
 
 from replicant import allow_functions
 from replicant.connections.tracked import session_differs
-from tests.connections.test_session_state_on_servers import execute, reason, shop
+from tests.connections.session_state import execute, reason, shop
 from tests.servers import Cluster
 
 __all__ = ["shop"]

@@ -6,54 +6,31 @@ Nobody probes but the test, so that each schedule is exact. Every test runs on M
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import OperationalError, connections, router, transaction
-from django.test import override_settings
 
-from replicant import NoReplicaAvailable, _core, after, request_scope, status, token, use_primary, use_replica
+from replicant import NoReplicaAvailable, _core, after, request_scope, token, use_primary, use_replica
 from replicant.connections import observations
 from tests.app.models import Item
-from tests.connections.test_requirement_on_servers import (
+from tests.connections.late_reads import fresh_limits as fresh_limits
+from tests.connections.late_reads import late_reads, lines, under
+from tests.connections.late_reads import policy as policy
+from tests.connections.requirement import (
     REPLICAS,
     elsewhere,
     probe,
     probed,
     read,
     replicated,
-    settings,
     until,
     with_our_engines,
     write,
 )
-from tests.connections.test_requirement_on_servers import shop as shop
+from tests.connections.requirement import shop as shop
 from tests.servers import Cluster
-
-WARNING = "serves late data"
-
-
-@pytest.fixture(autouse=True)
-def fresh_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test keeps back the lines of another one."""
-    monkeypatch.setattr(observations, "_late_limits", {})
-
-
-@pytest.fixture
-def policy(request: pytest.FixtureRequest, shop: Cluster) -> Iterator[str]:
-    """No replica applies anything from now on."""
-    name = str(request.param)
-    with override_settings(REPLICANT=settings(ON_UNAVAILABLE=name)):
-        probe()
-        for replica in shop.replicas:
-            replica.pause_replication()
-        yield name
-        connections.close_all()
-
-
-def under(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("policy", [name], indirect=True)
 
 
 def die(shop: Cluster) -> None:
@@ -65,16 +42,6 @@ def die(shop: Cluster) -> None:
 def notice() -> None:
     """Have the monitor know."""
     until(lambda: observations.observe([probed("default")]) or _core.member_state("default") == "down", "it is down")
-
-
-def late_reads() -> int:
-    """How many reads of replicas are counted as ``unavailable``."""
-    members = status()["clusters"]["default"]["members"]
-    return sum(member["reads"]["unavailable"] for member in members if member["alias"] in REPLICAS)
-
-
-def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if WARNING in record.getMessage()]
 
 
 @under("replica")

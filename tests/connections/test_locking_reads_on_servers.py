@@ -14,8 +14,7 @@ from replicant import ReplicaWriteError, request_scope, use_replica
 from replicant.monitor import cluster_monitor
 from replicant.tracing import Query, record_queries
 from tests.app.models import Item
-from tests.databases import use_databases
-from tests.engines.test_engines import ours
+from tests.databases import ours, use_databases
 from tests.monitoring import watching
 from tests.servers import Cluster
 from tests.servers.wire import QueryError

@@ -17,9 +17,8 @@ from replicant.connections.tracker import track
 from replicant.engines.encoding import is_ascii
 from replicant.monitor import cluster_monitor
 from tests.app.models import Item
-from tests.databases import use_databases
+from tests.databases import ours, use_databases
 from tests.drivers import DRIVERS, mysql_driver
-from tests.engines.test_engines import ours
 from tests.monitoring import watching
 from tests.servers import Cluster
 

@@ -19,49 +19,13 @@ from replicant.connections import observations, sockets
 from replicant.monitor import cluster_monitor
 from replicant.tracing import record_queries
 from tests.app.models import Item
-from tests.databases import use_databases
+from tests.connections.failing_replicas import REPLICAS, SECONDS, end_session, names, session_of, state
+from tests.connections.failing_replicas import naive as naive
+from tests.databases import ours, use_databases
 from tests.load import load
-from tests.monitor.test_health import FAST
-from tests.monitoring import black_hole, watching
-from tests.servers import Cluster, Node
+from tests.monitoring import FAST, NEVER, black_hole, watching
+from tests.servers import Cluster
 from tests.servers.machine import wait_until
-
-SECONDS = 20.0
-REPLICAS = ("replica1", "replica2")
-#: Nobody looks but the test.
-NEVER = 1000.0
-
-
-def ours(databases: dict[str, Any]) -> dict[str, Any]:
-    """The same databases, with our engines."""
-    engine = {alias: settings["ENGINE"].rpartition(".")[2] for alias, settings in databases.items()}
-    return {
-        alias: {**settings, "ENGINE": f"replicant.backends.{engine[alias]}"} for alias, settings in databases.items()
-    }
-
-
-@contextlib.contextmanager
-def stocked(servers: Cluster, database: str) -> Iterator[Cluster]:
-    """Three items on every member; and the servers put in order again."""
-    Item.objects.bulk_create([Item(name=str(number)) for number in range(3)])
-    servers.wait_until_caught_up()
-    yield servers
-    cluster_monitor.stop()
-    for alias in ("default", *REPLICAS):
-        _core.set_state(alias, "up")
-    for node in servers.nodes:
-        if node.suspended:
-            node.resume()
-        if not node.running:
-            node.restart()
-    servers.primary.query(f"DELETE FROM {Item._meta.db_table}", database)
-
-
-@pytest.fixture
-def naive(servers: Cluster, database: str) -> Iterator[Cluster]:
-    """Django's engines, and three items on every member."""
-    with stocked(servers, database):
-        yield servers
 
 
 @pytest.fixture
@@ -71,33 +35,6 @@ def reading(naive: Cluster, database: str) -> Iterator[Cluster]:
         # A decision would start the monitor, too, and count for the next read of its replica, which is named below.
         _core.watch()
         yield naive
-
-
-def names(alias: str = "replica1") -> list[str]:
-    return sorted(Item.objects.using(alias).values_list("name", flat=True))
-
-
-def state(alias: str) -> str | None:
-    return _core.member_state(alias)
-
-
-def session_of(alias: str) -> str:
-    sql = "SELECT pg_backend_pid()" if connections[alias].vendor == "postgresql" else "SELECT CONNECTION_ID()"
-    with connections[alias].cursor() as cursor:
-        cursor.execute(sql)
-        return str(cursor.fetchone()[0])
-
-
-def end_session(node: Node, session: str) -> None:
-    """What an administrator does to one connection."""
-    sessions = f"FROM pg_stat_activity WHERE pid = {session}"
-    if "PostgreSQL" in type(node).__name__:
-        node.query(f"SELECT pg_terminate_backend(pid) {sessions}")
-        wait_until(lambda: node.value(f"SELECT count(*) {sessions}") == "0", SECONDS, "the session ends")
-    else:
-        node.query(f"KILL {session}")
-        gone = f"SELECT count(*) FROM information_schema.processlist WHERE id = {session}"
-        wait_until(lambda: node.value(gone) == "0", SECONDS, "the session ends")
 
 
 @pytest.mark.parametrize("cluster", ["mariadb", "postgresql"], indirect=True)

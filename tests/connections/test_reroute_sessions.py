@@ -12,9 +12,9 @@ from django.db import DatabaseError, connections, router
 from replicant import _core
 from replicant.connections import observations
 from tests.app.models import Item
-from tests.connections.test_reroute import NEVER, SECONDS, end_session, names, ours, session_of, state, stocked
-from tests.databases import use_databases
-from tests.monitoring import watching
+from tests.connections.failing_replicas import SECONDS, end_session, names, session_of, state, stocked
+from tests.databases import ours, use_databases
+from tests.monitoring import NEVER, watching
 from tests.servers import Cluster, Node
 from tests.servers.machine import wait_until
 

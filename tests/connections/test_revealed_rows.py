@@ -11,15 +11,15 @@ import pytest
 from django.conf import settings
 from django.db import IntegrityError, connection, connections, transaction
 from django.db.models import PROTECT, ProtectedError
+from django.db.models.signals import m2m_changed
 from django.test import override_settings
 
 import replicant
 from replicant import explain, request_scope
 from replicant.connections import causality
 from replicant.monitor import cluster_monitor
-from tests.app.models import Item, Piece
-from tests.databases import migrate, use_databases
-from tests.engines.test_engines import ours
+from tests.app.models import Item, Piece, Tag
+from tests.databases import migrate, ours, use_databases
 from tests.monitoring import watching
 from tests.servers import ENGINES, Cluster
 
@@ -173,6 +173,34 @@ def get_or_create_in_a_block() -> None:
         get_or_create()
 
 
+def _tagged_by_another_client() -> Tag:
+    def tag() -> None:
+        Tag.objects.using("default").get_or_create(pk=1, name="theirs")
+        Item.tags.through.objects.using("default").create(item_id=1, tag_id=1)
+
+    in_another_thread(tag)
+    return Tag(pk=1, name="theirs")
+
+
+def set_the_same_tags() -> None:
+    Item(pk=1).tags.set([_tagged_by_another_client()])
+
+
+def add_a_tag_again() -> None:
+    tag, heard = _tagged_by_another_client(), []
+
+    def hear(**kwargs: Any) -> None:
+        heard.append(kwargs["pk_set"])
+
+    # With a receiver, Django looks for the rows first.
+    m2m_changed.connect(hear, sender=Item.tags.through)
+    try:
+        Item(pk=1).tags.add(tag)
+    finally:
+        m2m_changed.disconnect(hear, sender=Item.tags.through)
+    assert not any(heard)
+
+
 def lock() -> None:
     with transaction.atomic():
         assert Item.objects.select_for_update().get(pk=1).name == "theirs"
@@ -210,6 +238,8 @@ REVEALING = [
     ignore_a_conflict_and_roll_back,
     get_or_create,
     get_or_create_in_a_block,
+    set_the_same_tags,
+    add_a_tag_again,
     lock,
     lock_and_roll_back,
     lock_by_a_cursor,

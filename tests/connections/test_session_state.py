@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from replicant import explain
 from replicant.connections.tracked import session_differs
 from tests.app.models import Item
+from tests.databases import ours, use_databases
 
 pytestmark = pytest.mark.usefixtures("site")
 
@@ -23,11 +24,6 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_session_is_read_from_the_primary(name: str, engine: str, request: pytest.FixtureRequest):
     if engine == "replicant":
-        from django.db import connections
-
-        from tests.databases import use_databases
-        from tests.engines.test_engines import ours
-
         databases = use_databases(ours(connections.settings))
         databases.__enter__()
         request.addfinalizer(lambda: databases.__exit__(None, None, None))

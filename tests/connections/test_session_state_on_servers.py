@@ -15,32 +15,20 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.db.backends.signals import connection_created
 from django.test import override_settings
 
-from replicant import _core, explain, request_scope, use_replica
+from replicant import _core, request_scope, use_replica
 from replicant.connections.tracked import session_differs
 from replicant.monitor import cluster_monitor
 from replicant.tracing import record_queries
 from tests.app.models import Item
-from tests.databases import use_databases
-from tests.engines.test_engines import ours
-from tests.monitoring import watching
+from tests.connections.session_state import execute, reason, settings
+from tests.connections.session_state import shop as shop
+from tests.databases import ours, use_databases
 from tests.servers import Cluster
 
 MYSQL, POSTGRESQL = ["mysql", "mariadb"], ["postgresql"]
 ITEMS = Item._meta.db_table
 #: The application's account may use databases of such names.
 ACME = "test_test_session_state_on_servers_acme"
-
-
-def settings(**keys: Any) -> dict[str, Any]:
-    return watching(0.05, **{"WAIT_SECONDS": 0, "CONSISTENCY": "eventual", **keys})
-
-
-@pytest.fixture(params=["django", "replicant"])
-def shop(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Iterator[Cluster]:
-    databases = cluster.databases(database)
-    with use_databases(ours(databases) if request.param == "replicant" else databases, REPLICANT=settings()):
-        yield cluster
-        cluster_monitor.stop()
 
 
 @pytest.fixture
@@ -75,15 +63,6 @@ def carrying(cluster: Cluster, database: str) -> Iterator[Cluster]:
     with use_databases(ours(cluster.databases(database)), REPLICANT=settings(SESSION_STATE=names)):
         yield cluster
         cluster_monitor.stop()
-
-
-def execute(sql: str, params: Any = None, alias: str = "default") -> None:
-    with connections[alias].cursor() as cursor:
-        cursor.execute(sql, params)
-
-
-def reason() -> str | None:
-    return explain(Item).reason
 
 
 def names() -> tuple[str, list[str]]:

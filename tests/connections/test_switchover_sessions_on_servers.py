@@ -9,7 +9,7 @@ from django.db import OperationalError, close_old_connections, connections
 
 from replicant.connections.session_changes import changes_of
 from tests.app.models import Item
-from tests.monitor.test_promotion_on_servers import SECONDS, becomes, follows, port_of, site
+from tests.monitor.promotion import SECONDS, becomes, follows, port_of, site
 from tests.servers import Cluster
 from tests.servers.machine import wait_until
 

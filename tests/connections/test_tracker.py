@@ -1,4 +1,4 @@
-"""Writes are known when they happen, whoever sent them; here on SQLite, on servers in ``test_on_servers.py``."""
+"""A write is known when it happens, whatever sent it; on servers in ``tests/core/test_writes_on_servers.py``."""
 
 from __future__ import annotations
 

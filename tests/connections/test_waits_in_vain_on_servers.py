@@ -12,18 +12,8 @@ from django.test import override_settings
 
 from replicant import _core, after, request_scope, status, token
 from replicant.connections import causality
-from tests.connections.test_requirement_on_servers import (
-    REPLICAS,
-    SECONDS,
-    elsewhere,
-    probe,
-    read,
-    replicated,
-    settings,
-    until,
-    write,
-)
-from tests.connections.test_requirement_on_servers import shop as shop
+from tests.connections.requirement import REPLICAS, SECONDS, elsewhere, probe, read, replicated, settings, until, write
+from tests.connections.requirement import shop as shop
 from tests.servers import Cluster
 
 #: More than a read of this test takes, also on a busy machine.

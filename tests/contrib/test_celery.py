@@ -230,6 +230,7 @@ def test_calling_a_task_is_calling_a_function(site):
     assert in_request(call) == ("pinned", ["called"])
 
 
+@pytest.mark.slow
 def test_the_app_needs_no_more_than_a_line_in_the_settings(site):
     with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, "replicant.contrib.celery"]):
         assert apps.get_app_config("celery").name == "replicant.contrib.celery"

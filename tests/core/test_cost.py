@@ -12,6 +12,7 @@ from tests.benchmarks.empty_extension import CannotBuild
 from tests.benchmarks.gate import Cost
 
 
+@pytest.mark.slow
 def test_a_decision_takes_no_more_instructions_than_is_committed():
     try:
         cost = gate.measure()
@@ -22,6 +23,7 @@ def test_a_decision_takes_no_more_instructions_than_is_committed():
         pytest.fail(complaint, pytrace=False)
 
 
+@pytest.mark.slow
 def test_what_other_threads_do_is_not_counted():
     counted = instructions.count([by_name(REPLICANT), BUSY])
     quiet, beside = counted[REPLICANT], counted[BUSY.name]

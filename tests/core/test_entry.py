@@ -109,6 +109,7 @@ def test_a_panic_is_caught_and_raised():
     assert router.db_for_read(Item) in REPLICAS
 
 
+@pytest.mark.slow
 def test_it_touches_no_memory_but_its_own(tmp_path: Path):
     """Under valgrind, with an allocator that it can see through."""
     if shutil.which("valgrind") is None:

@@ -56,6 +56,7 @@ def unwatched(site: Path) -> Iterator[None]:
     ids=["wrong call", "no model", "model that fails", "no model's instance", "lazy instance", "model not kept"],
 )
 @pytest.mark.skipif(not hasattr(sys, "getallocatedblocks"), reason="counts CPython's blocks of memory")
+@pytest.mark.slow
 def test_calls_leave_no_memory_behind(call: Callable[[], object]):
     def calls(count: int) -> None:
         for _ in range(count):

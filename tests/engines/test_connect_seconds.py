@@ -13,9 +13,9 @@ from django.db import router
 
 from replicant.engines import connect_deadline
 from tests.app.models import Item
-from tests.connections.test_reroute import NEVER, naive, names, ours, state
-from tests.databases import use_databases
-from tests.monitoring import black_hole, watching
+from tests.connections.failing_replicas import naive, names, state
+from tests.databases import ours, use_databases
+from tests.monitoring import NEVER, black_hole, watching
 from tests.servers import Cluster
 
 __all__ = ["naive"]

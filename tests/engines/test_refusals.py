@@ -15,9 +15,9 @@ from replicant.engines import Failure, postgresql
 from replicant.engines.failure import mark_connecting
 from replicant.monitor import cluster_monitor
 from tests.app.models import Item
-from tests.connections.test_reroute import FAST, NEVER, naive, names, ours, state
-from tests.databases import use_databases
-from tests.monitoring import watching
+from tests.connections.failing_replicas import naive, names, state
+from tests.databases import ours, use_databases
+from tests.monitoring import FAST, NEVER, watching
 from tests.servers import Cluster
 from tests.servers.machine import HOST, wait_until
 

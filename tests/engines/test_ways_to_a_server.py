@@ -9,8 +9,8 @@ from replicant import _core
 from replicant.engines import Sample
 from replicant.monitor import cluster_monitor
 from tests.app.models import Item
-from tests.connections.test_reroute import SECONDS, ours
-from tests.databases import use_databases
+from tests.connections.failing_replicas import SECONDS
+from tests.databases import ours, use_databases
 from tests.monitoring import watching
 from tests.servers import Cluster
 from tests.servers.machine import wait_until

@@ -14,20 +14,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from replicant.engines import engine_of
 from replicant.monitor.discovery import Member, Unusable, aurora, hosts, members, resolved
+from tests.monitor.viewer import METHODS, PASSWORD, RIGHTS, VIEWER
 from tests.servers import Cluster, Node
 from tests.servers.machine import HOST, wait_until
 from tests.servers.postgresql import PostgreSQLNode
 from tests.servers.wire_postgresql import ADMINISTRATOR
 
 SECONDS = 20.0
-VIEWER, PASSWORD = "viewer", "viewer-password"
-#: What seeing the replicas takes beyond connecting.
-RIGHTS = {
-    "mysql": f"GRANT REPLICATION SLAVE ON *.* TO {VIEWER}",
-    "mariadb": f"GRANT REPLICATION MASTER ADMIN ON *.* TO {VIEWER}",
-    "postgresql": f"GRANT pg_monitor TO {VIEWER}",
-}
-METHODS = {"mysql": "mysql", "mariadb": "mysql", "postgresql": "postgresql"}
 on_binlogs = pytest.mark.parametrize("cluster", ["mysql", "mariadb"], indirect=True)
 on_mysql = pytest.mark.parametrize("cluster", ["mysql"], indirect=True)
 on_postgresql = pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
@@ -423,7 +416,7 @@ def test_the_aurora_instance_that_is_asked_has_no_timestamp(viewer: BaseDatabase
 def test_an_aurora_instance_may_have_a_place_of_its_own_and_must_have_one(viewer: BaseDatabaseWrapper, play: Any):
     play(ROWS)
     assert seen(viewer, "aurora", {**ENDPOINTS, "reader-2": "::1"}) == [Member("::1", None), READERS[0]]
-    with pytest.raises(Unusable, match="HOSTS says not where the instance 'reader-2' is"):
+    with pytest.raises(Unusable, match="HOSTS has no entry for the instance 'reader-2'"):
         seen(viewer, "aurora", {"reader-1": "db2"})
 
 

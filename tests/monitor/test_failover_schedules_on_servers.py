@@ -13,27 +13,14 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from tests.databases import use_databases
-from tests.engines.test_engines import ours
+from tests.monitor.failover import comes_back, fail_over, names
+from tests.monitor.failover import site as site
 from tests.monitoring import use_prober
-from tests.schedules import FAST, SECONDS, STEPS, Process, takes_writes
-from tests.servers import Cluster, Node
+from tests.schedules import FAST, SECONDS, STEPS, Process
+from tests.servers import Cluster
 from tests.servers.machine import wait_until
 
 Start = Callable[..., Process]
-
-
-@pytest.fixture
-def site(servers: Cluster, database: str) -> Iterator[Cluster]:
-    """The servers behind our engines, and put in order again."""
-    with use_databases(ours(servers.databases(database))):
-        servers.primary.query("DELETE FROM app_item", database)
-        servers.wait_until_caught_up()
-        yield servers
-        connections.close_all()
-    for node in servers.nodes:
-        if node.role == "former":
-            servers.rejoin(node)
 
 
 @pytest.fixture
@@ -48,24 +35,6 @@ def start(site: Cluster) -> Iterator[Start]:
     yield start
     for process in processes:
         process.kill()
-
-
-def names(node: Node, database: str) -> set[str]:
-    return {name for (name,) in node.query("SELECT name FROM app_item", database)}
-
-
-def fail_over(site: Cluster, new: Node) -> Node:
-    """Kill the primary, and promote a replica; returns the old one."""
-    old = site.primary
-    site.wait_until_caught_up()
-    old.kill()
-    site.promote(new)
-    return old
-
-
-def comes_back(old: Node) -> None:
-    old.restart()
-    takes_writes(old)
 
 
 def without(databases: dict[str, Any], alias: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from replicant.monitor.discovery import Member, poller
 from replicant.monitor.topology import is_allowed, settings_of
 from replicant.threads import Wakeup
 from tests.app.models import Item, Tag
-from tests.monitor.test_topology import DATABASES, FOLLOWING, A, C, cluster, following, found, put
+from tests.monitor.topology import DATABASES, FOLLOWING, A, C, cluster, following, found, put
 
 __all__ = ["cluster"]
 

@@ -10,7 +10,7 @@ from replicant.connections import server_map
 from replicant.monitor import cluster_monitor
 from tests.app.models import Item
 from tests.databases import use_databases
-from tests.monitor.test_topology_on_servers import SECONDS, alias_of, clusters, databases_of, grown, on_mysql, serve
+from tests.monitor.topology_on_servers import SECONDS, alias_of, clusters, databases_of, grown, on_mysql, serve
 from tests.servers import Cluster
 from tests.servers.machine import wait_until
 

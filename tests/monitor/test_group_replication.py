@@ -18,8 +18,7 @@ from replicant.monitor import cluster_monitor
 from replicant.monitor.discovery import Member, Unusable, group_replication, members
 from tests import conftest
 from tests.app.models import Item
-from tests.databases import use_databases
-from tests.engines.test_engines import ours
+from tests.databases import ours, use_databases
 from tests.monitoring import watching
 from tests.servers import Node
 from tests.servers.group import Group, GroupNode, start_group

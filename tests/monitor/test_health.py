@@ -18,14 +18,12 @@ from replicant.engines import Sample
 from replicant.monitor import cluster_monitor
 from replicant.signals import replica_ejected, replica_restored
 from tests.app.models import Item
-from tests.monitoring import use_prober, watching
+from tests.monitoring import FAST, use_prober, watching
 from tests.servers import Cluster
 from tests.servers.machine import wait_until
 
 SECONDS = 20.0
 REPLICAS = ("replica1", "replica2")
-#: A look takes 0.8 s at least before a member counts as silent, whatever the interval.
-FAST = 0.05
 
 
 @pytest.fixture(autouse=True)

@@ -60,6 +60,7 @@ def probe(engine: str, probers: int, probes: int) -> int:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.usefixtures("without_garbage_collection")
+@pytest.mark.slow
 def test_a_thousand_probes_of_a_black_hole_leave_nothing_behind(engine: str):
     before = threading.active_count(), descriptors()
     assert probe(engine, PROBERS, PROBES) == PROBERS * PROBES == 1000

@@ -139,7 +139,7 @@ def test_a_candidate_has_what_the_present_primary_has_while_that_one_answers(cap
     stepped_down = gtids("default", 7, writable=False)
     with caplog.at_level(logging.ERROR, "replicant"):
         assert judged(*[look(stepped_down, 6)] * 3) == BEFORE
-    assert "lacks what the present primary" in caplog.text
+    assert "lacks writes of the present primary" in caplog.text
     assert judged(look(stepped_down, 7)) == AFTER
     # What it had written, also where what it says of itself now is less.
     said_before = [gtids("default", 7, writable=True), reads("replica1"), reads("replica2")]

@@ -18,41 +18,18 @@ from django.db.models import F
 from django.db.utils import Error
 from django.test import override_settings
 
-from replicant import ReplicaWriteError, status, use_replica
-from replicant.connections import server_map
+from replicant import ReplicaWriteError, use_replica
 from replicant.monitor import cluster_monitor
 from replicant.signals import primary_changed
 from tests.app.models import Account, Item
-from tests.databases import use_databases
-from tests.engines.test_engines import ours
+from tests.databases import ours, use_databases
+from tests.monitor.promotion import FAST, SECONDS, becomes, follows, is_followed, member, port_of
+from tests.monitor.promotion import site as site
 from tests.monitoring import environment, use_prober, watching
 from tests.servers import Cluster
 from tests.servers.machine import wait_until
 
-FAST, SECONDS = 0.1, 20.0
 WRITERS, READERS = 6, 2
-
-
-@pytest.fixture
-def site(servers: Cluster, database: str) -> Iterator[Cluster]:
-    """The servers behind our engines, watched, and put in order again."""
-    with use_databases(ours(servers.databases(database)), REPLICANT=watching(FAST)):
-        Item.objects.all().delete()
-        Account.objects.all().delete()
-        servers.wait_until_caught_up()
-        wait_until(lambda: len(cluster_monitor.latest()) == 3, SECONDS, "all are known")
-        yield servers
-        cluster_monitor.stop()
-        _forget_threads_connections()
-    for node in servers.nodes:
-        if node.suspended:
-            node.resume()
-        if node.role == "former":
-            servers.rejoin(node)
-
-
-def _forget_threads_connections() -> None:
-    connections.close_all()
 
 
 @pytest.fixture
@@ -66,31 +43,6 @@ def changes() -> Iterator[list[dict[str, Any]]]:
     primary_changed.connect(hear)
     yield heard
     primary_changed.disconnect(hear)
-
-
-def member(alias: str) -> dict[str, Any]:
-    (found,) = [each for each in status()["clusters"]["default"]["members"] if each["alias"] == alias]
-    return found
-
-
-def port_of(alias: str) -> int:
-    """Which server a connection reaches, by its own account."""
-    sql = "SELECT inet_server_port()" if connections[alias].vendor == "postgresql" else "SELECT @@port"
-    with connections[alias].cursor() as cursor:
-        cursor.execute(sql)
-        return int(cursor.fetchone()[0])
-
-
-def is_followed(server: str = "replica1") -> bool:
-    return server_map.server_of("default") == server
-
-
-def follows(server: str = "replica1") -> None:
-    wait_until(lambda: is_followed(server), SECONDS, f"the server of {server} is behind 'default'")
-
-
-def becomes(alias: str, state: str) -> None:
-    wait_until(lambda: member(alias)["state"] == state, SECONDS, f"{alias} is {state}")
 
 
 class Failed(NamedTuple):
@@ -374,7 +326,7 @@ def test_while_two_members_take_writes_the_present_primary_stays(
     # Also when it takes no writes any more: the other one lacks what was written there, and it still answers.
     with caplog.at_level(logging.ERROR, "replicant"):
         old.fence()
-        wait_until(lambda: "lacks what the present primary" in caplog.text, SECONDS, "it is said why")
+        wait_until(lambda: "lacks writes of the present primary" in caplog.text, SECONDS, "it is said why")
     assert not is_followed()
     old.kill()
     follows()

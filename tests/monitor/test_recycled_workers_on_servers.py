@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from django.db import connections
 
-from tests.monitor.test_failover_schedules_on_servers import comes_back, fail_over, names
-from tests.monitor.test_failover_schedules_on_servers import site as site
+from tests.monitor.failover import comes_back, fail_over, names
+from tests.monitor.failover import site as site
 from tests.monitoring import REPOSITORY, environment
 from tests.schedules import FAST, SECONDS
 from tests.servers import Cluster

@@ -19,9 +19,8 @@ from replicant import NoReplicaAvailable, _core, explain, request_scope, use_rep
 from replicant.backends import ReplicantMixin
 from replicant.monitor import cluster_monitor
 from tests.app.models import Item
-from tests.connections.test_requirement_on_servers import elsewhere, read, requires, until, write
-from tests.connections.test_reroute import ours
-from tests.databases import use_databases
+from tests.connections.requirement import elsewhere, read, requires, until, write
+from tests.databases import ours, use_databases
 from tests.monitoring import watching
 from tests.servers import Cluster, Node
 

@@ -15,13 +15,13 @@ from replicant import _core
 from replicant.connections import sockets
 from replicant.engines import Sample
 from replicant.monitor import cluster_monitor
+from replicant.monitor import watch as watch_module
 from replicant.monitor.prober import Prober
 from replicant.threads import Wakeup
 from tests.app.models import Item
 from tests.black_holes import PHASES, schedules
 from tests.databases import use_databases
-from tests.monitor.test_health import FAST
-from tests.monitoring import ALIASES, watching
+from tests.monitoring import ALIASES, FAST, watching
 from tests.proxy import Proxy, proxy
 from tests.servers import Cluster
 from tests.servers.machine import wait_until
@@ -140,14 +140,14 @@ def test_what_was_missed_before_this_process_ran_late_does_not_count():
 
 def test_a_thread_that_wakes_up_late_notes_it():
     watch: Any = SimpleNamespace(_late_at=0)
-    pause = watch.Watch._pause
+    pause = watch_module.Watch._pause
 
     def bell(seconds: float) -> Any:
         return SimpleNamespace(wait=lambda _: time.sleep(seconds))
 
     pause(watch, bell(0.0), 0.1)
     assert watch._late_at == 0
-    pause(watch, bell(watch._LATE_SECONDS + 0.05), 0.0)
+    pause(watch, bell(watch_module._LATE_SECONDS + 0.05), 0.0)
     assert watch._late_at > 0
 
 
@@ -170,7 +170,7 @@ def test_while_all_members_are_silent_none_is_taken_out_of_service(servers: Clus
             wait_until(have_missed_two, SECONDS, "all have missed two probes")
             states.update(_core.member_state(alias) for alias in ALIASES)
             # A machine that has stood still for so long that all counts says nothing here.
-            stood_still = max(prober.silence() for prober in probers) >= watch._COMMON_SILENCE_SECONDS
+            stood_still = max(prober.silence() for prober in probers) >= watch_module._COMMON_SILENCE_SECONDS
         finally:
             for node in servers.nodes:
                 node.resume()

@@ -14,8 +14,7 @@ from replicant.connections import server_map
 from replicant.engines import postgresql
 from replicant.monitor import cluster_monitor
 from tests.app.models import Item
-from tests.databases import use_databases
-from tests.engines.test_engines import ours
+from tests.databases import ours, use_databases
 from tests.monitoring import watching
 from tests.schedules import takes_writes
 from tests.servers import Cluster, Node

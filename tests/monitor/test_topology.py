@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,14 @@ from replicant import _core, conf, explain, reload, status, use_replica
 from replicant.connections import server_map
 from replicant.connections.placement import Placement
 from replicant.engines import Sample
-from replicant.monitor import cluster_monitor, topology
+from replicant.monitor import topology
 from replicant.monitor.discovery import Member
 from replicant.monitor.discovery.poller import Looks
-from replicant.monitor.topology import View, is_allowed, recognised, settings_of
+from replicant.monitor.topology import View, is_allowed, settings_of
 from tests.app.models import Item
 from tests.databases import use_databases
-
-A, B, C = "replica1", "replica2", "default@10.0.0.9:3306"
+from tests.monitor.topology import DATABASES, FOLLOWING, A, B, C, following, found, put
+from tests.monitor.topology import cluster as cluster
 
 
 def servers(*names: str) -> frozenset[str]:
@@ -58,51 +57,6 @@ def test_two_views_with_a_failure_between_them_are_not_in_a_row():
 
 
 # Who is who.
-
-
-def mysql(alias: str, host: str, **settings: Any) -> dict[str, Any]:
-    return {
-        "ENGINE": "django.db.backends.mysql",
-        "HOST": host,
-        "USER": "application",
-        "PASSWORD": "secret",
-        "NAME": "site",
-        "TEST": {} if alias == "default" else {"MIRROR": "default"},
-        **settings,
-    }
-
-
-DATABASES = {
-    "default": mysql("default", "10.0.0.1"),
-    "replica1": mysql("replica1", "10.0.0.2", PORT=3306, OPTIONS={"charset": "utf8mb4", "unix_socket": "/s"}),
-    "replica2": mysql("replica2", "pooler", PORT="6446", PROBE={"HOST": "db3.example.com", "PORT": 3306, "USER": "m"}),
-}
-FOLLOWING: dict[str, Any] = {"METHOD": "mysql", "ALLOW": ["10.0.0.0/24", "*.example.com"]}
-
-
-def following(**keys: Any) -> dict[str, Any]:
-    return {
-        "default": {
-            "REPLICAS": {"replica1": 2, "replica2": 1},
-            "TOPOLOGY": FOLLOWING,
-            "CONSISTENCY": "eventual",
-            **keys,
-        }
-    }
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[conf.Cluster]:
-    """A cluster that follows its servers, of which there is none: nobody is to look for them."""
-    monkeypatch.setattr(cluster_monitor, "start", lambda: None)
-    with use_databases(DATABASES, REPLICANT=following()):
-        conf.load()
-        (cluster,) = conf.in_force()
-        yield cluster
-
-
-def found(cluster: conf.Cluster, *members: Member, samples: dict[str, Sample] | None = None, primary: str = "default"):
-    return recognised(cluster, members, samples or {}, primary)
 
 
 def test_a_member_is_recognised_by_host_and_port_as_they_are_written_or_by_default(cluster: conf.Cluster):
@@ -177,13 +131,6 @@ def test_who_was_found_while_its_alias_was_down_is_that_alias_once_it_answers(cl
 
 
 # In force.
-
-
-def put(*present: str, **more: tuple[str, str]) -> None:
-    (cluster,) = conf.in_force()
-    listed = frozenset({"default", *topology.listed(cluster)})
-    assert topology.put(cluster, View({C: ("10.0.0.9", "3306"), **more}, frozenset(present), listed), present)
-    conf.load()
 
 
 def eligible() -> set[str]:
@@ -320,8 +267,8 @@ def test_a_line_in_the_log_says_who_joins_and_who_leaves(cluster: conf.Cluster, 
     with caplog.at_level(logging.INFO, logger="replicant"):
         put("replica1", "replica2", C)
         put("replica1", C)
-    assert f"The replica '{C}' of 'default' is found to replicate" in caplog.text
-    assert "The replica 'replica2' of 'default' is not found to replicate any more" in caplog.text
+    assert f"The replica '{C}' of 'default' replicates and serves reads" in caplog.text
+    assert "The replica 'replica2' of 'default' no longer replicates" in caplog.text
     assert "secret" not in caplog.text
 
 
@@ -365,8 +312,8 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "unknown replica": (({"default": {"REPLICAS": ["replica9"]}},), {}, "replicant.E003.*did you mean 'replica"),
     "unknown key": (({"default": {"REPLICA": ["replica1"]}},), {}, "replicant.E002.*did you mean 'REPLICAS'"),
     "unknown cluster": (({"defualt": {"READS": "primary"}},), {}, "replicant.E003"),
-    "nothing": (({},), {}, r"reload\(\) without clusters goes back"),
-    "no replicas": (({"default": {"REPLICAS": []}},), {}, "'default'.*give each the weight 0"),
+    "nothing": (({},), {}, r"call reload\(\) without clusters"),
+    "no replicas": (({"default": {"REPLICAS": []}},), {}, "'default'.*give each replica the weight 0"),
     "no mapping": ((["replica1"],), {}, "in the shape of REPLICANT"),
     "other settings": ((), {"databases": {"replica1": {"ENGINE": "x"}}}, "other settings for 'replica1'"),
     "no settings": ((), {"databases": {"replica3": "mysql://user:password@host"}}, "in the shape of DATABASES"),

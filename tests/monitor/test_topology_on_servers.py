@@ -7,71 +7,37 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import connections, router
 
-from replicant import explain, reload, request_scope, status
+from replicant import reload, request_scope, status
 from replicant.connections import server_map
 from replicant.monitor import cluster_monitor, topology
 from tests.app.models import Item
-from tests.connections.test_reroute import ours
-from tests.databases import use_databases
+from tests.databases import ours, use_databases
 from tests.load import Load, load
-from tests.monitor.test_discovery import METHODS, RIGHTS, VIEWER
-from tests.monitor.test_discovery import PASSWORD as VIEWER_PASSWORD
+from tests.monitor.topology_on_servers import (
+    FAST,
+    FOLLOWING,
+    SECONDS,
+    THREADS,
+    alias_of,
+    clusters,
+    databases_of,
+    eligible,
+    on_mysql,
+    serve,
+)
+from tests.monitor.topology_on_servers import grown as grown
+from tests.monitor.viewer import METHODS, RIGHTS, VIEWER
+from tests.monitor.viewer import PASSWORD as VIEWER_PASSWORD
 from tests.monitoring import environment
 from tests.servers import Cluster, Node
 from tests.servers.machine import wait_until
-from tests.servers.node import APPLICATION, APPLICATION_PASSWORD, REPLICATION, REPLICATION_PASSWORD
-
-FAST, SECONDS, THREADS = 0.2, 20.0, 4
-#: Who may see its replicas, to a server of MySQL's; it has no right to any database.
-SEES_REPLICAS = {"USER": REPLICATION, "PASSWORD": REPLICATION_PASSWORD, "NAME": ""}
-FOLLOWING: dict[str, Any] = {"METHOD": "mysql", "ALLOW": ["127.0.0.0/8"]}
-
-on_mysql = pytest.mark.parametrize("cluster", ["mysql"], indirect=True)
-
-
-def clusters(**keys: Any) -> dict[str, Any]:
-    return {"default": {"REPLICAS": ["replica1", "replica2"], "PROBE_SECONDS": FAST, "TOPOLOGY": FOLLOWING, **keys}}
-
-
-def databases_of(servers: Cluster, database: str) -> dict[str, Any]:
-    return {alias: {**each, "PROBE": SEES_REPLICAS} for alias, each in ours(servers.databases(database)).items()}
-
-
-@pytest.fixture
-def grown(servers: Cluster, database: str) -> Iterator[Callable[[], list[Node]]]:
-    """Has three more replicas brought up; all is as it was afterwards."""
-    Item.objects.all().delete()
-    Item.objects.create(name="first")
-    servers.wait_until_caught_up()
-    primary, replicas = servers.primary, list(servers.replicas)
-    yield lambda: [servers.add_replica() for _ in range(3)]
-    cluster_monitor.stop()
-    connections.close_all()
-    for node in servers.replicas[:]:
-        if node not in (primary, *replicas):
-            servers.remove_replica(node)
-    for node in (primary, *replicas):
-        if not node.running:
-            node.restart()
-    if servers.primary is not primary:
-        servers.rejoin(primary)
-    if servers.engine == "mysql":
-        for node in servers.replicas:
-            node.query("START REPLICA")
-
-
-def alias_of(node: Node) -> str:
-    return f"default@{node.host}:{node.port}"
-
-
-def eligible() -> set[str]:
-    return set(explain(Item).eligible)
+from tests.servers.node import APPLICATION, APPLICATION_PASSWORD, REPLICATION_PASSWORD
 
 
 def stop(servers: Cluster, database: str, *nodes: Node) -> None:
@@ -79,10 +45,6 @@ def stop(servers: Cluster, database: str, *nodes: Node) -> None:
     for node in nodes:
         node.query("STOP REPLICA")
     servers.primary.query(f"INSERT INTO {database}.app_tag (name) VALUES ('sent')")
-
-
-def serve(*aliases: str) -> None:
-    wait_until(lambda: eligible() == set(aliases), SECONDS, f"just {', '.join(sorted(aliases))} serve")
 
 
 def take_reads(running: Load, *aliases: str) -> None:
@@ -248,12 +210,16 @@ def test_credentials_go_to_no_host_that_allow_does_not_match(
     with use_databases(databases_of(servers, database), REPLICANT=elsewhere), caplog.at_level(logging.WARNING):
         router.db_for_read(Item)
         added = servers.add_replica()
-        wait_until(lambda: "ALLOW does not let 127.0.0.1 have" in caplog.text, SECONDS, "it is said")
+        wait_until(
+            lambda: "ALLOW does not permit the template's credentials for 127.0.0.1" in caplog.text,
+            SECONDS,
+            "it is said",
+        )
         after = cluster_monitor.latest()["default"].asked_at + 5 * FAST * 1e9
         wait_until(lambda: cluster_monitor.latest()["default"].asked_at > after, SECONDS, "some looks are over")
         assert eligible() == {"replica1", "replica2"}
         assert alias_of(added) not in connections.settings
-        assert caplog.text.count("ALLOW does not let") == 1
+        assert caplog.text.count("ALLOW does not permit") == 1
         assert APPLICATION_PASSWORD not in caplog.text
         assert REPLICATION_PASSWORD not in caplog.text
 

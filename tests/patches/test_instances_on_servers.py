@@ -13,11 +13,10 @@ from django.db import connection, connections, transaction
 
 from replicant import request_scope
 from tests.app.models import Item, Note, Piece, Tag
-from tests.databases import use_databases
-from tests.engines.test_engines import ours
+from tests.databases import ours, use_databases
 from tests.graphs.models import Animal, Event, Node
 from tests.monitoring import watching
-from tests.patches.test_instances import ACTS, LOADS, gone, in_a_thread, perform, stock
+from tests.patches.instances import ACTS, LOADS, gone, in_a_thread, perform, stock
 from tests.servers import Cluster
 
 

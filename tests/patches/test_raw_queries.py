@@ -15,8 +15,8 @@ from replicant import request_scope, use_primary, use_replica
 from replicant.patches import raw_queries
 from replicant.tracing import record_queries
 from tests.app.models import Item
-from tests.connections.test_requirement_on_servers import REPLICAS, read, replicated, write
-from tests.connections.test_requirement_on_servers import shop as shop
+from tests.connections.requirement import REPLICAS, read, replicated, write
+from tests.connections.requirement import shop as shop
 from tests.servers import Cluster
 
 ALL = f"SELECT * FROM {Item._meta.db_table}"

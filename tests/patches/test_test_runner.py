@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from django.db import connections
 
 from tests.databases import sqlite
 from tests.servers import Cluster
+
+pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
 SECONDS = 120

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import shutil
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,35 +22,14 @@ from django.test import override_settings
 from replicant import _core, explain, request_scope, token, use_primary
 from replicant.tracing import record_queries
 from tests.app.models import Item
-from tests.databases import use_databases
-from tests.engines.test_engines import ours
+from tests.databases import ours, use_databases
 from tests.monitoring import watching
+from tests.scopes.new_context import elsewhere
 from tests.servers import Cluster
 from tests.servers.machine import wait_until
 
 AMPLE = 15.0
 BOTH = {"replica1", "replica2"}
-
-
-def elsewhere(work: Callable[[], Any]) -> Any:
-    """What ``work`` returns in another thread, whose context is new."""
-    results: list[Any] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 def find_and_get() -> str:

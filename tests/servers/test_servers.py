@@ -296,6 +296,7 @@ connection.creation.destroy_test_db({DATABASE!r}, verbosity=0)
         assert node.query("SELECT count(*) FROM auth_user", DATABASE) == [("0",)]
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("engine", ENGINES)
 def test_nothing_is_left_after_stop(engine: str) -> None:
     try:
@@ -313,6 +314,7 @@ def test_nothing_is_left_after_stop(engine: str) -> None:
     assert not servers_in(str(folder))
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_server_outlives_a_parent_that_was_killed(engine: str, number: signal.Signals) -> None:
@@ -340,6 +342,7 @@ def test_no_server_outlives_a_parent_that_was_killed(engine: str, number: signal
     wait_until(lambda: not Path(folder).exists(), TIMEOUT, "the folder is removed")
 
 
+@pytest.mark.servers
 def test_a_forked_child_leaves_its_parents_servers_alone() -> None:
     try:
         cluster = start("mariadb", replicas=0)

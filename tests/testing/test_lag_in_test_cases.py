@@ -192,6 +192,7 @@ def run_tests(folder: Path, databases: dict[str, Any], *tests: str) -> None:
     assert "NO TESTS RAN" not in run.stderr, run.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [":memory:", "a file"])
 def test_on_sqlite(tmp_path: Path, file: str) -> None:
     name = file if file == ":memory:" else str(tmp_path / "database.sqlite3")

@@ -1,132 +1,25 @@
-"""What a client wrote, its next request sees: by cookie, by header and by user."""
+"""What a client wrote, its next request sees: by cookie and by header."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-from django.contrib.auth import aget_user, alogin, get_user, login, logout
-from django.contrib.auth.models import User
-from django.core.cache import cache, caches
-from django.core.cache.backends.locmem import LocMemCache
-from django.db import InterfaceError, connections, transaction
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.test import AsyncClient, Client, RequestFactory, override_settings
-from django.test.utils import CaptureQueriesContext
-from django.urls import path
-from django.views.decorators.cache import cache_page
+from django.db import InterfaceError, transaction
+from django.http import HttpResponse
+from django.test import Client, RequestFactory, override_settings
 
 from replicant import _core, tokens
 from replicant._core import Position
 from replicant.connections import causality
 from replicant.middleware import ReplicaMiddleware
-from tests.app import urls, views
 from tests.app.models import Item
 from tests.app.views import where
 from tests.browser import HEADER, NAME, carries_token, deleted_by, held, set_by
-
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": __name__}}
-
-
-# Views.
-
-
-def write_and_fail(request: HttpRequest) -> HttpResponse:
-    views.write(request)
-    raise ValueError("after the write")
-
-
-def write_and_stream(request: HttpRequest) -> StreamingHttpResponse:
-    Item.objects.create(name="before the headers")
-    return views.named_stream(request, "after the headers")
-
-
-def page(request: HttpRequest) -> HttpResponse:
-    """Cached by whoever caches; ``?write`` writes."""
-    if "write" in request.GET:
-        Item.objects.create(name="written")
-    return HttpResponse(f"{where()}{time.monotonic_ns()}")
-
-
-def log_in(request: HttpRequest, name: str) -> HttpResponse:
-    login(request, User.objects.using("default").get(username=name))
-    return HttpResponse(where())
-
-
-def log_out(request: HttpRequest) -> HttpResponse:
-    Item.objects.create(name="written")
-    logout(request)
-    return HttpResponse(where())
-
-
-def who(request: HttpRequest) -> HttpResponse:
-    return HttpResponse(get_user(request).get_username())
-
-
-async def async_log_in(request: HttpRequest, name: str) -> HttpResponse:
-    await alogin(request, await User.objects.using("default").aget(username=name))
-    return HttpResponse(where())
-
-
-async def async_who(request: HttpRequest) -> HttpResponse:
-    return HttpResponse((await aget_user(request)).get_username())
-
-
-urlpatterns = [
-    *urls.urlpatterns,
-    path("write/fail/", write_and_fail),
-    path("write/stream/", write_and_stream),
-    path("page/", page),
-    path("page/cached/", cache_page(60)(page)),
-    path("login/<str:name>/", log_in),
-    path("logout/", log_out),
-    path("who/", who),
-    path("async/login/<str:name>/", async_log_in),
-    path("async/who/", async_who),
-]
-
-
-class Visitor:
-    """A browser: keeps its cookies. Talks to a synchronous or an asynchronous server."""
-
-    def __init__(self, is_async: bool = False) -> None:
-        self.is_async = is_async
-        self.client: Any = (AsyncClient if is_async else Client)(raise_request_exception=False)
-
-    def request(self, path: str, method: str = "get", **extra: Any) -> Any:
-        if not self.is_async:
-            return getattr(self.client, method)(path, **extra)
-        return asyncio.run(getattr(self.client, method)(path, **extra))
-
-    def get(self, path: str, **extra: Any) -> Any:
-        return self.request(path, **extra)
-
-    def reason(self, path: str = "read/", **extra: Any) -> str:
-        """Why its first read went where it did."""
-        prefix = "/async/" if self.is_async else "/"
-        return self.get(prefix + path, **extra).content.decode().split()[1]
-
-
-@pytest.fixture(autouse=True)
-def _site(site):
-    with override_settings(ROOT_URLCONF=__name__, CACHES=CACHES, ALLOWED_HOSTS=["testserver"]):
-        yield
-        caches["default"].clear()
-
-
-@pytest.fixture(params=[False, True], ids=["sync", "async"])
-def visitor(request: pytest.FixtureRequest) -> Callable[[], Visitor]:
-    """Makes visitors."""
-    return lambda: Visitor(request.param)
-
-
-def stores(store: str | None, **keys: Any) -> Any:
-    return override_settings(REPLICANT_TOKEN={"STORE": store, **keys})
-
+from tests.tokens.browsers import Visitor, read_until_it_is_over, stores
+from tests.tokens.browsers import _site as _site
+from tests.tokens.browsers import quick_pins as quick_pins
+from tests.tokens.browsers import visitor as visitor
 
 # The cookie.
 
@@ -242,24 +135,6 @@ def test_an_old_token_that_is_still_needed_is_renewed(visitor, monkeypatch: pyte
         assert response["Cache-Control"] == "private"
         monkeypatch.setattr(tokens, "_ticks", lambda: now + 32_000)
         assert not carries_token(client.get("/read/"))
-
-
-@pytest.fixture
-def quick_pins():
-    """Two replicas, and pins that are soon over."""
-    with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1", "replica2"], "PIN_SECONDS": 0.5}}):
-        yield
-
-
-def read_until_it_is_over(client: Visitor, path: str = "/read/") -> Any:
-    """Read again and again, as a page that polls does, until its token asks for nothing; returns the last response."""
-    deadline = time.monotonic() + 20
-    while True:
-        response = client.get(path)
-        assert not carries_token(response) or "private" in response["Cache-Control"]
-        if not carries_token(response) and (path != "/read/" or not response.content.startswith(b"default")):
-            return response
-        assert time.monotonic() < deadline
 
 
 @pytest.mark.usefixtures("quick_pins")
@@ -401,195 +276,3 @@ def test_no_header_can_force_the_primary(visitor):
             response = visitor().get("/read/", headers={"Replicant-Token": sent})
             assert response.content.split()[1] == b"balanced"
             assert "Replicant-Token" not in response
-
-
-# Django's cache of pages.
-
-OURS = "replicant.middleware.ReplicaMiddleware"
-UPDATE, FETCH = (f"django.middleware.cache.{name}CacheMiddleware" for name in ("Update", "FetchFrom"))
-
-
-def keys() -> list[str]:
-    return [key.split(":", 2)[2] for key in list(cache._cache)]
-
-
-def cached() -> list[Any]:
-    """The pages in the cache, as responses."""
-    return [response for response in map(cache.get, keys()) if isinstance(response, HttpResponse)]
-
-
-def cached_by(*middleware: str, path: str = "/page/"):
-    return pytest.param(list(middleware), path, id=" ".join([*(name.rpartition(".")[2] for name in middleware), path]))
-
-
-everywhere = pytest.mark.parametrize(
-    ("middleware", "path"),
-    [
-        cached_by(OURS, UPDATE, FETCH),
-        cached_by(UPDATE, OURS, FETCH),
-        cached_by(UPDATE, FETCH, OURS),
-        cached_by(OURS, path="/page/cached/"),
-    ],
-)
-
-
-@everywhere
-def test_pages_of_clients_that_only_read_are_shared(visitor, middleware: list[str], path: str):
-    with override_settings(MIDDLEWARE=middleware):
-        first = visitor().get(path)
-        assert "private" not in first["Cache-Control"]
-        assert visitor().get(path).content == first.content
-        assert len(cached()) == 1
-
-
-@everywhere
-def test_no_page_in_the_cache_holds_a_token(visitor, middleware: list[str], path: str):
-    with override_settings(MIDDLEWARE=middleware):
-        writer = visitor()
-        wrote = writer.get(f"{path}?write")
-        assert carries_token(wrote)
-        assert "private" in wrote["Cache-Control"]
-        writer.get(path)
-        for url in (path, f"{path}?write"):
-            response = visitor().get(url)
-            if response.content == wrote.content:
-                assert not carries_token(response)
-        assert [page for page in cached() if carries_token(page)] == []
-
-
-@everywhere
-def test_a_page_from_the_cache_stays_as_it_is_for_a_client_with_a_token(visitor, middleware: list[str], path: str):
-    with override_settings(MIDDLEWARE=middleware):
-        page = visitor().get(path)
-        writer = visitor()
-        writer.get("/write/")
-        again = writer.get(path)
-        assert again.content == page.content
-        assert not carries_token(again)
-        assert not carries_token(visitor().get(path))
-
-
-@everywhere
-@pytest.mark.usefixtures("quick_pins")
-def test_a_page_is_shared_again_once_its_readers_token_is_over(visitor, middleware: list[str], path: str):
-    with override_settings(MIDDLEWARE=middleware):
-        client = visitor()
-        client.get("/write/")
-        page = read_until_it_is_over(client, path)
-        assert page.content in [each.content for each in cached()]
-        assert visitor().get(path).content == page.content
-
-
-# By user, in the cache.
-
-BY_USER = {
-    "REPLICANT_TOKEN": {"STORE": "cache"},
-    "MIDDLEWARE": [
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.contrib.auth.middleware.AuthenticationMiddleware",
-        OURS,
-    ],
-}
-
-
-@pytest.fixture
-def by_user():
-    with override_settings(**BY_USER):
-        for name in ("moni", "oha"):
-            # In a context of its own: the tests' thread must not remember that it wrote.
-            contextvars.Context().run(User.objects.using("default").create, username=name)
-        yield
-
-
-@pytest.fixture
-def user(visitor, by_user) -> Callable[[str], Visitor]:
-    """A device on which somebody has logged in long ago."""
-
-    def user(name: str) -> Visitor:
-        device = visitor()
-        device.get(f"/{'async/' * device.is_async}login/{name}/")
-        cache.clear()
-        return device
-
-    return user
-
-
-def test_what_one_device_wrote_the_other_sees(user):
-    phone, laptop, other = user("moni"), user("moni"), user("oha")
-    response = phone.get("/write/")
-    assert not carries_token(response)
-    assert laptop.reason() == "pinned"
-    assert phone.reason() == "pinned"
-    assert other.reason() == "balanced"
-
-
-def test_who_logs_in_sees_what_login_wrote(visitor, by_user):
-    device = visitor()
-    device.get("/login/moni/")
-    assert device.reason() == "pinned"
-
-
-def test_anonymous_pages_cost_no_query_and_stay_cacheable(visitor, by_user):
-    client = visitor()
-    with override_settings(REPLICANT={"default": {"REPLICAS": ["replica1"], "PRIMARY_ONLY": []}}):
-        response = client.get("/read/")
-        assert response.content.split()[1] == b"balanced"
-        assert not {"Vary", "Cache-Control"} & set(response.headers)
-        # Nobody's token is kept by nobody but the client.
-        assert carries_token(client.get("/write/"))
-        assert client.reason() == "pinned"
-        assert visitor().reason() == "balanced"
-        assert keys() == []
-
-
-def test_a_known_user_costs_the_session_and_no_query_of_the_user_table(by_user):
-    device = Client()
-    device.get("/login/moni/")
-    with CaptureQueriesContext(connections["default"]) as queries:
-        response = device.get("/read/")
-    assert [query["sql"] for query in queries if "auth_user" in query["sql"]] == []
-    assert len(queries) == 1
-    # The page was made without looking at who asks.
-    assert "Vary" not in response
-
-
-def test_pages_that_look_at_the_session_vary_as_ever(by_user):
-    assert Client().get("/who/")["Vary"] == "Cookie"
-
-
-def test_a_user_known_otherwise_than_by_session(by_user):
-    """As an API's own authentication sets it."""
-    user = User.objects.using("default").get(username="moni")
-
-    def respond(write: bool) -> HttpResponse:
-        def view(request: HttpRequest) -> HttpResponse:
-            return views.write(request) if write else HttpResponse(where())
-
-        request = RequestFactory().get("/")
-        request.user = user
-        return ReplicaMiddleware(view)(request)
-
-    respond(write=True)
-    assert respond(write=False).content.split()[1] == b"pinned"
-
-
-class Broken(LocMemCache):
-    def get(self, *args: Any, **kwargs: Any) -> Any:
-        raise ConnectionError("no cache today")
-
-
-def test_a_cache_that_fails_is_logged_and_the_request_goes_on(user, caplog: pytest.LogCaptureFixture):
-    device = user("moni")
-    with override_settings(CACHES={"default": {"BACKEND": f"{__name__}.Broken"}}):
-        assert device.get("/write/").status_code == 200
-        assert device.reason() == "balanced"
-    assert {record.name for record in caplog.records} == {"replicant"}
-    assert "the request goes on without" in caplog.text
-
-
-def test_without_sessions_the_client_alone_is_known(visitor):
-    with override_settings(REPLICANT_TOKEN={"STORE": "cache"}):
-        client = visitor()
-        client.get("/write/")
-        assert client.reason() == "pinned"
-        assert visitor().reason() == "balanced"

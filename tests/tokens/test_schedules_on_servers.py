@@ -22,22 +22,11 @@ from django.urls import path
 import replicant
 from replicant import request_scope, tokens, use_replica
 from tests.browser import Holder
-from tests.connections.test_session import (
-    AMPLE,
-    SESSIONS,
-    catch_up,
-    elsewhere,
-    looked,
-    pause,
-    paused,  # noqa: F401 - a fixture
-    read,
-    shop,  # noqa: F401 - a fixture
-    until,
-    using,
-    web,
-    write,
-)
+from tests.connections.paused_replicas import AMPLE, catch_up, elsewhere, looked, pause, read, until, using, write
+from tests.connections.paused_replicas import paused as paused
+from tests.connections.paused_replicas import shop as shop
 from tests.servers import Cluster
+from tests.tokens.visitors import SESSIONS, web
 
 #: Views that are to be held wait here, by name, after they have done their work.
 _held: dict[str, tuple[threading.Event, threading.Event]] = {}
@@ -130,7 +119,7 @@ class Somebody(Holder):
 
 
 @pytest.fixture(params=["cookie", "header", "cache"])
-def somebody(request: pytest.FixtureRequest, shop: Cluster) -> Iterator[Somebody]:  # noqa: F811
+def somebody(request: pytest.FixtureRequest, shop: Cluster) -> Iterator[Somebody]:
     """A client whose tokens are kept in each of the stores."""
     tokens = {"STORE": request.param}
     with web(REPLICANT_TOKEN=tokens, MIDDLEWARE=SESSIONS), override_settings(ROOT_URLCONF=__name__):
@@ -150,7 +139,7 @@ def other_writes() -> int:
     return int(contextvars.Context().run(write))
 
 
-def begin(shop: Cluster, somebody: Somebody) -> None:  # noqa: F811
+def begin(shop: Cluster, somebody: Somebody) -> None:
     """The client holds the token of a write that all replicas have by now; they will not have what comes."""
     somebody.do("/add/", "post")
     catch_up(shop)
@@ -158,7 +147,7 @@ def begin(shop: Cluster, somebody: Somebody) -> None:  # noqa: F811
     looked()
 
 
-def test_a_slow_get_that_left_before_a_post_arrives_after_it(shop: Cluster, somebody: Somebody):  # noqa: F811
+def test_a_slow_get_that_left_before_a_post_arrives_after_it(shop: Cluster, somebody: Somebody):
     begin(shop, somebody)
     slow = somebody.send("/shelf/0/")
     pk = somebody.do("/add/", "post")["pk"]
@@ -169,7 +158,7 @@ def test_a_slow_get_that_left_before_a_post_arrives_after_it(shop: Cluster, some
 
 @pytest.mark.parametrize("order", ["first", "last"])
 def test_two_posts_whose_responses_arrive_in_either_order(
-    shop: Cluster,  # noqa: F811
+    shop: Cluster,
     somebody: Somebody,
     order: str,
 ):
@@ -186,7 +175,7 @@ def test_two_posts_whose_responses_arrive_in_either_order(
         assert somebody.do(f"/shelf/{pk}/") == {"alias": "default", "found": True}
 
 
-def test_two_gets_at_once_on_different_replicas(shop: Cluster, somebody: Somebody):  # noqa: F811
+def test_two_gets_at_once_on_different_replicas(shop: Cluster, somebody: Somebody):
     begin(shop, somebody)
     pk = other_writes()
     catch_up(shop, shop.replicas[0])
@@ -201,7 +190,7 @@ def test_two_gets_at_once_on_different_replicas(shop: Cluster, somebody: Somebod
         assert somebody.do(f"/shelf/{pk}/")["found"]
 
 
-def test_a_request_that_leaves_a_replica_takes_nothing_from_one_that_stays(shop: Cluster, somebody: Somebody):  # noqa: F811
+def test_a_request_that_leaves_a_replica_takes_nothing_from_one_that_stays(shop: Cluster, somebody: Somebody):
     """The one that moves answers last, and knows nothing of what the other one has been shown meanwhile."""
     somebody.do("/add/", "post")
     catch_up(shop)
@@ -237,7 +226,7 @@ def test_a_miss_is_not_waited_for_again(somebody: Somebody):
     assert min(seconds[1:]) < 0.3
 
 
-def test_with_one_replica_a_token_says_what_was_read_there(shop: Cluster, somebody: Somebody):  # noqa: F811
+def test_with_one_replica_a_token_says_what_was_read_there(shop: Cluster, somebody: Somebody):
     with using(REPLICAS=["replica1"]):
         somebody.do("/add/", "post")
         catch_up(shop)

@@ -2,76 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextvars
 import json
 import re
 import time
-from typing import Any
 
 import pytest
 from django.core import signing
-from django.db import transaction
 from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
 import replicant
-from replicant import after, explain, request_scope, token, tokens
+from replicant import tokens
 from replicant._core import Cipher, Position
 from replicant.connections.causality import Causality
 from replicant.tokens import seal
-from tests.app.models import Item
-
-UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
-POSITIONS = {
-    "mysql": f"{UUID}:1-5:7,{UUID.replace('3', '4')}:blue:3",
-    "mariadb": "0-4711-5,2-3-7",
-    "postgresql": "3:A/16B3748",
-}
-CLUSTERS = {
-    "default": {"REPLICAS": ["replica1", "replica2"]},
-    "other": {"REPLICAS": [], "MODELS": ["auth"]},
-}
-
-
-def item(
-    cluster="default", position=None, written=None, unpublished=False, member=None, read=None, **more: Any
-) -> Causality:
-    return Causality(cluster, position, written, unpublished, member, read, **more)
-
-
-@pytest.fixture(autouse=True)
-def _clusters(site):
-    with override_settings(REPLICANT=CLUSTERS):
-        yield
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch):
-    """Sets both clocks: ``clock.now`` in seconds."""
-
-    class Clock:
-        now = 1_800_000_000.0
-
-    monkeypatch.setattr(time, "time", lambda: Clock.now)
-    monkeypatch.setattr(tokens, "_ticks", lambda: int(Clock.now * 1000))
-    return Clock
-
-
-@pytest.fixture
-def told(clock):
-    """What a token says after so many seconds, in another place if the settings are other ones."""
-
-    def told(*items: Causality, seconds: float = 0.0, max_age: float | None = None, **settings):
-        text = tokens.encode(items)
-        clock.now += seconds
-        with override_settings(**settings):
-            return tokens.decode(text, max_age)
-
-    return told
-
+from tests.tokens.items import CLUSTERS, POSITIONS, UUID, item
+from tests.tokens.items import _clusters as _clusters
+from tests.tokens.items import clock as clock
+from tests.tokens.items import counted as counted
+from tests.tokens.items import told as told
 
 # What it holds.
 
@@ -241,15 +192,6 @@ def test_aliases_stand_as_hashes_even_inside():
 # What it survives.
 
 
-@pytest.fixture
-def counted():
-    """How often tokens were rejected since the test began, by reason."""
-    before = dict(tokens.rejected)
-    return lambda: {
-        reason: count - before[reason] for reason, count in tokens.rejected.items() if count != before[reason]
-    }
-
-
 @given(st.data())
 def test_a_token_with_any_byte_changed_is_rejected(data):
     text = tokens.encode([item("default", Position("mysql", f"{UUID}:1-5"), 1, False, "replica1", 2)])
@@ -365,236 +307,6 @@ def test_another_hosts_clock_may_be_behind(told, monkeypatch: pytest.MonkeyPatch
     # Made three seconds ago by a clock that may be a second behind.
     monkeypatch.setattr(time, "time", lambda: 1_800_000_003.0)
     assert tokens.decode(text) == (item(written=3 - tokens.CLOCK_SKEW),)
-
-
-# What cannot be compared is judged by time, from when the token was made at the latest.
-
-
-def pinned(required: tuple[Causality, ...] | None) -> list[str]:
-    """The clusters of time pins that begin now; nothing else is required."""
-    assert required is not None
-    for each in required:
-        assert each.written is not None
-        assert each.written < 1
-        assert each == item(each.cluster, written=each.written, received=each.received)
-    return [each.cluster for each in required]
-
-
-def test_a_cluster_that_is_gone_is_a_time_pin_on_every_cluster_from_its_receipt(told):
-    assert pinned(told(item("gone", Position("mysql", f"{UUID}:1-5")), seconds=20)) == ["default", "other"]
-
-
-def test_a_member_that_is_gone_is_a_time_pin_from_its_receipt(told):
-    assert pinned(told(item(member="replica3", read=1), seconds=20)) == ["default"]
-    assert pinned(told(item(written=0.5, member="replica3", read=1), seconds=20)) == ["default"]
-
-
-def test_a_time_pin_ends_though_its_token_is_received_again_and_again(monkeypatch):
-    text = tokens.encode([item("gone", Position("mysql", f"{UUID}:1-5"))])
-    begun = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: begun)
-    assert [each.written for each in tokens.decode(text)] == [0, 0]
-    monkeypatch.setattr(time, "monotonic", lambda: begun + 4)
-    assert [each.written for each in tokens.decode(text)] == [4, 4]
-    monkeypatch.setattr(time, "monotonic", lambda: begun + 6)
-    assert tokens.decode(text) == ()
-
-
-def test_receipts_are_bounded(monkeypatch):
-    monkeypatch.setattr(tokens, "_MOST_RECEIPTS", 100)
-    for _ in range(500):
-        tokens.decode(tokens.encode([item(written=1)]))
-    assert len(tokens._receipts) <= 100
-
-
-def test_no_other_token_stands_for_one_that_cannot_be_compared():
-    for unknown in (
-        item("gone", written=1),
-        item(member="replica3", read=1),
-        item("default", Odd()),
-    ):
-        assert not tokens.opened(tokens.encode([unknown])).is_understood
-    known = item("default", Position("mysql", f"{UUID}:1-5"), 1, False, "replica1", 2)
-    assert tokens.opened(tokens.encode([known])).is_understood
-    # A mere preference binds nothing.
-    assert tokens.opened(tokens.encode([item(written=1, member="replica3")])).is_understood
-
-
-def test_a_read_from_nobody_in_particular_stays_one(told):
-    assert told(item(read=1), seconds=2) == (item(read=3),)
-
-
-def test_a_member_of_another_cluster_now_is_gone(told):
-    now = {"default": {"REPLICAS": []}, "other": {"REPLICAS": ["replica1"], "MODELS": ["auth"]}}
-    assert pinned(told(item(member="replica1", read=1), seconds=2, REPLICANT=now)) == ["default"]
-
-
-def test_a_primary_that_is_a_replica_now_is_no_cluster(told):
-    now = {"other": {"REPLICAS": ["default"], "MODELS": ["auth"]}}
-    assert pinned(told(item("default", written=9), seconds=2, REPLICANT=now)) == ["other"]
-
-
-class Odd:
-    """A position of a kind that only newer code knows."""
-
-    kind = "oracle"
-
-    def __str__(self) -> str:
-        return "SCN 4711"
-
-
-def test_a_position_of_a_kind_unknown_is_a_time_pin_from_its_receipt(told):
-    assert pinned(told(item("default", Odd(), 9), seconds=20)) == ["default"]
-
-
-def test_a_token_of_another_version_is_a_time_pin_on_every_cluster(clock, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tokens, "_VERSION", tokens._VERSION + 1)
-    text = tokens.encode([item("default", Position("mysql", f"{UUID}:1-5"))])
-    monkeypatch.setattr(tokens, "_VERSION", tokens._VERSION - 1)
-    clock.now += 30
-    assert pinned(tokens.decode(text)) == ["default", "other"]
-    assert not tokens.opened(text).is_understood
-    assert tokens.decode(text, max_age=20) is None
-
-
-# token() and after().
-
-
-def apart(function, *arguments):
-    """Call it where nothing of what was written here is known, as in another process."""
-    return contextvars.Context().run(function, *arguments)
-
-
-def written() -> str:
-    with request_scope():
-        Item.objects.create(name="written")
-        return token()
-
-
-def reason() -> str:
-    return explain(Item).reason
-
-
-def test_who_has_neither_written_nor_read_has_no_token():
-    with request_scope():
-        assert token() == ""
-
-
-def test_after_a_token_reads_see_what_its_scope_wrote():
-    sent = apart(written)
-
-    def elsewhere():
-        assert reason() == "balanced"
-        with after(sent):
-            assert reason() == "pinned"
-        return reason()
-
-    assert apart(elsewhere) == "balanced"
-
-
-def test_after_takes_several_tokens_as_a_header_brings_them():
-    sent = apart(written)
-
-    def elsewhere():
-        with after(f"nonsense, {sent}"):
-            return reason()
-
-    assert apart(elsewhere) == "pinned"
-
-
-def test_async_code_waits_for_no_less():
-    sent = apart(written)
-
-    async def main():
-        async with after(sent):
-            assert reason() == "pinned"
-        return reason()
-
-    assert asyncio.run(main()) == "balanced"
-
-
-def test_inside_a_request_what_was_required_stays_required():
-    sent = apart(written)
-
-    def elsewhere():
-        with request_scope():
-            with after(sent):
-                assert reason() == "pinned"
-                inside = token()
-            # A page that has shown the write must not lose it again; and the next hop is told.
-            assert reason() == "pinned"
-            assert token()
-        return inside
-
-    assert apart(elsewhere)
-
-
-def test_a_write_after_a_token_belongs_to_the_request_around():
-    sent = apart(written)
-
-    def elsewhere():
-        with request_scope():
-            with after(sent):
-                Item.objects.create(name="again")
-            assert replicant.connections.causality.has_written()
-
-    apart(elsewhere)
-
-
-def test_a_token_passes_through_a_third_place():
-    def pass_on(sent):
-        with after(sent):
-            return token()
-
-    sent = apart(pass_on, apart(written))
-
-    def elsewhere():
-        with after(sent):
-            return reason()
-
-    assert apart(elsewhere) == "pinned"
-
-
-@pytest.mark.parametrize("sent", ["", "nonsense", "x" * 5000])
-def test_after_a_token_that_says_nothing_reads_are_as_ever(sent: str):
-    def elsewhere():
-        with after(sent):
-            return reason()
-
-    assert apart(elsewhere) == "balanced"
-
-
-def test_after_leaves_nothing_behind_after_an_exception():
-    sent = apart(written)
-
-    def elsewhere():
-        with pytest.raises(ZeroDivisionError), after(sent):
-            raise ZeroDivisionError
-        return reason()
-
-    assert apart(elsewhere) == "balanced"
-
-
-def test_inside_a_transaction_a_token_stands_for_a_write_not_yet_published():
-    def inside():
-        with request_scope(), transaction.atomic():
-            Item.objects.create(name="written")
-            return token()
-
-    (required,) = tokens.decode(apart(inside))
-    assert required.unpublished
-    assert required.written is not None
-
-
-def test_what_was_rolled_back_is_in_no_token():
-    def inside():
-        with request_scope():
-            with pytest.raises(ZeroDivisionError), transaction.atomic():
-                Item.objects.create(name="written")
-                raise ZeroDivisionError
-            return token()
-
-    assert apart(inside) == ""
 
 
 def test_status_shows_what_was_rejected(counted):

@@ -1,8 +1,8 @@
-"""Database engines that add what only a backend can do: `"ENGINE": "replicant.backends.mysql"`.
+"""Database engines with the features that only a backend can add: `"ENGINE": "replicant.backends.mysql"`.
 
-``mysql`` (also for MariaDB), ``postgresql`` and ``sqlite3`` stand on Django's own engines of these names,
-``mysql_gis``, ``postgis`` and ``spatialite`` on those of ``django.contrib.gis``. For any other engine that derives from
-one of Django's, put the mixin first::
+``mysql`` (also for MariaDB), ``postgresql`` and ``sqlite3`` derive from Django's own engines of these names;
+``mysql_gis``, ``postgis`` and ``spatialite`` derive from the engines of ``django.contrib.gis``. For any other engine
+that derives from one of Django's, put the mixin first::
 
     class DatabaseWrapper(ReplicantMixin, theirs.DatabaseWrapper): ...
 """
@@ -25,14 +25,15 @@ from replicant.monitor import cluster_monitor
 
 
 class ReplicantMixin(FollowedConnection):
-    """Makes one of Django's database wrappers one of ours.
+    """Adds this package's features to one of Django's database wrappers.
 
-    On MySQL and MariaDB a session with a primary has the server report what it commits, switched on in a statement
-    that Django sends anyway, so that what was written is known without asking.
+    On MySQL and MariaDB, a session with a primary makes the server report the positions of its commits, so that they
+    are known without a query. A statement that Django sends anyway enables the reports.
 
-    A read of a replica that cannot be reached, or is lost before its first row, goes elsewhere.
+    A read is rerouted if its replica cannot be reached, or if the connection is lost before the first row.
 
-    Connects with the server that is behind its alias now, which after a promotion is another one than its settings say.
+    A connection attempt goes to the server that is behind the alias now. After a promotion, this server differs from
+    the server in the alias's settings.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -57,7 +58,7 @@ class ReplicantMixin(FollowedConnection):
             mark_connecting(error)
             raise
         if connecting.is_connecting(self):
-            # Before anything is asked: the answer may never come.
+            # Registered before the first query, because the answer to that query may never come.
             self.connection = made
             sockets.opened(self)
         return made
@@ -71,7 +72,8 @@ class ReplicantMixin(FollowedConnection):
             self._wake()
             raise
         if not server_map.is_followed(self):
-            # It was moved meanwhile. The next time it is as good as certain, and else found out when it is used.
+            # Another server came behind the alias during the connection attempt. A second change during the next
+            # attempt is very unlikely, and would be noticed when the connection is used.
             self.close()
             engine_of(self).drop_pool(getattr(self, "_connection_pools", {}), self.alias)
             server_map.prepare(self)
@@ -89,23 +91,25 @@ class ReplicantMixin(FollowedConnection):
     def ensure_connection(self) -> None:
         if monotonic() > server_map.valid_until:
             server_map.confirm()
-        # Django comes here in the middle of connecting, too: what has changed by then is looked at when that is done.
+        # Django also calls this method in the middle of a connection attempt. A change during the attempt is handled at
+        # its end.
         if self.replicant_placement != server_map.number and not connecting.is_connecting(self):
             server_map.follow(self)
         if self.connection is None and self.in_atomic_block and not self.atomic_blocks:
-            # A transaction with autocommit off whose connection was closed: Django has left its last block and
-            # believes itself in it.
+            # The connection was closed in a transaction with autocommit off: Django has left the last block, but still
+            # has the flag set.
             self.in_atomic_block = False
         super().ensure_connection()
 
     def close_if_unusable_or_obsolete(self) -> None:
         if self.replicant_placement != server_map.number and not self.in_atomic_block:
             if tracked.session_differs(self):
-                # Its end is for the next statement to tell, unless Django would end it here anyway.
+                # The next statement raises the error about the session, unless Django would close it here anyway.
                 if self.close_at is not None and monotonic() >= self.close_at:
                     self.close()
                 return
-            # Or Django, about to look whether it is in order, would open another one to a server that may be dead.
+            # Closes the connection first: otherwise Django, which now tests whether the connection is usable, would
+            # open another one to a server that may be down.
             with contextlib.suppress(Error):
                 server_map.follow(self)
         if self.connection is not None and not self.in_atomic_block and server_map.is_outdated(self):
@@ -117,13 +121,14 @@ class ReplicantMixin(FollowedConnection):
             super().set_autocommit(autocommit, *args, **kwargs)
         except Error:
             if autocommit and not self.in_atomic_block:
-                # Lost between the end of a transaction and this: what comes next would be taken for part of one.
+                # The connection was lost after the end of a transaction: without close(), the next statements would
+                # count as part of a transaction.
                 with contextlib.suppress(Error):
                     self.close()
             raise
 
     def _commit(self) -> None:
-        # What a former primary would commit would be lost.
+        # A commit on a former primary would be lost.
         self.replicant_check()
         try:
             super()._commit()  # type: ignore[misc]
@@ -132,9 +137,9 @@ class ReplicantMixin(FollowedConnection):
             raise
 
     def replicant_check(self) -> None:
-        """Before something is sent on a session that is open: it must be with the server that is behind the alias.
+        """Check, before a statement is sent on an open session, that the session is with the server behind the alias.
 
-        Raises ``OperationalError`` if it is not, and that ends a transaction.
+        Raises ``OperationalError`` if it is not and a transaction ends because of that.
         """
         if monotonic() > server_map.valid_until:
             server_map.confirm()
@@ -142,7 +147,7 @@ class ReplicantMixin(FollowedConnection):
             server_map.follow(self)
 
     def replicant_failed(self, error: DatabaseError) -> None:
-        """Have the servers looked at if an error says that this may no longer be the primary."""
+        """Wake the monitor if an error shows that this server may no longer be the primary."""
         engine = engine_of(self)
         if engine.is_gone(error) or engine.refused_as_read_only(error):
             self._wake()
@@ -169,5 +174,5 @@ class ReplicantMixin(FollowedConnection):
         try:
             return _core.role(self.alias)
         except ImproperlyConfigured:
-            # ``manage.py check`` says so, and must be able to connect.
+            # ``manage.py check`` reports the wrong settings, and must be able to connect.
             return None

@@ -1,8 +1,8 @@
-"""The settings that are in force, and the one place that reads them.
+"""The settings that are in force. Only this module reads ``settings.REPLICANT``.
 
 Settings are read late and checked once: :func:`read` turns them into clusters and problems, which
-:mod:`replicant.checks` reports and :func:`load` raises. Whatever they were built into is dropped when a setting
-changes, so that ``override_settings`` takes effect at once.
+:mod:`replicant.checks` reports and :func:`load` raises. Everything that was built from the settings is dropped when a
+setting changes, so that ``override_settings`` takes effect at once.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from replicant.conf.validators import Problem
 
 
 def read() -> tuple[list[Cluster], list[Problem]]:
-    """Read the settings: the clusters, as far as they can be understood, and everything wrong with them."""
+    """Read the settings: the clusters, as far as they are understandable, and all problems."""
     return check(merged(_reloaded), connections.settings)
 
 
-#: What :func:`replicant.reload` was given last: it lies over the settings, key by key.
+#: The argument of the latest :func:`replicant.reload`: it overrides the settings, key by key.
 _reloaded: Mapping[str, Any] = {}
 
 
 def merged(clusters: Mapping[str, Any]) -> Any:
-    """The clusters of the settings, and over them the keys that ``clusters`` have."""
+    """The clusters of the settings, with the keys in ``clusters`` overriding theirs."""
     value = getattr(settings, "REPLICANT", {})
     if not clusters or not isinstance(value, Mapping):
         return value
@@ -46,58 +46,58 @@ def merged(clusters: Mapping[str, Any]) -> Any:
 
 
 def lay_over(clusters: Mapping[str, Any]) -> None:
-    """Have these clusters lie over those of the settings, until the next time or a change of settings."""
+    """Let these clusters override those of the settings, until the next call or a change of the settings."""
     global _reloaded
     _reloaded = clusters
 
 
-#: The primary of each replica whose sessions are to be read-only.
+#: The primary of each guarded replica (its sessions are read-only).
 _guarded: dict[str, str] = {}
 _clusters: tuple[Cluster, ...] = ()
 #: The cluster of each replica.
 _cluster_of: dict[str, Cluster] = {}
 _by_primary: dict[str, Cluster] = {}
-#: The number of the configuration that they were read for.
+#: The generation of the configuration that the clusters above were read for.
 _read_under = -1
 
 
 @dataclass(frozen=True)
 class Rooms:
-    """What the rooms above this one do when settings are put in force. :mod:`replicant.wiring` says it."""
+    """The actions of the higher subpackages when settings come into force. :mod:`replicant.wiring` defines them."""
 
     prepare: Callable[[], None] = lambda: None
-    """Called before each time, once the settings are known to be right."""
+    """Called each time before settings come into force, after they were found to be valid."""
     adapt: Callable[[list[Cluster]], list[Cluster]] = lambda clusters: clusters
-    """The clusters that are put in force instead of those of the settings."""
+    """Returns the clusters that come into force instead of those of the settings."""
     apply: Callable[[Sequence[Cluster]], None] = lambda clusters: None
     """Called with the clusters that are in force now."""
     forget: Callable[[], None] = lambda: None
-    """Called when settings have changed: what was found, was found for other clusters."""
+    """Called when settings have changed: members that were found at run time belonged to the former clusters."""
 
 
 _rooms = Rooms()
 
 
 def wire(rooms: Rooms) -> None:
-    """Have these functions called when settings are put in force. Called once, when the package is imported."""
+    """Register the functions to call when settings come into force. Called once, when the package is imported."""
     global _rooms
     _rooms = rooms
 
 
 def in_force() -> tuple[Cluster, ...]:
-    """The clusters, as they were read last."""
+    """The clusters from the latest reading of the settings."""
     return _clusters
 
 
 def load() -> None:
     """Put the settings in force. Raises ``ImproperlyConfigured`` with the text of ``manage.py check``."""
-    # Two threads may do so at once. What Python has and what the core has must be the same.
+    # Two threads may load at the same time. The settings in this module and in the core must be the same.
     while not _load():
         pass
 
 
 def _load() -> bool:
-    """Returns False if something else was put in force meanwhile."""
+    """Returns False if another configuration came into force in the meantime."""
     global _guarded, _clusters, _cluster_of, _by_primary, _read_under
     generation = _core.generation()
     clusters, problems = read()
@@ -106,7 +106,7 @@ def _load() -> bool:
         raise ImproperlyConfigured("\n".join(str(problem) for problem in errors))
     _rooms.prepare()
     if generation < _read_under:
-        # Another thread has read them since, after a change: what is in force is newer than this.
+        # Another thread has read the settings since, after a change: the configuration in force is newer.
         return True
     _read_under = generation
     clusters = _rooms.adapt(clusters)
@@ -115,35 +115,36 @@ def _load() -> bool:
     _cluster_of = {alias: cluster for cluster in clusters for alias, _ in cluster.replicas}
     _by_primary = {cluster.primary: cluster for cluster in clusters}
     _rooms.apply(clusters)
-    # If settings have changed meanwhile, the next decision reads them again.
+    # If settings have changed in the meantime, the next decision reads them again.
     return _core.configure(clusters, generation)
 
 
 def cluster_of(replica: str) -> Cluster | None:
-    """The cluster that ``replica`` is a replica of, as it was read last."""
+    """The cluster of ``replica``, from the latest reading of the settings."""
     return _cluster_of.get(replica)
 
 
 def serving_late(primary: str) -> Cluster | None:
-    """The cluster of ``primary``, as it was read last, if replicas serve late data where the primary is down."""
+    """The cluster of ``primary``, from the latest reading of the settings, if its replicas serve stale data while the
+    primary is down."""
     cluster = _by_primary.get(primary)
     return cluster if cluster is not None and cluster.on_unavailable == "replica" else None
 
 
 def carried_from(primary: str) -> frozenset[str]:
-    """The settings that replicas' sessions get from those with ``primary``, as it was read last."""
+    """The session settings that are copied from sessions with ``primary`` to sessions with its replicas."""
     cluster = _by_primary.get(primary)
     return frozenset() if cluster is None else cluster.session_state
 
 
 def carried_to(replica: str) -> tuple[str, frozenset[str]]:
-    """The primary of ``replica``, and the settings that its sessions get from those with that."""
+    """The primary of ``replica``, and the session settings that are copied from the primary's sessions."""
     cluster = _cluster_of.get(replica)
     return ("", frozenset()) if cluster is None else (cluster.primary, cluster.session_state)
 
 
 def has_positions(primary: str) -> bool:
-    """Whether what is written on ``primary`` is to be judged by position."""
+    """Whether writes on ``primary`` are judged by position."""
     cluster = _by_primary.get(primary)
     return cluster is not None and cluster.has_positions
 
@@ -155,13 +156,13 @@ def pin_seconds(primary: str) -> float:
 
 
 def is_consistent(primary: str) -> bool:
-    """Whether later reads depend on what was written on ``primary``."""
+    """Whether later reads depend on the writes on ``primary``."""
     cluster = _by_primary.get(primary)
     return cluster is not None and cluster.consistent
 
 
 def remembers_reads(alias: str) -> bool:
-    """Whether a thread or task with no scope open is to remember that it has read from ``alias``."""
+    """Whether a thread or task without an open scope must remember that it has read from ``alias``."""
     cluster = _cluster_of.get(alias) or _by_primary.get(alias)
     if cluster is None or not (cluster.consistent and cluster.sticky):
         return False
@@ -169,14 +170,14 @@ def remembers_reads(alias: str) -> bool:
 
 
 def is_judged_by_position(replica: str) -> bool:
-    """Whether ``replica`` serves a scope when it is known to have what the scope must see."""
+    """Whether ``replica`` serves a scope only when it is known to have the position that the scope requires."""
     cluster = _cluster_of.get(replica)
     return cluster is not None and cluster.has_positions
 
 
 def is_replica_of(alias: str, primary: str) -> bool:
-    """Whether the two are members of one cluster, in these roles."""
-    # The core reads the settings that are in force, if that was not done yet.
+    """Whether ``alias`` and ``primary`` are members of one cluster, in these roles."""
+    # This call makes the core load the settings if they are not loaded yet.
     if _core.role(alias) != "replica":
         return False
     cluster = _cluster_of.get(alias)
@@ -184,12 +185,12 @@ def is_replica_of(alias: str, primary: str) -> bool:
 
 
 def is_guarded(alias: str) -> bool:
-    """Whether ``alias`` is a replica whose sessions are to be read-only."""
+    """Whether ``alias`` is a guarded replica (its sessions must be read-only)."""
     return _core.role(alias) == "replica" and alias in _guarded
 
 
 def primary_of(guarded: str) -> str | None:
-    """The alias of the primary of a replica whose sessions are read-only; None if it no longer is one."""
+    """The alias of the primary of a guarded replica; None if ``guarded`` is no longer such a replica."""
     return _guarded.get(guarded)
 
 
@@ -197,7 +198,7 @@ def _changed(*, setting: str, **kwargs: Any) -> None:
     if setting in {"REPLICANT", "DATABASES"}:
         lay_over({})
         _rooms.forget()
-    # The tables of the database cache are exempt.
+    # CACHES matters because the tables of the database cache are exempt.
     if setting in {"REPLICANT", "DATABASES", "INSTALLED_APPS", "CACHES"}:
         _core.invalidate()
 

@@ -16,14 +16,14 @@ from replicant.conf.validators import Key, boolean, choice, name_list, number, s
 def _key(
     name: str, default: Any, wrong: Callable[[Any], str | None], convert: Callable[[Any], Any] | None = None
 ) -> Any:
-    """A field for a key of the settings: the key, its default, what finds a wrong value, what converts a right one."""
+    """A field for a key of the settings: its name, its default, and the functions that validate and convert a value."""
     key = Key(default, wrong, convert)
     return field(default_factory=lambda: key.converted(default), metadata={"name": name, "key": key})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """One entry of ``REPLICANT``, as the core takes it. Times are in seconds."""
+    """One entry of ``REPLICANT``, in the form that the core takes. Times are in seconds."""
 
     primary: str
     replicas: list[tuple[str, float]]
@@ -40,29 +40,29 @@ class Cluster:
     max_lag: float | None = _key("MAX_LAG", 10.0, number(0, none=True, above=True), float)
     on_unavailable: str = _key("ON_UNAVAILABLE", "primary", choice("primary", "replica", "error"))
     primary_spill: float = _key("PRIMARY_SPILL", 1.0, number(0, 1), float)
-    #: The interval of the probe; None for no probe.
+    #: The interval of the probe; None for no probes.
     probe: float | None = _key("PROBE_SECONDS", 1.0, number(0, none=True, above=True), float)
     connect: float = _key("CONNECT_SECONDS", 1.0, number(0, above=True), float)
     budget: float = _key("BUDGET_SECONDS", 5.0, number(0, above=True), float)
-    #: With all of its keys, see :mod:`replicant.conf.topology_settings`.
+    #: Completed with all of its keys, see :mod:`replicant.conf.topology_settings`.
     topology: Mapping[str, Any] | None = _key("TOPOLOGY", None, topology_settings.wrong)
     guard: bool = _key("GUARD", True, boolean)
-    #: The settings that sessions with replicas get from the primary's.
+    #: The session settings that are copied from the primary's sessions to the replicas' sessions.
     session_state: frozenset[str] = _key("SESSION_STATE", [], setting_names, frozenset)
 
-    # What follows from the settings, or from what was found since.
+    # The fields below follow from the settings, or from later findings.
 
     #: ``CONSISTENCY`` is not "eventual".
     consistent: bool
-    #: What was written is judged by position.
+    #: Writes are judged by position.
     has_positions: bool
     #: The members that may not be used: a test does not list them, or they are no part of the cluster at present.
     forbidden: list[str] = field(default_factory=list)
-    #: The other replicas share the primary's connection: what is known of the servers is of no account.
+    #: All replicas that are not forbidden share the primary's connection: the state of the servers does not matter.
     are_mirrors: bool = False
-    #: Where the members are, the primary first: a number that says nothing else.
+    #: A hash of each member's address, the primary's first.
     addresses: list[int] = field(default_factory=list)
-    #: Those of the replicas that the settings do not list.
+    #: The replicas that the settings do not list.
     later: list[str] = field(default_factory=list)
 
 
@@ -72,13 +72,14 @@ KEYS: dict[str, Key] = {each.metadata["name"]: each.metadata["key"] for each in 
 
 
 def address_of(settings: Mapping[str, Any]) -> int:
-    """Tells servers apart within this process: what was found of one says nothing of another behind the same alias."""
+    """A hash of a server's address, to tell servers apart within this process: findings about one server must not be
+    used for another server behind the same alias."""
     where = [str(settings.get(key)) for key in ("ENGINE", "HOST", "PORT", "NAME")]
     return hash(tuple(where)) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def vendor_of(settings: Mapping[str, Any]) -> str:
-    """Django's name of the engine; empty if there is no such engine, which Django says to whoever connects."""
+    """Django's name of the engine; empty if there is no such engine, for which Django raises an error on connecting."""
     try:
         vendor: str = load_backend(settings["ENGINE"]).DatabaseWrapper.vendor
     except (KeyError, ImproperlyConfigured):

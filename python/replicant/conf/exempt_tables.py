@@ -1,10 +1,10 @@
-"""The tables that no read of a replica concerns: those of the models in ``PRIMARY_ONLY``.
+"""The exempt tables, which are never read from a replica: the tables of the models in ``PRIMARY_ONLY``.
 
-A write to one of them says nothing of what a replica must show: no model that is read from replicas has its rows there.
-A statement counts only if its text surely names no other table, see ``src/sql/tables.rs``.
+A write to an exempt table raises no requirement for replicas, because no model that is read from replicas has its rows
+there. A statement counts as such a write only if its text surely names no other table, see ``src/sql/tables.rs``.
 
-What a read joins is another matter. A query of a model that is read from replicas may join the table of an exempt one,
-by a foreign key for example. It finds there what the replica has, and a check says so.
+Joins are an exception. A query of a model that is read from replicas may join the table of an exempt model, for example
+by a foreign key. The join then sees the replica's rows of the exempt table. A check warns about it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from replicant import _core
 from replicant.conf import Cluster
 from replicant.conf.validators import Problem
 
-#: The parts of a table's name, as a statement gives them: one, or the schema's and the table's.
+#: The parts of a table's name, as a statement gives them: the table, or the schema and the table.
 Table = tuple[str, ...]
 
-#: How a foreign key says that the database itself follows it when a row is deleted (Django 6.1).
+#: The class of `on_delete` values by which the database itself follows a foreign key on a deletion (Django 6.1).
 _FOLLOWED_BY_DATABASE: Any = getattr(deletion, "DatabaseOnDelete", ())
 
-#: The tables of a primary, and the number of the configuration for which they were found.
+#: The exempt tables of each primary, and the generation of the configuration for which they were found.
 _known: dict[str, tuple[int, frozenset[Table]]] = {}
 
 
 def of(primary: str, clusters: Sequence[Cluster]) -> frozenset[Table]:
-    """The tables on ``primary`` that belong to exempt models alone."""
+    """The tables on ``primary`` that belong only to exempt models."""
     if not apps.models_ready:
         return frozenset()
     generation = _core.generation()
@@ -44,7 +44,7 @@ def of(primary: str, clusters: Sequence[Cluster]) -> frozenset[Table]:
 
 
 def is_spared(sql: Any, vendor: str, tables: frozenset[Table]) -> bool:
-    """Whether a statement surely concerns no other table than one of ``tables``."""
+    """Whether a statement surely concerns no table other than one of ``tables``."""
     if not isinstance(sql, str):
         return False
     target = _core.target_table(sql, vendor)
@@ -57,7 +57,7 @@ def _find(primary: str, clusters: Sequence[Cluster]) -> frozenset[Table]:
         if is_exempt:
             exempt.add(_table(model))
             continue
-        # A model that inherits from another one is read by a join with the table of that.
+        # A read of a model that inherits from another one joins the parent's table.
         others.add(_table(model))
         others.update(_table(parent) for parent in model._meta.get_parent_list())
         for field in model._meta.local_fields:
@@ -74,15 +74,16 @@ def _models(primary: str, clusters: Sequence[Cluster]) -> Iterator[tuple[type[Mo
         return
     for model in apps.get_models(include_auto_created=True):
         labels = _labels(model)
-        # A proxy's rows live where those of its concrete model do.
+        # The rows of a proxy live on the cluster of its concrete model.
         if _home(labels[1:], clusters) == primary:
             yield model, _is_named(labels, cluster.primary_only)
 
 
 def _labels(model: type[Model]) -> list[tuple[str, str]]:
-    """The labels that a model goes by, as the core has them.
+    """The labels of a model, the same as in the core.
 
-    Its own, that of its concrete model, and for the table of a many-to-many field that of the model that declares it.
+    They are its own label, the label of its concrete model, and for the table of a many-to-many field the label of the
+    model that declares the field.
     """
     concrete: Any = model._meta.concrete_model or model
     found = [model, concrete]
@@ -112,12 +113,12 @@ def _is_named(
 
 
 def _table(model: Any) -> Table:
-    # Django's way to name a schema is a name with quotes inside: 'schema"."table'.
+    # In Django, a table name with a schema has quotes inside: 'schema"."table'.
     return tuple(part.strip('"') for part in model._meta.db_table.split('"."'))
 
 
 def _cache_tables(primary: str, clusters: Sequence[Cluster]) -> Iterator[Table]:
-    """The tables of Django's database cache, whose stand-in for a model may be exempt."""
+    """The tables of Django's database cache, if the pseudo-model that Django uses for them is exempt."""
     labels = [("django_cache", "cacheentry")]
     cluster = next((each for each in clusters if each.primary == primary), None)
     if cluster is None or _home(labels, clusters) != primary or not _is_named(labels, cluster.primary_only):
@@ -151,9 +152,9 @@ def warnings(clusters: Sequence[Cluster]) -> list[Problem]:
                 Problem(
                     "W021",
                     f"A read from a replica of REPLICANT[{cluster.primary!r}] can join the table of an exempt model, "
-                    f"by {named}: what was written there keeps no such read on the primary.",
-                    "Read the exempt model by itself, add the models that join it to PRIMARY_ONLY, or silence this "
-                    "check if such a join may be late.",
+                    f"by {named}: a write to that table does not keep such a read on the primary.",
+                    "Read the exempt model in a separate query, add the models that join it to PRIMARY_ONLY, or "
+                    "silence this check if such a join may be stale.",
                 )
             )
     return found

@@ -1,8 +1,8 @@
-"""Which apps had better be read from the primary alone.
+"""The apps that should be read only from the primary.
 
-Session consistency makes everything right for whoever wrote, on any page that follows. It cannot help where the reader
-is not the writer, and what they read is no matter of taste: a row that is missing logs somebody out, turns a client
-away, or is taken for a count of nothing. Such apps belong into ``PRIMARY_ONLY``, and a check proposes them.
+Session consistency guarantees that a writer sees its own writes on every later page. It does not help when the reader
+is not the writer and a stale read does damage: a missing row logs a user out, rejects a client, or counts as zero. Such
+apps belong in ``PRIMARY_ONLY``, and a check proposes them.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ _DATABASE_CACHE = "django.core.cache.backends.db.DatabaseCache"
 
 
 class Package(NamedTuple):
-    """An app of a package that had better be read from the primary."""
+    """An app of a package that should be read from the primary."""
 
     label: str
     """The label of the app."""
     why: str
-    """What happens if a replica that lags answers for the primary."""
+    """The damage if a lagging replica serves the read."""
     unless: str | None = None
-    """A setting of the package that has it read from the primary by itself."""
+    """A setting of the package that makes the package itself read from the primary."""
 
 
-#: Apps by their module. None of them reads what its own client has written. With some, one client is given what
-#: another one, or a process without requests, looks up. Others keep in a cache what they read, and empty it after a
-#: change: what a replica that lags fills it with then stays there. Django keeps its sites until the process ends.
+#: Apps by their module. None of them is read by the client that wrote the row. Some give a token to one client, and
+#: another client, or a process without requests, looks it up. Others cache the rows that they read, and clear the cache
+#: after a change: an old row from a lagging replica then stays in the cache. Django caches its sites until the process
+#: ends.
 PACKAGES = {
     "oauth2_provider": Package(
         "oauth2_provider", "a token that was just issued is refused, and one that was revoked is taken"
@@ -44,8 +45,8 @@ PACKAGES = {
     "knox": Package("knox", "a token that was just issued is refused, and one that was deleted is taken"),
     "django_celery_beat": Package(
         "django_celery_beat",
-        "beat notices a change of the schedule once, reads the schedule of before, and keeps it; it also saves what it "
-        "read, and takes back what was changed meanwhile",
+        "beat notices a change of the schedule only once, reads the old schedule, and keeps it; it also saves the rows "
+        "that it read, and so reverts later changes",
     ),
     "django.contrib.sites": Package(
         "sites", "a process that reads a site right after a change keeps the old domain until it ends"
@@ -75,7 +76,7 @@ def warnings(clusters: list[Cluster], token: TokenSettings, *, has_middleware: b
 
 
 def _readable(clusters: list[Cluster], app: str, model: str = "") -> Cluster | None:
-    """The cluster on whose replicas a model, or an app's models, may be read; None if they are exempt."""
+    """The cluster that serves a model, or an app's models, from replicas; None if they are exempt."""
     names = {app, f"{app}.{model}"}
     homes = [cluster for cluster in clusters if names & {name.lower() for name in cluster.models}]
     homes += [cluster for cluster in clusters if cluster.primary == "default"]
@@ -85,11 +86,11 @@ def _readable(clusters: list[Cluster], app: str, model: str = "") -> Cluster | N
 
 
 def _session_model() -> tuple[str, str] | None:
-    """The model of the sessions, if they are in a database: Django's own, or that of a store derived from it."""
+    """The model of the sessions, if they are in a database: Django's own, or the model of a derived store."""
     try:
         options = import_module(settings.SESSION_ENGINE).SessionStore.get_model_class()._meta
     except (ImportError, AttributeError, RuntimeError):
-        # In no database, or Django says so when the first session is made.
+        # The sessions are in no database, or the setting is wrong; then Django raises an error at the first session.
         return None
     return (options.app_label, options.model_name) if options.app_config else None
 
@@ -102,7 +103,7 @@ def _user_model() -> tuple[str, str] | None:
 
 
 def _login_warnings(clusters: list[Cluster], token: TokenSettings, has_middleware: bool) -> list[Problem]:
-    """Who logged in, signed up or changed a password is logged out if the next page reads what was before."""
+    """A user who logged in, signed up or changed a password is logged out if the next page reads the former state."""
     has_sessions = any(path.endswith("SessionMiddleware") for path in settings.MIDDLEWARE if isinstance(path, str))
     found = []
     for what in (_session_model(), _user_model()):
@@ -120,11 +121,11 @@ def _login_warnings(clusters: list[Cluster], token: TokenSettings, has_middlewar
             why = f"With REPLICANT[{cluster.primary!r}]['CONSISTENCY'] = 'eventual'"
             hint = "Leave CONSISTENCY out"
         elif token.store in (None, "header"):
-            # Browsers send no such header back.
+            # Browsers do not send the header back.
             why = f"With REPLICANT_TOKEN['STORE'] = {token.store!r}"
             hint = "Let STORE be 'cookie'"
         elif token.store == "cache" and what == _session_model():
-            # Only the session tells whose tokens to look for.
+            # The session must be read first, because it tells which user's tokens to fetch.
             why = "With REPLICANT_TOKEN['STORE'] = 'cache'"
             hint = "Let STORE be 'cookie'"
         else:
@@ -147,8 +148,8 @@ def _cache_warnings(clusters: list[Cluster]) -> list[Problem]:
     return [
         Problem(
             "W016",
-            "The database cache may be read from a replica that lags: what one user stored is missing for the others, "
-            "and incr() fails or counts wrong.",
+            "The database cache may be read from a replica that lags: an entry that one user's request stored is "
+            "missing for other users, and incr() fails or counts wrong.",
             "Add 'django_cache' to PRIMARY_ONLY.",
         )
     ]
@@ -169,12 +170,13 @@ def _package_warnings(clusters: list[Cluster]) -> list[Problem]:
 
 
 def _script_warnings(clusters: list[Cluster]) -> list[Problem]:
-    """Scripts, tasks and commands that read from several replicas, and remember nothing of what they read."""
+    """Warnings about clusters where scripts, tasks and commands read from several replicas without a memory of earlier
+    reads."""
     return [
         Problem(
             "W022",
-            f"REPLICANT[{cluster.primary!r}]['STICKY'] is False: two reads of one script, task or management command "
-            "may be answered by two replicas of which one is behind, so that get() misses what exists() has found.",
+            f"REPLICANT[{cluster.primary!r}]['STICKY'] is False: two replicas, one of them behind, may serve two reads "
+            "of one script, task or management command, so that get() misses a row that exists() has found.",
             "Leave STICKY out, or let OUTSIDE_REQUESTS be 'primary'.",
         )
         for cluster in clusters

@@ -1,4 +1,4 @@
-"""Reads ``settings.REPLICANT``: clusters, and everything that is wrong with them."""
+"""Reads ``settings.REPLICANT``: the clusters, and all problems with them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from replicant.conf.validators import Key, Problem, meant, number
 from replicant.engines import is_ours, tenants
 from replicant.under_test import stand_ins
 
-#: Django's names of the engines whose servers count what they write.
+#: Django's names of the engines with positions (their servers count their writes).
 VENDORS_WITH_POSITIONS = frozenset({"mysql", "postgresql"})
 
-#: App labels that no app need have: Django's database cache asks for a stand-in of a model, and the default of
-#: PRIMARY_ONLY names the sessions whether or not they are installed.
+#: App labels that are allowed without an app: Django's database cache calls the router with a pseudo-model, and the
+#: default of PRIMARY_ONLY names the sessions whether or not they are installed.
 ALWAYS_KNOWN = frozenset({"sessions", "django_cache"})
 
-#: What of a member's settings the monitor may be given for itself, as ``DATABASES[alias]["PROBE"]``.
+#: The settings of a member that ``DATABASES[alias]["PROBE"]`` may replace for the monitor's connections.
 PROBE_KEYS = ("HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS")
 
 
 def _carries(settings: Mapping[str, Any]) -> bool:
-    """Whether the sessions of an alias take the settings of the primary's: the engine is ours and sends none."""
+    """Whether settings can be copied to the sessions of an alias: its engine is one of ``replicant.backends``, and does
+    not set a tenant's schema itself."""
     engine = engine_class(settings)
     return engine is not None and is_ours(engine) and not tenants.chooses_schema(engine)
 
@@ -38,7 +39,7 @@ class Reader:
         self.aliases = aliases
         self.problems: list[Problem] = []
         self.clusters: list[Cluster] = []
-        #: alias -> what it already is.
+        #: alias -> the role that it already has.
         self.taken: dict[str, str] = {}
         #: model or app -> the cluster that claims it.
         self.claimed: dict[str, str] = {}
@@ -60,13 +61,13 @@ class Reader:
             self.read_cluster(primary, cluster)
 
     def take(self, alias: Any, role: str) -> bool:
-        """Note that ``alias`` has a role; it must exist and may have only one."""
+        """Record the role of ``alias``, which must exist and may have only one role."""
         if not self.is_known(alias, role):
             return False
         if alias in self.taken:
             self.problem(
                 "E008",
-                f"{alias!r} cannot be {role}: it already is {self.taken[alias]}.",
+                f"{alias!r} cannot be {role}: it is already {self.taken[alias]}.",
                 "Give each database alias one role in one cluster.",
             )
             return False
@@ -86,15 +87,15 @@ class Reader:
         return False
 
     def check_probe(self, alias: str) -> None:
-        """What a member's settings say about how the monitor is to reach it."""
+        """Check the setting ``PROBE`` of a member, by which the monitor reaches it."""
         probe = self.aliases[alias].get("PROBE")
         if probe is None:
             return
         where = f"DATABASES[{alias!r}]['PROBE']"
         takes = ", ".join(PROBE_KEYS)
         if not isinstance(probe, Mapping) or not isinstance(probe.get("OPTIONS", {}), Mapping):
-            # Not the value: it may hold a password.
-            self.problem("E013", f"{where}, or its OPTIONS, is no dictionary.", f"It takes the keys {takes}.")
+            # The message does not show the value, which may hold a password.
+            self.problem("E013", f"{where}, or its OPTIONS, is not a dictionary.", f"It takes the keys {takes}.")
             return
         for key in probe:
             if key not in PROBE_KEYS:
@@ -134,7 +135,7 @@ class Reader:
         )
 
     def has_positions(self, primary: str) -> bool:
-        """Whether servers of its engine say how far they are."""
+        """Whether the servers of the engine report positions."""
         return primary in stand_ins or vendor_of(self.aliases.get(primary, {})) in VENDORS_WITH_POSITIONS
 
     def read_topology(
@@ -153,7 +154,7 @@ class Reader:
     def read_session_state(
         self, where: str, primary: str, replicas: list[tuple[str, float]], names: Iterable[str]
     ) -> frozenset[str]:
-        """The settings that can be copied to the sessions with all of the replicas."""
+        """The session settings that can be copied to the sessions of all replicas."""
         wanted = frozenset(name.lower() for name in names)
         if not wanted or not replicas:
             return wanted
@@ -165,13 +166,13 @@ class Reader:
             reasons.append("MySQL and MariaDB do not tell a session's role in a form that sets it again")
         others = [alias for alias, _ in replicas if not _carries(self.aliases.get(alias, {}))]
         if others:
-            reasons.append(f"the engine of {', '.join(map(repr, others))} is none of replicant.backends")
+            reasons.append(f"the engine of {', '.join(map(repr, others))} is not one of replicant.backends")
         if reasons:
             self.problem(
                 "W020",
                 f"{where}['SESSION_STATE'] has no effect: {'; '.join(reasons)}.",
-                "Reads stay on the primary after such a setting was changed. Let the ENGINE of each replica be "
-                "one of replicant.backends, without a tenant's engine around it.",
+                "Reads stay on the primary after such a setting was changed. Set the ENGINE of each replica to one of "
+                "replicant.backends, without a tenant's engine around it.",
             )
             return frozenset()
         return wanted
@@ -238,22 +239,22 @@ class Reader:
             self.problem(
                 "E009",
                 f"{where} has MODELS, but 'default' takes every model that no other cluster names.",
-                "Remove its MODELS and name the others' models there.",
+                "Remove its MODELS, and list the models of the other clusters in their own MODELS.",
             )
         for name in names:
             other = self.claimed.setdefault(name.lower(), primary)
             if other != primary:
                 self.problem(
                     "E009",
-                    f"{where}['MODELS'] names {name!r}, which REPLICANT[{other!r}] names too.",
+                    f"{where}['MODELS'] names {name!r}, and REPLICANT[{other!r}] also names it.",
                     "A model lives on one cluster.",
                 )
 
 
 def check(value: Any, aliases: Mapping[str, Any]) -> tuple[list[Cluster], list[Problem]]:
-    """The clusters of ``value``, in the shape of ``REPLICANT``, as far as they can be understood, and all problems.
+    """The clusters of ``value`` (a mapping like ``REPLICANT``), as far as they are understandable, and all problems.
 
-    ``aliases``: the settings of the database aliases that there are.
+    ``aliases``: the settings of all database aliases.
     """
     reader = Reader(value, aliases)
     reader.read()

@@ -1,4 +1,4 @@
-"""``settings.REPLICANT_TOKEN``: the one place that reads it. Read late, checked once, dropped when it changes."""
+"""``settings.REPLICANT_TOKEN``: read only here, read late, checked once, dropped when it changes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class TokenSettings:
     """How a client's position travels between its requests."""
 
     store: Literal["cookie", "header", "cache"] | None
-    #: Of the cookie, of the header, or the beginning of the keys in the cache.
+    #: The beginning of the cookies' names, the name of the header, or the beginning of the keys in the cache.
     name: str
     domain: str | None
     path: str
     samesite: Literal["Lax", "Strict", "None", False] | None
-    #: None: as the request.
+    #: None: the same as the request.
     secure: bool | None
     #: In seconds.
     max_age: float
@@ -41,11 +41,11 @@ def _samesite(value: Any) -> str | None:
 
 
 def _secure(value: Any) -> str | None:
-    return None if value is None or isinstance(value, bool) else "True, False, or None for as the request"
+    return None if value is None or isinstance(value, bool) else "True, False, or None (the same as the request)"
 
 
 def _name(value: Any) -> str | None:
-    # What RFC 9110 calls a token, for cookies and headers alike.
+    # A "token" of RFC 9110, which is valid for cookies and for headers.
     is_one = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", value)
     return None if is_one else "letters, digits, '-' and '_'"
 
@@ -71,7 +71,7 @@ _HEADER = "Replicant-Token"
 
 
 def read() -> tuple[TokenSettings, list[Problem]]:
-    """Read the setting: what it says, as far as it can be understood, and everything wrong with it."""
+    """Read the setting: its values, as far as they are understandable, and all problems."""
     value = getattr(settings, "REPLICANT_TOKEN", {})
     problems = []
     if value is None:

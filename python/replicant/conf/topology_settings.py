@@ -1,4 +1,4 @@
-"""``TOPOLOGY`` of a cluster: what it may be."""
+"""``TOPOLOGY`` of a cluster: its valid values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from replicant.conf.validators import Problem, choice, meant
 
-#: The ways to ask which replicas there are, and Django's names of the engines that answer; None: no server is asked.
+#: The methods to discover replicas, and Django's names of the engines that support each; None: no server is queried.
 METHODS = {
     "mysql": ("mysql",),
     "group_replication": ("mysql",),
@@ -19,7 +19,7 @@ METHODS = {
 
 
 def wrong(value: Any) -> str | None:
-    """What the setting should have been, if it is wrong in itself."""
+    """The valid values of the setting, as text, if ``value`` is wrong in itself."""
     keys = ("METHOD", "TEMPLATE", "HOSTS", "ALLOW")
     if value is None:
         return None
@@ -32,7 +32,7 @@ def wrong(value: Any) -> str | None:
         return f"a dictionary whose METHOD is {wanted}"
     hosts, allow = value.get("HOSTS", {}), value.get("ALLOW", [])
     if not isinstance(hosts, Mapping) or not all(isinstance(each, str) for pair in hosts.items() for each in pair):
-        return "a dictionary whose HOSTS map what the servers say (a string) to where to connect (a string)"
+        return "a dictionary whose HOSTS map the servers' names (strings) to the hosts to connect to (strings)"
     if not isinstance(allow, (list, tuple)) or not all(isinstance(each, str) for each in allow):
         return "a dictionary whose ALLOW is a list of patterns of hosts ('*.db.example.com') and networks"
     for each in allow:
@@ -50,9 +50,10 @@ def _is_network(text: str) -> bool:
 
 
 def problems(where: str, values: Mapping[str, Any], vendors: Mapping[str, str]) -> list[Problem]:
-    """What is wrong with it, or unwise about it, beside the other ``values`` of its cluster.
+    """The problems of the setting in combination with the other ``values`` of its cluster.
 
-    ``vendors``: Django's names of the engines of the primary and the template, by alias; empty where there is none.
+    ``vendors``: Django's names of the engines of the primary and the template, by alias; empty if there is no such
+    engine.
     """
     topology = values["TOPOLOGY"]
     method = topology["METHOD"]
@@ -63,15 +64,15 @@ def problems(where: str, values: Mapping[str, Any], vendors: Mapping[str, str]) 
             return [
                 Problem(
                     "E014",
-                    f"{where} has METHOD {method!r}, which the engine of {alias!r} ({vendor}) knows nothing of.",
-                    f"For that engine there is {fitting}.",
+                    f"{where} has METHOD {method!r}, which the engine of {alias!r} ({vendor}) does not support.",
+                    f"That engine supports {fitting}.",
                 )
             ]
     if values["PROBE_SECONDS"] is None:
         return [
             Problem(
                 "E014",
-                f"{where} is followed by the monitor, and PROBE_SECONDS None has none.",
+                f"{where} needs the monitor, and PROBE_SECONDS None disables the monitor.",
                 "Give PROBE_SECONDS a number, or remove TOPOLOGY.",
             )
         ]
@@ -79,8 +80,8 @@ def problems(where: str, values: Mapping[str, Any], vendors: Mapping[str, str]) 
         return [
             Problem(
                 "W018",
-                f"{where} has no ALLOW: of the replicas that are found only those serve whose host the cluster's own "
-                "aliases have.",
+                f"{where} has no ALLOW: a replica that is found serves reads only if one of the cluster's own aliases "
+                "has the same host.",
                 "List in ALLOW the hosts that may be given the credentials of TEMPLATE: patterns "
                 "('*.db.example.com') and networks ('10.0.0.0/24').",
             )

@@ -1,4 +1,4 @@
-"""What a setting may be, and how to say that it is not."""
+"""Validators of settings, and the problems that they report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with the settings (``id`` starts with E) or unwise about them (W)."""
+    """One error in the settings (``id`` starts with E), or one warning (W)."""
 
     id: str
     message: str
@@ -27,12 +27,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a cluster: its default, and what says what a value should have been, if it is wrong."""
+    """A key of a cluster: its default, and a function that returns the valid values as text if a value is wrong."""
 
     default: Any
     wrong: Callable[[Any], str | None]
     convert: Callable[[Any], Any] | None = None
-    """Makes of a value what the package uses; of None nothing."""
+    """Converts a value to the form that the package uses; None stays None."""
 
     def converted(self, value: Any) -> Any:
         return value if value is None or self.convert is None else self.convert(value)
@@ -92,7 +92,7 @@ def setting_names(value: Any) -> str | None:
 def meant(word: Any, words: Iterable[str]) -> str:
     """The end of a hint that names the likely intended word."""
     if isinstance(word, str):
-        # Compared without regard to case, answered as the word is really written.
+        # Compared without regard to case; the hint shows the word in its correct case.
         written = {known.lower(): known for known in words}
         found = difflib.get_close_matches(word.lower(), written, n=1, cutoff=0.6)
         if found:

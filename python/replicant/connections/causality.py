@@ -1,6 +1,6 @@
-"""What a scope has written and read, and what it must see; and what is known of the servers.
+"""The writes, reads and required positions of a scope, and the positions of the servers.
 
-The core keeps both and decides. Here is what it cannot do: ask a server, and wait for one.
+The core stores both and decides. This module does what the core cannot: it queries servers and waits for them.
 """
 
 from __future__ import annotations
@@ -26,40 +26,42 @@ logger = logging.getLogger("replicant")
 
 
 class Causality(NamedTuple):
-    """What one scope must see of one cluster. Ages are in seconds."""
+    """The state of one cluster that reads of one scope must see. Ages are in seconds."""
 
     cluster: str
     """The alias of the primary."""
     position: Position | None
-    """What was written, or is required by a token."""
+    """The position of the scope's writes, or the position that a token requires."""
     written: float | None
     """The age of the last write that can only be judged by time."""
     unpublished: bool
-    """A write in a transaction that is still open."""
+    """Whether the scope has a write in a transaction that is still open."""
     member: str | None
-    """The member last read from; without ``read``, the member to read from first. None if it is not known here."""
+    """The member last read from; without ``read``, the member to read from first. None if this process does not know
+    the member."""
     read: float | None
-    """The age of the last read from it."""
+    """The age of the last read from ``member``."""
     known: float = 0.0
-    """Since when the position is known: a primary that lacks it later will never have it."""
+    """How long ago the position was known already: a primary that has lacked it since then will never have it."""
     received: float = 0.0
-    """The age of the receipt of what came from elsewhere: a time pin for what cannot be compared begins there."""
+    """How long ago this process received the item: a time pin for a position that cannot be compared begins then."""
     server: int | None = None
-    """The server behind ``member``, as the core numbers it; None if that is not known."""
+    """The core's number of the server behind ``member``; None if that server is not known."""
     left: bool = False
-    """The client no longer reads from ``member`` alone: another member may have shown something until ``read``, an age
-    that is negative while other requests of the client may still be reading there."""
+    """Whether the client no longer reads from ``member`` alone: another member may have shown rows to it until
+    ``read``. That age is negative while other requests of the client may still be reading there."""
     doubt: Literal["", "other", "unknown"] = ""
-    """The server behind ``member`` is not the one that was read from, or this process does not know it."""
+    """Whether the server behind ``member`` is not the one that was read from ("other"), or this process does not know
+    it ("unknown")."""
     missed: bool = False
-    """A read has waited for the position in vain."""
+    """Whether a read has waited for the position in vain."""
 
 
 def current() -> tuple[Causality, ...]:
-    """What the scope in force has written and read and must see, cluster by cluster; empty if nothing.
+    """The state that the scope in force must see, for each cluster that it wrote to, read from, or has a token for.
 
-    May ask a primary for its position, on this thread's connection to it, unless an event loop runs here. Never fails
-    for that: what cannot be asked is judged by time.
+    May query a primary for its position, on this thread's connection to it, unless an event loop runs in this thread.
+    An error of that query is not raised: writes without a position are judged by time.
     """
     if asyncio._get_running_loop() is None:
         for primary, asked_at in _core.pending_primaries():
@@ -82,28 +84,27 @@ def _unpublished() -> dict[str, Tracked]:
 
 
 def has_written() -> bool:
-    """Whether the scope in force wrote, and does not merely bring a token."""
+    """Whether the scope in force wrote. A token alone does not count."""
     return _core.has_written() or _has_unpublished()
 
 
 def _has_unpublished() -> bool:
-    # What the code around the scope wrote in the same transaction (a test case, for one) is not the scope's.
+    # Writes that the code around the scope (a test case, for example) made in the same transaction do not count.
     return any(_core.record() in each.unpublished_writers for each in _unpublished().values())
 
 
 def owes_token() -> bool:
-    """Whether the client of the scope in force must be told what the scope must see: the scope wrote, or presented a
-    token of its own."""
+    """Whether the response of the scope in force must carry a token: the scope wrote, or presented its own token."""
     return _core.owes_token() or _has_unpublished()
 
 
 def require(items: Sequence[Causality], *, presented: bool = False) -> None:
-    """Add to what the scope in force must see: of the request, or of this thread or task.
+    """Add requirements to the scope in force: to the request's scope, or to this thread or task.
 
-    ``presented``: the items come from a token that the scope itself presents, not its client.
+    ``presented``: the items come from a token that the scope itself presents, not from its client's token.
     """
     for item in items:
-        # A transaction that was open when its token was made may commit at any time: the pin begins with the receipt.
+        # A transaction that was open when the token was made may commit at any time: the pin begins with the receipt.
         written = 0.0 if item.unpublished else item.written
         member, read = item.member, item.read
         if read is not None and (item.left or item.doubt):
@@ -125,25 +126,26 @@ def require(items: Sequence[Causality], *, presented: bool = False) -> None:
 
 
 class Session(NamedTuple):
-    """What a session with a replica said when it was opened."""
+    """The results of the probe that ran when a session with a replica was opened."""
 
     server: str
-    """:attr:`replicant.engines.Sample.run`; empty if it did not say."""
+    """:attr:`replicant.engines.Sample.run`; empty if the probe did not show it."""
     position: Position | None
     is_other: bool
-    """Whether the session was the first to show that another server, or an older one, is behind the alias."""
+    """Whether this session was the first to show that another server, or an older state, is behind the alias."""
 
 
 def connected(connection: BaseDatabaseWrapper) -> Session:
-    """Ask a new session with a replica, in one round trip, which server it reached and how far that is.
+    """Query on a new session with a replica, in one round trip, which server it reached and which position that has.
 
-    An alias may lead to several servers, and a server that was killed may come back older than what it had shown.
+    An alias may lead to several servers, and a server that was killed may come back older than the rows that it showed
+    before.
     """
     try:
         sample = engine_of(connection).probe(connection)
     except Exception as error:
         logger.debug(
-            "%r could not be asked which server it is: %s", connection.alias, described(error, connection.settings_dict)
+            "Cannot query which server %r reached: %s", connection.alias, described(error, connection.settings_dict)
         )
         return Session("", None, is_other=False)
     changed = _core.observe([(sample.alias, sample.position, sample.asked_at, sample.run)])
@@ -151,9 +153,9 @@ def connected(connection: BaseDatabaseWrapper) -> Session:
 
 
 def serves(connection: BaseDatabaseWrapper, session: Session) -> bool:
-    """Whether a statement may be sent on a session: its server has what the scope in force must see.
+    """Whether a statement may be sent on a session: its server has the position that the scope in force requires.
 
-    Asks the session once more, in one round trip, where what it said when it was opened is not enough.
+    If the position from the session's start is not enough, queries the position again, in one round trip.
     """
     if _core.session_serves(connection.alias, *session):
         return True
@@ -161,57 +163,61 @@ def serves(connection: BaseDatabaseWrapper, session: Session) -> bool:
         position = engine_of(connection).position(connection)
     except Exception as error:
         logger.debug(
-            "%r could not be asked for its position: %s", connection.alias, described(error, connection.settings_dict)
+            "Cannot query the position of %r: %s", connection.alias, described(error, connection.settings_dict)
         )
         return False
     return position is not None and _core.session_serves(connection.alias, *session._replace(position=position))
 
 
-# Called by the core, on a thread that may wait.
+# The core calls these functions, on a thread that may wait.
 
 
 def query_position(primary: str) -> Position | None:
-    """What the primary has published by now, in one round trip; None if it cannot say."""
+    """The position that the primary has published by now, in one round trip; None if the query fails."""
     connection = connections[primary]
     try:
         connection.ensure_connection()
         return engine_of(connection).ask_position(connection)
     except Exception as error:  # an InterfaceError is no DatabaseError, and drivers raise errors of their own
-        logger.debug("%r could not be asked for its position: %s", primary, described(error, connection.settings_dict))
+        logger.debug("Cannot query the position of %r: %s", primary, described(error, connection.settings_dict))
         return None
 
 
 def position(replica: str) -> Position | None:
-    """What ``replica`` has by now, in one round trip; None if it cannot say."""
+    """The position that ``replica`` has by now, in one round trip; None if the query fails."""
     connection = connections[replica]
     try:
         connection.ensure_connection()
         found = engine_of(connection).position(connection)
         return found if _is_present(connection) else None
     except Exception as error:
-        logger.debug("%r could not be asked for its position: %s", replica, described(error, connection.settings_dict))
+        logger.debug("Cannot query the position of %r: %s", replica, described(error, connection.settings_dict))
         return None
 
 
 def wait(replica: str, position: Position, seconds: float) -> Position | None:
-    """Wait in one round trip until ``replica`` has ``position``, ``seconds`` at most; what it then has, or None."""
+    """Wait in one round trip, at most ``seconds``, until ``replica`` has ``position``.
+
+    Returns the position that the replica has then; None if the query fails.
+    """
     connection = connections[replica]
     try:
         connection.ensure_connection()
         if not _is_present(connection):
             return None
         found = engine_of(connection).wait(connection, position, seconds)
-        # The alias may have moved meanwhile.
+        # Another server may be behind the alias by now.
         return found if _is_present(connection) else None
     except Exception as error:
-        logger.debug("%r could not be waited for: %s", replica, described(error, connection.settings_dict))
+        logger.debug("Cannot wait for %r: %s", replica, described(error, connection.settings_dict))
         return None
 
 
 def _is_present(connection: BaseDatabaseWrapper) -> bool:
-    """Whether this thread's session is with the server that is behind its alias: a former one speaks for itself alone.
+    """Whether this thread's session is with the server that is now behind its alias.
 
-    Django then opens another session for the next request.
+    The position of a former server says nothing about the alias. If the session is with a former one, Django opens
+    another session for the next request.
     """
     tracker = tracker_of(connection)
     is_present = tracker is None or tracker.is_with_present_server(connection)

@@ -1,4 +1,4 @@
-"""Opening a connection: how long it may take, whether it is under way, and what its failure says of the server."""
+"""Opening a connection: how long it may take, whether it is under way, and what a failure reports of the server."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from replicant.engines import Failure, described, engine_of
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: Where a connection keeps that it is being opened, and for how many seconds that may take.
+#: The attributes of a connection that hold whether it is being opened, and how many seconds that may take.
 _CONNECTING = "_replicant_connecting"
 _PATIENCE = "_replicant_connect_seconds"
 
 
 @contextlib.contextmanager
 def connecting(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Around the opening of a connection, whose own statements concern that server and no other."""
+    """Around the opening of a connection: statements that Django sends meanwhile must run on this server only."""
     own = connection.__dict__
     own[_CONNECTING] = True
     server_map.note_outage(connection)
@@ -37,7 +37,7 @@ def is_connecting(connection: BaseDatabaseWrapper) -> bool:
 
 
 def connect_seconds(connection: BaseDatabaseWrapper) -> float | None:
-    """How long connecting may take; None if the driver's own limit applies."""
+    """How long connecting may take, in seconds; None if the driver's own limit applies."""
     cluster = conf.cluster_of(connection.alias)
     seconds: float | None = connection.__dict__.get(_PATIENCE)
     return seconds if cluster is None or seconds is not None else min(cluster.connect, cluster.budget)
@@ -45,7 +45,7 @@ def connect_seconds(connection: BaseDatabaseWrapper) -> float | None:
 
 @contextlib.contextmanager
 def within(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
-    """Have the connection, if it is opened inside, opened within so many seconds."""
+    """Limit the opening of the connection to ``seconds``, if the code inside opens it."""
     connection.__dict__[_PATIENCE] = seconds
     try:
         yield
@@ -54,7 +54,7 @@ def within(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
 
 
 def not_connected(connection: BaseDatabaseWrapper, error: Exception) -> None:
-    """A connection could not be opened: if it is the replica's fault, that is told."""
+    """Report that a connection could not be opened, if the replica caused the failure."""
     if conf.cluster_of(connection.alias) is not None:
         report_failure(connection, error, is_connecting=True)
 
@@ -63,18 +63,18 @@ def is_out(alias: str) -> bool:
     """Whether the replica is known to be out of service, so that a connection attempt would only fail once more."""
     state = _core.member_state(alias)
     cluster = conf.cluster_of(alias)
-    # With no probe, one that refused rests as an ejected one does, until a read may try it.
+    # Without a probe, a replica that refused a connection is ejected until a read may try it.
     return state == "down" or (state == "ejected" and cluster is not None and cluster.probe is None)
 
 
 def was_pooled(connection: BaseDatabaseWrapper, error: Exception) -> bool:
-    """Whether an error ended a connection that may have been lost before it was asked for."""
+    """Whether an error ended a pooled connection, which may have been lost before the pool handed it out."""
     return getattr(connection, "pool", None) is not None and kind_of(connection, error) is Failure.ENDED
 
 
 def kind_of(connection: BaseDatabaseWrapper, error: Exception) -> Failure:
     if isinstance(error, OSError):
-        # PyMySQL's sockets, now and then.
+        # PyMySQL lets errors of its sockets through.
         return Failure.ENDED
     return engine_of(connection).failure(error)
 
@@ -88,7 +88,7 @@ def report_failure(connection: BaseDatabaseWrapper, error: Exception, *, is_conn
 
 
 def close(connection: BaseDatabaseWrapper) -> None:
-    # One that is broken may not be closed in an orderly way.
+    # Closing a broken connection may fail.
     with contextlib.suppress(Exception):
         connection.close()
     if not connection.in_atomic_block:

@@ -1,4 +1,4 @@
-"""Cursors that see what does not pass through Django's execute wrappers."""
+"""Cursors that report the calls that do not pass through Django's execute wrappers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-#: What is asked before a call that bypasses the wrappers: the connection, the method and its first argument.
+#: Called before a call that bypasses the wrappers, with the connection, the method and its first argument.
 Asked = Callable[[BaseDatabaseWrapper, str, Any], None]
-#: What is told after a call that may have written: the connection it was made on.
+#: Called after a call that may have written, with the connection that it was made on.
 Told = Callable[[BaseDatabaseWrapper], None]
 
 
 def hook_unwrapped_calls(connection: BaseDatabaseWrapper, asked: Asked, told: Told) -> None:
-    """Let ``asked`` and ``told`` know of every call on the connection's cursors that bypasses the execute wrappers."""
+    """Call ``asked`` before, and ``told`` after, every cursor call of this connection that bypasses the wrappers."""
     telling_class = functools.cache(functools.partial(_telling_class, asked, told))
     for name in ("make_cursor", "make_debug_cursor"):
         connection.__dict__[name] = functools.partial(_make_cursor, getattr(connection, name), telling_class)
@@ -27,13 +27,14 @@ def _make_cursor(
     make: Callable[[Any], CursorWrapper], telling_class: Callable[[type], type[CursorWrapper]], cursor: Any
 ) -> CursorWrapper:
     wrapper = make(cursor)
-    # Not a wrapper around the wrapper: other packages, and Django's own tests, look at what they get.
+    # The class changes, instead of a wrapper around the wrapper: other packages and Django's own tests inspect it.
     wrapper.__class__ = telling_class(type(wrapper))
     return wrapper
 
 
 def _telling_class(asked: Asked, told: Told, cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
-    # In the class, not in the cursor: django-debug-toolbar derives from it, and makes one of what is inside of ours.
+    # The functions are attributes of the class, not of the cursor: django-debug-toolbar derives a class from it, and
+    # creates an instance around the cursor that is inside of ours.
     told_to = {"_asked": staticmethod(asked), "_told": staticmethod(told)}
     return type(cursor_class.__name__, (_TellingCursor, cursor_class), told_to)
 
@@ -47,12 +48,12 @@ class _TellingCursor(CursorWrapper):
 
     @property
     def copy(self) -> Callable[..., Any]:
-        """psycopg 3's COPY: written when the block ends."""
+        """psycopg 3's COPY: its write is complete when the block ends."""
         return contextmanager(functools.partial(self._telling_block, self._inner("copy")))
 
     @property
     def stream(self) -> Callable[..., Any]:
-        """psycopg 3's rows one by one: written when the last one was read."""
+        """psycopg 3's stream of rows: its write is complete when the last row was read."""
         return functools.partial(self._telling_rows, self._inner("stream"))
 
     @property
@@ -67,11 +68,11 @@ class _TellingCursor(CursorWrapper):
 
     @property
     def executescript(self) -> Callable[..., Any]:
-        """sqlite3's several statements at once."""
+        """sqlite3's execution of several statements at once."""
         return self._telling("executescript", self._inner("executescript"))
 
     def _inner(self, name: str) -> Any:
-        """What the engine's own cursor class has under this name, else what the driver's cursor has."""
+        """The method of this name: the one of the engine's own cursor class, otherwise that of the driver's cursor."""
         try:
             return getattr(super(), name)
         except AttributeError:

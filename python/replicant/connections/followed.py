@@ -11,9 +11,9 @@ else:
 
 
 class FollowedConnection(_Base):
-    """What :class:`replicant.backends.ReplicantMixin` adds to one of Django's database wrappers."""
+    """The attributes that :class:`replicant.backends.ReplicantMixin` adds to one of Django's database wrappers."""
 
     replicant_server: str
-    """The alias whose settings lead to the server that this connects with."""
+    """The alias whose settings lead to the server that this connection uses."""
     replicant_placement: int
-    """The number of the placement it was last compared with."""
+    """The version of the placements that this connection was last compared with."""

@@ -1,9 +1,9 @@
-"""Nothing writes, locks or coordinates on a replica.
+"""The guard: no statement may write, lock or coordinate on a replica.
 
-Its sessions are read-only at the server, which costs nothing per statement. That leaves what a read-only session lets
-through: locks that nobody else sees, temporary tables, and statements that make it writable again. These the core finds
-in the text, before it is sent. What no text shows is left to the server: a view or an operator that calls a function,
-and PostgreSQL's attribute notation (``SELECT t.touch FROM item t`` calls ``touch(t)``).
+Sessions with a replica are read-only at the server, which costs nothing per statement. A read-only session still
+permits locks that no other server sees, temporary tables, and statements that make the session writable again. The core
+finds these in the text before it is sent. The server must refuse what no text shows: a view or an operator that calls a
+function, and PostgreSQL's attribute notation (``SELECT t.touch FROM item t`` calls ``touch(t)``).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _LONGEST_KNOWN = 8192
 
 
 class allow_functions(ContextManager):
-    """Let statements inside the block call these functions on a replica, which would refuse them as unknown.
+    """Let statements inside the block call these functions on a replica, where the guard refuses unknown functions.
 
-    For functions of the database's own that only read: what they do is not looked at. A context manager, ``with`` or
-    ``async with``; blocks nest, and add up. ``names`` are compared without regard to case, and as the statement
-    writes them: ``"f"`` allows ``f(...)``, and ``"reports.f"`` allows ``reports.f(...)``. What is known to write
-    or lock stays refused, quoted or not. On the primary, a procedure of such a name changes no session: reads go to
-    replicas after its CALL. Raises ``TypeError`` for anything but strings.
+    For user-defined functions that only read: the package does not check what they do. A context manager, ``with`` or
+    ``async with``; blocks nest, and their names add up. ``names`` are compared without regard to case, and as the
+    statement writes them: ``"f"`` allows ``f(...)``, and ``"reports.f"`` allows ``reports.f(...)``. Functions that are
+    known to write or lock stay refused, quoted or not. On the primary, a CALL of a procedure with such a name counts as
+    no change of the session, so that later reads may go to replicas. Raises ``TypeError`` for anything but strings.
     """
 
     def __init__(self, *names: str) -> None:
@@ -57,12 +57,12 @@ class allow_functions(ContextManager):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Not by token: an async block may be left in another context than it was entered in.
+        # Without ContextVar.reset(): an async block may be left in another context than it was entered in.
         _allowed.set(_allowed.get()[:-1])
 
 
 def guards(connection: BaseDatabaseWrapper) -> bool:
-    """Whether nothing may write in the session behind ``connection``."""
+    """Whether the guard refuses writes in the session behind ``connection``."""
     return conf.is_guarded(connection.alias)
 
 
@@ -92,9 +92,9 @@ def guarded(
     many: bool,
     context: dict[str, Any],
 ) -> Any:
-    """Execute a statement on a replica. What is not surely a read is not sent; what the server refuses is explained.
+    """Execute a statement on a replica, if it surely is a read; explain the error if the server refuses it.
 
-    Raises ``ReplicaWriteError``, and logs it, too: Django's cache backend swallows database errors.
+    Raises ``ReplicaWriteError`` and also logs it, because Django's cache backend swallows database errors.
     """
     connection: BaseDatabaseWrapper = context["connection"]
     check(connection, sql)
@@ -127,7 +127,7 @@ def check(connection: BaseDatabaseWrapper, sql: Any) -> None:
 
 
 def _check_again(connection: BaseDatabaseWrapper, text: str) -> None:
-    """Refuse a statement unless the code around it allows what made it unsure."""
+    """Refuse a statement, unless the code around it allows the functions for which it was refused."""
     refusal = _core.refusal(text, dialect_of(connection), allowed_names())
     if refusal is None or text in _djangos_own(connection) or shared_connection.does_own_work(connection):
         return
@@ -145,7 +145,7 @@ def check_call(connection: BaseDatabaseWrapper, call: str, argument: Any) -> Non
         if str(argument).lower() not in allowed_names():
             raise _refused(connection, f"callproc({argument!r})", str(argument))
         if _core.refusal(f"SELECT {argument}()", dialect_of(connection), allowed_names()) is not None:
-            # It is known to lock or to write.
+            # The procedure is known to lock or to write.
             raise _refused(connection, f"callproc({argument!r})")
     elif call == "copy_from":
         raise _refused(connection, "COPY ... FROM")
@@ -159,9 +159,10 @@ def allowed_names() -> list[str]:
 
 
 def _djangos_own(connection: BaseDatabaseWrapper) -> tuple[str, ...]:
-    """What Django itself sends because the alias has it in its OPTIONS.
+    """The statements that Django itself sends because of the alias's OPTIONS.
 
-    On SQLite ``atomic`` begins so, and may lock the file; on MySQL and MariaDB a new session may be a serializable one.
+    On SQLite, ``atomic`` begins with such a statement and may lock the file. On MySQL and MariaDB, such a statement may
+    make a new session serializable.
     """
     isolation = f"SET SESSION TRANSACTION ISOLATION LEVEL {str(getattr(connection, 'isolation_level', None)).upper()}"
     begin = f"BEGIN {getattr(connection, 'transaction_mode', None)}"
@@ -169,7 +170,7 @@ def _djangos_own(connection: BaseDatabaseWrapper) -> tuple[str, ...]:
 
 
 def text_of(connection: BaseDatabaseWrapper, sql: Any) -> str | None:
-    """The text of what a driver takes besides strings; None if it has none."""
+    """The text of a statement that is not a string but that a driver accepts; None if it has no text."""
     if isinstance(sql, (bytes, bytearray)):
         try:
             return sql.decode()

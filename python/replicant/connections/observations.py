@@ -1,6 +1,6 @@
-"""What reads and probes say of the servers, on its way to the core, and what follows from it on its way to people.
+"""Reports the outcome of reads and probes to the core, and announces the resulting changes in the log and by signals.
 
-The core judges (``src/health/``). Reports come from whoever sends reads, and from the monitor.
+The core judges (``src/health/``). The code that sends reads reports their outcome, and the monitor reports its samples.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ logger = logging.getLogger("replicant")
 
 Outcome = Literal["ok", "failed", "gone"]
 
-#: A member that comes and goes has so many lines in the log at once, and then one in so many seconds.
+#: A member that comes and goes may log this many lines at once, and after that one line in this many seconds.
 _LINES = 4
 _SECONDS_PER_LINE = 15.0
 
@@ -27,12 +27,12 @@ _WORDS = {
     "down": "it does not answer",
     "ejected": "too many of its reads failed",
     "lagging": "it is further behind than MAX_LAG, or lacks what the primary had when it was seen again",
-    "probing": "it is to be tried again",
+    "probing": "reads may try it again",
 }
 
 
 class Limit:
-    """How many lines one member may still have: a bucket that is filled with time."""
+    """Limits the log lines of one member: a bucket that time fills."""
 
     def __init__(self) -> None:
         self._left = float(_LINES)
@@ -55,20 +55,20 @@ class Limit:
 
 
 _limits: dict[str, Limit] = {}
-#: What servers report of their own lag, by alias.
+#: The lag that servers report themselves, by alias.
 _reported: dict[str, Reported] = {}
-#: For lines on reads that are served late data, by the primary's alias.
+#: Limits the log lines about reads that get late data, by the primary's alias.
 _late_limits: dict[str, Limit] = {}
 
 
 def report(alias: str, outcome: Outcome, seconds: float | None = None, error: str | None = None) -> None:
-    """Tell what became of a read from ``alias``.
+    """Report the outcome of a read from ``alias``.
 
     ``"gone"``: the server refused the connection, or did not answer in time; it counts as down until a probe finds it
-    again. ``"failed"``: something else that counts against the server. Errors of the statement, of its user's rights
-    and of locks are no failures: do not report them. ``seconds``: how long the server took; None if that says more of
-    the statement than of the server. ``error``: what the server said, for the log, and so without secrets. Takes a
-    microsecond.
+    again. ``"failed"``: another failure that counts against the server. Errors of the statement, of its user's
+    privileges and of locks are not failures: do not report them. ``seconds``: how long the server took; None if that
+    depends more on the statement than on the server. ``error``: the server's error for the log, without secrets. Takes
+    a microsecond.
     """
     changes = _core.report(alias, seconds, outcome)
     if changes:
@@ -76,7 +76,7 @@ def report(alias: str, outcome: Outcome, seconds: float | None = None, error: st
 
 
 def observe(samples: Sequence[Sample]) -> None:
-    """Take in the results of probes."""
+    """Record the monitor's samples."""
     results = []
     for sample in samples:
         # A primary that takes no writes is not the server where writes are counted.
@@ -87,7 +87,7 @@ def observe(samples: Sequence[Sample]) -> None:
             _reported[sample.alias] = Reported(sample.reported_lag, sample.configured_delay)
     changes, others = _core.report_probes(results)
     for alias in others:
-        logger.info("Another server answers to %r, or the same one has been restarted.", alias)
+        logger.info("Another server answers for %r, or its server was restarted.", alias)
     # After the report: a read that waited for a silent server must not try it again.
     for sample in samples:
         if sample.is_gone and sample.latency >= sockets.HANG_UP_SECONDS:
@@ -99,7 +99,7 @@ def observe(samples: Sequence[Sample]) -> None:
 
 
 def reported(alias: str) -> Reported:
-    """What the server behind ``alias`` reports of its own lag, as far as it is known."""
+    """The lag that the server behind ``alias`` reports itself, as far as it is known."""
     return _reported.get(alias, Reported())
 
 
@@ -133,7 +133,7 @@ def _announce(changes: Iterable[tuple[str, str, str, str]], errors: Mapping[str,
         if alias == cluster:
             continue
         if before == "up":
-            # Before any receiver: a connection from before the outage is not used again.
+            # Before any receiver runs, so that no receiver uses a connection from before the outage.
             server_map.retire(alias)
             signal, state = replica_ejected, after
         elif after == "up":

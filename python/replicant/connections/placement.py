@@ -1,7 +1,7 @@
 """Which server is behind which alias of a cluster.
 
-Aliases keep their roles for ever; what changes is the server behind them. An alias names a server, too: the one that
-its settings lead to. So a placement maps each alias to the alias whose settings it connects with.
+Aliases always keep their roles; the server behind an alias changes. An alias also names a server: the one that its
+settings lead to. A placement therefore maps each alias to the alias that provides the settings of its connections.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class Placement(NamedTuple):
     outsiders: frozenset[str] = frozenset()
     """The servers that were the primary and are not known to replicate from the present one: they do not serve."""
     generation: int = 0
-    """How often it was decided anew, in this process and in those that share their decisions with it."""
+    """How often the placement was changed, in this process and in the processes that share their decisions with it."""
 
     @classmethod
     def of_settings(cls, members: Iterable[str]) -> Placement:
         return cls({alias: alias for alias in members})
 
     def covering(self, members: Iterable[str]) -> Placement | None:
-        """This placement, of just these members; None if their servers are behind the aliases of others."""
+        """This placement with exactly these members; None if one of their servers is behind another member's alias."""
         members = list(members)
         servers = {alias: self.servers.get(alias, alias) for alias in members}
         if set(servers.values()) != set(members):
@@ -39,13 +39,13 @@ class Placement(NamedTuple):
         return next(alias for alias, other in self.servers.items() if other == server)
 
     def promoting(self, primary: str, server: str) -> Placement:
-        """``server`` behind the alias of the primary, and the server that was there behind the other's."""
+        """This placement after a swap of aliases: ``server`` gets the primary's alias, the former primary its alias."""
         before = self.servers[primary]
         servers = {**self.servers, primary: server, self.alias_of(server): before}
         return Placement(servers, self.outsiders - {server} | {before}, self.generation)
 
     def labelled(self, samples: Iterable[Sample]) -> list[Sample]:
-        """The samples of servers as samples of the members behind whose aliases they are; of others none."""
+        """The samples of servers, each under the alias that its server is behind; other samples are left out."""
         aliases = {server: alias for alias, server in self.servers.items()}
         found = []
         for sample in samples:

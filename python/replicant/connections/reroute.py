@@ -1,14 +1,15 @@
-"""Reads that outlive the replica they were sent to.
+"""Reroutes reads when their replica fails: the reads survive on another member.
 
-The file is long, since its three kinds of cursors call one another: one whose reads survive, one that was not reached,
-and one of a primary whose replicas may serve late data.
+The file is long because its three kinds of cursors call one another: cursors for surviving reads, cursors of servers
+that were not reached, and cursors of a primary in a cluster that may serve late data from replicas.
 
-By the time a read fails, Django has chosen a connection and its caller holds a cursor. So the statement is executed
-again on another member's connection, and the caller's cursor goes on with that one's. Only what is surely a read, in
-autocommit, and before its first row was handed out; everything else fails as it does in Django.
+When a read fails, Django has already chosen a connection, and the caller holds a cursor. The statement is therefore
+executed again on another member's connection, and the caller's cursor goes on with the cursor of that connection. This
+happens only to a statement that is surely a read, in autocommit, and before its first row was handed out; every other
+statement fails as it does in Django.
 
-Connecting comes first, and then the statement is not known yet: where a replica cannot be reached, the caller gets a
-cursor that fails when it executes.
+Connecting comes first, when the statement is not known yet: if a replica cannot be reached, the caller gets a cursor
+that fails when it executes.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ T = TypeVar("T")
 _SERVER_SIDE = server_map.SERVER_SIDE
 
 _READS = frozenset({"SELECT", "WITH", "VALUES", "TABLE"})
-#: They only tell something, but perhaps of what was executed before, or of that server.
+#: Statements that only show something, but may show the effect of earlier statements, or the state of that server.
 _TELLS = frozenset({"SHOW", "EXPLAIN", "DESCRIBE", "DESC"})
-#: To MySQL these are reads: a variable that later statements find, and what the one before has found.
+#: MySQL treats these as reads, but they set a variable for later statements, or depend on the previous statement.
 _SETS_A_VARIABLE = ":="
 _OF_THE_ONE_BEFORE = re.compile(r"\b(?:FOUND_ROWS|ROW_COUNT)\s*\(", re.IGNORECASE)
-#: What became of a server that a read may go elsewhere from.
+#: The failures after which a read may be rerouted.
 _LOST = (Failure.GONE, Failure.ENDED)
-#: Whatever a statement may be but a read that leaves nothing behind.
+#: Every effect that a pure read does not have.
 _NO_READ = (
     _core.WRITES
     | _core.LOCKS
@@ -87,7 +88,7 @@ def _may_move(connection: BaseDatabaseWrapper) -> bool:
 
 
 def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], name: str | None) -> CursorWrapper:
-    """What ``make``, Django's ``_cursor``, returns; but one whose reads survive, on a replica."""
+    """The cursor that ``make``, Django's ``_cursor``, returns; on a replica, its reads survive."""
     if conf.cluster_of(connection.alias) is None or is_connecting(connection):
         if conf.serving_late(connection.alias) is None or is_connecting(connection):
             return make(name)
@@ -106,7 +107,7 @@ def cursor(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper], 
             raise
         made, is_new = _reached_anew(connection, error, begun, make, name, was_new=is_new), True
     if made is None:
-        # Who asks for it by name, or has it from before.
+        # A replica that is known to be out is used only by its name, or by a caller that chose it earlier.
         silent = OperationalError(f"The replica {connection.alias!r} does not answer.")
         made = _unreached(connection, silent, begun)
     made.__class__ = _derived(_SurvivingCursor, type(made))
@@ -122,7 +123,8 @@ def _pinned(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper],
     try:
         made = _with_primary(connection, lambda: make(name)) if _may_move(connection) else make(name)
     except Exception as error:
-        # Of a connection that was open it says that this one is lost (psycopg knows), and nothing of the server.
+        # An error on an open connection means that this connection is lost (psycopg knows that), not that the server is
+        # down.
         if not _may_move(connection) or not _is_lost(connection, error, was_open=was_open):
             raise
         made = _unreached(connection, error, begun)
@@ -134,9 +136,9 @@ def _pinned(connection: BaseDatabaseWrapper, make: Callable[..., CursorWrapper],
 def _is_sent_for(answer: str, frame: FrameType | None) -> bool:
     """Whether the cursor that is made below ``frame`` is for the read that the router has answered with ``answer``.
 
-    That answer may never have been used (``filter(pk__in=[])`` sends nothing), and what is sent next may have named the
-    primary: ``.using("default")``, or a cursor of its connection. Django's compiler, a frame or two above, keeps the
-    very string that it was given.
+    That answer may never have been used (``filter(pk__in=[])`` sends nothing), and the next statement may have named
+    the primary: ``.using("default")``, or a cursor of its connection. Django's compiler, a frame or two above, keeps
+    the very string object that the router returned.
     """
     while frame is not None:
         sender = frame.f_locals.get("self")
@@ -150,10 +152,11 @@ def _is_sent_for(answer: str, frame: FrameType | None) -> bool:
 
 
 def _with_primary(connection: BaseDatabaseWrapper, attempt: Callable[[], T]) -> T:
-    """Call ``attempt``, which may connect with the primary, where replicas may serve late data if that one is down.
+    """Call ``attempt``, which may connect to the primary, if replicas may serve late data while the primary is down.
 
-    A primary that hangs accepts connections and never answers. An attempt that takes too long is made again while the
-    primary is not known to be down: it may be slow. After ``BUDGET_SECONDS`` the driver's own limit applies.
+    A primary that hangs accepts connections and never answers. An attempt that takes too long is repeated while the
+    primary is not known to be down, because it may only be slow. After ``BUDGET_SECONDS``, the driver's own limit
+    applies.
     """
     cluster = conf.serving_late(connection.alias)
     if cluster is None or connection.connection is not None:
@@ -173,7 +176,7 @@ def _with_primary(connection: BaseDatabaseWrapper, attempt: Callable[[], T]) -> 
 
 
 def _is_lost(connection: BaseDatabaseWrapper, error: Exception, *, was_open: bool) -> bool:
-    """Whether ``error`` means that no connection to the server can be opened; if one ``was_open``, by trying to."""
+    """Whether ``error`` means that the server accepts no connection; tries to open one if one ``was_open``."""
     if kind_of(connection, error) not in _LOST:
         return False
     close(connection)
@@ -190,7 +193,7 @@ def _is_lost(connection: BaseDatabaseWrapper, error: Exception, *, was_open: boo
 
 
 def _server_side(connection: BaseDatabaseWrapper) -> weakref.WeakSet[CursorWrapper]:
-    """The cursors of a connection whose rows are still at the server."""
+    """The server-side cursors of a connection: their rows are still at the server."""
     cursors: weakref.WeakSet[CursorWrapper] = connection.__dict__.setdefault(_SERVER_SIDE, weakref.WeakSet())
     return cursors
 
@@ -204,11 +207,12 @@ def _reached_anew(
     *,
     was_new: bool,
 ) -> CursorWrapper:
-    """The cursor where ``make`` has failed with ``error``: of a new connection, or one that was not reached."""
-    # What Django asks and sets in a new session is part of connecting.
+    """A cursor after ``make`` has failed with ``error``: of a new connection, or of a server that was not reached."""
+    # Django's first queries and settings in a new session are part of connecting.
     close(connection)
     until = begun + (connect_seconds(connection) or 0.0)
-    # Of a connection that psycopg knows to be lost, or that has lain in a pool, like others. The next one may not be.
+    # The error may be of a connection that psycopg knows to be lost, or that was idle in a pool, as other connections
+    # of the pool may have been. The next connection may work.
     while (not was_new or was_pooled(connection, error)) and not is_out(connection.alias):
         try:
             return make(name)
@@ -223,11 +227,11 @@ def _reached_anew(
 
 
 class _Unreached:
-    """Stands where a driver's cursor would, had the server been reached."""
+    """Takes the place of the driver's cursor if the server was not reached."""
 
     def __init__(self, error: Exception, begun: float) -> None:
         self.error = error
-        #: When it was tried.
+        #: When the connection attempt began.
         self.begun = begun
 
     def close(self) -> None:
@@ -251,7 +255,7 @@ _classes: dict[tuple[type[CursorWrapper], type[CursorWrapper]], type[CursorWrapp
 
 
 def _derived(ours: type[CursorWrapper], cursor_class: type[CursorWrapper]) -> type[CursorWrapper]:
-    """The class of a cursor of ``cursor_class`` that is one of ``ours``, too."""
+    """A subclass of both ``ours`` and ``cursor_class``."""
     if (ours, cursor_class) not in _classes:
         _classes[ours, cursor_class] = type(cursor_class.__name__, (ours, cursor_class), {})
     return _classes[ours, cursor_class]
@@ -260,8 +264,8 @@ def _derived(ours: type[CursorWrapper], cursor_class: type[CursorWrapper]) -> ty
 class _PinnedCursor(CursorWrapper):
     """Django's cursor on the primary, for one read that only the primary may serve.
 
-    Where the primary turns out to be down, the read goes where ``ON_UNAVAILABLE`` says, as it would once the monitor
-    knows. While the primary can be connected to, the error is the caller's, as in Django.
+    If the primary turns out to be down, the read goes where ``ON_UNAVAILABLE`` says, as it would after the monitor has
+    noticed. While connections to the primary succeed, the caller gets the error, as in Django.
     """
 
     _name: str | None
@@ -271,7 +275,7 @@ class _PinnedCursor(CursorWrapper):
     def execute(self, sql: Any, params: Any = None) -> Any:
         begun = time.monotonic()
         cursor: Any = self
-        # What is executed on it after that was not decided.
+        # The router's answer holds for one statement only: later statements on this cursor are executed as in Django.
         cursor.__class__ = self._own
         line = sockets.line_of(cursor.db)
         try:
@@ -281,7 +285,7 @@ class _PinnedCursor(CursorWrapper):
             if not isinstance(cursor.cursor, _Unreached):
                 if not _may_move(cursor.db) or not _is_read(cursor.db, sql) or kind_of(cursor.db, error) not in _LOST:
                     raise
-                # Before its connection: MySQLdb cannot do so afterwards.
+                # The cursor is closed before its connection, because MySQLdb cannot close it afterwards.
                 with contextlib.suppress(Exception):
                     cursor.close()
                 if not _is_lost(cursor.db, error, was_open=True):
@@ -295,22 +299,22 @@ class _PinnedCursor(CursorWrapper):
 
 
 def _may_be_ended(cursor: CursorWrapper, sql: Any) -> bool:
-    """Whether the wait for the answer to a statement on the primary may be ended once that is known to be down."""
+    """Whether the wait for a statement's answer may be ended once the primary is known to be down."""
     is_open = not isinstance(cursor.cursor, _Unreached)
     return is_open and _may_move(cursor.db) and _is_read(cursor.db, sql)
 
 
 class _SurvivingCursor(CursorWrapper):
-    """Django's cursor, or somebody's that derives from it, on a replica."""
+    """Django's cursor, or one of a class that derives from it, on a replica."""
 
     _name: str | None
     #: Whether the connection was opened for the statement.
     _is_new: bool
-    #: What was executed, until its first row is handed out.
+    #: The executed statement and its parameters, until its first row is handed out.
     _statement: tuple[Any, Any] | None
-    #: What that statement has been through.
+    #: The state of the rerouting of that statement.
     _survival: _Survival | None
-    #: Whether the last row was handed out, though a caller of ``fetchmany`` asks once more.
+    #: Whether the last row was handed out, although a caller of ``fetchmany`` fetches once more.
     _is_exhausted: bool
 
     def execute(self, sql: Any, params: Any = None) -> Any:
@@ -360,18 +364,18 @@ class _SurvivingCursor(CursorWrapper):
         try:
             self.cursor.close()
         except Exception as error:
-            # What was to be read was read; the connection ended after that.
+            # In autocommit, such an error is ignored: the rows were read before the connection ended.
             if not _may_move(self.db) or kind_of(self.db, error) is Failure.NOTHING:
                 raise
-            # Now that psycopg knows it, too, there is nothing to be told to the server.
+            # psycopg also knows by now that the connection is lost, so this close sends nothing to the server.
             with contextlib.suppress(Exception):
                 self.cursor.close()
 
     def _fetch(self, name: str, *args: Any) -> Any:
-        """Rows. Those of a server-side cursor are still at the server, and may be lost with it."""
+        """Fetch rows. The rows of a server-side cursor are still at the server, and may be lost with it."""
         begun = time.monotonic()
         while True:
-            # Rows of a server-side cursor are waited for like an answer.
+            # A wait for rows of a server-side cursor may be ended like a wait for an answer.
             line = sockets.line_of(self.db) if self._name is not None else None
             if line is not None:
                 line.waiting_since = time.monotonic()
@@ -390,7 +394,7 @@ class _SurvivingCursor(CursorWrapper):
                 return result
 
     def _survive(self, error: Exception, begun: float) -> Any:
-        """Execute the statement elsewhere, and go on with that cursor; or raise ``error``."""
+        """Execute the statement on another connection and go on with its cursor; or raise ``error``."""
         if self._statement is None or not _may_move(self.db) or not _is_read(self.db, self._statement[0]):
             raise error
         if self._survival is None:
@@ -407,21 +411,21 @@ class _SurvivingCursor(CursorWrapper):
 
 
 def _is_read(connection: BaseDatabaseWrapper, sql: Any) -> bool:
-    """Whether a statement surely reads, and neither changes the session nor depends on what others did to it."""
+    """Whether a statement surely reads, and neither changes the session nor depends on earlier statements in it."""
     return _leaves_the_session_alone(connection, sql, _READS) and not _OF_THE_ONE_BEFORE.search(sql)
 
 
 def _leaves_the_session_alone(
     connection: BaseDatabaseWrapper, sql: Any, verbs: frozenset[str] = _READS | _TELLS
 ) -> bool:
-    """Whether a statement surely changes nothing, not even for those that follow it in its session."""
+    """Whether a statement surely changes nothing, not even for later statements in its session."""
     if not isinstance(sql, str) or _core.verb(sql.lstrip("( \t\n"), connection.vendor) not in verbs:
         return False
     return _SETS_A_VARIABLE not in sql and not _core.analyse(sql, dialect_of(connection)) & _NO_READ
 
 
 class _Survival:
-    """One read, looking for a member that answers it."""
+    """The rerouting of one read: tries members until one answers."""
 
     def __init__(self, cursor: _SurvivingCursor, begun: float) -> None:
         self._alias = cursor.db.alias
@@ -430,18 +434,18 @@ class _Survival:
         assert cluster is not None
         self._connect_seconds = cluster.connect
         self._until = (cursor.cursor.begun if isinstance(cursor.cursor, _Unreached) else begun) + cluster.budget
-        #: The members that have failed it.
+        #: The members on which the read has failed.
         self._failed: list[str] = []
-        #: Whether it has been executed on another member than the one it was sent to.
+        #: Whether the read has been executed on another member than the one that it was sent to.
         self._has_moved = False
 
     def execute(self, cursor: CursorWrapper, error: Exception, sql: Any, params: Any) -> tuple[Any, CursorWrapper]:
-        """Execute elsewhere what failed on ``cursor`` with ``error``; the result, and the cursor it was executed on."""
+        """Execute a statement that failed on ``cursor`` with ``error`` again; return the result and its cursor."""
         while True:
             cursor = self._next(cursor, error)
             try:
                 if isinstance(cursor, _SurvivingCursor):
-                    # Not its own execute(), which would look for another member in its turn.
+                    # The base class's execute(), because the cursor's own one would also try other members.
                     return super(_SurvivingCursor, cursor).execute(sql, params), cursor
                 return cursor.execute(sql, params), cursor
             except Exception as next_error:
@@ -450,7 +454,7 @@ class _Survival:
                 error = next_error
 
     def _next(self, cursor: Any, error: Exception) -> CursorWrapper:
-        """The cursor to try next; raises what the read failed with if there is none."""
+        """The cursor to try next; raises the read's error if there is none."""
         connection, was_reached = cursor.db, not isinstance(cursor.cursor, _Unreached)
         kind = Failure.GONE
         if isinstance(error, UnfitSession):
@@ -458,7 +462,7 @@ class _Survival:
             was_reached = False
             with contextlib.suppress(Exception):
                 cursor.close()
-        # A server that was not reached was reported then.
+        # A server that was not reached was reported when the connection attempt failed.
         if was_reached:
             kind = kind_of(connection, error)
             if kind in (Failure.NOTHING, Failure.DEMOTED):
@@ -473,7 +477,7 @@ class _Survival:
         if time.monotonic() >= self._until:
             raise error
         if kind is Failure.ENDED and not cursor._is_new and not is_out(connection.alias):
-            # It may have been idle for long, and ended by whoever cleans up.
+            # The connection may have been idle for long, and a timeout of the server or a proxy may have ended it.
             return self._open(connection)
         self._has_moved |= was_reached
         self._failed.append(connection.alias)
@@ -493,7 +497,7 @@ class _Survival:
             if may_move and connection.connection is not None and not connection.is_usable():
                 close(connection)
             if conf.cluster_of(alias) is None:
-                # The primary: its transaction, if there is one, shows what this thread has written.
+                # The primary: an open transaction is no obstacle, because it shows the writes of this thread.
                 try:
                     return _with_primary(
                         connection, connection.cursor if self._name is None else connection.chunked_cursor
@@ -501,17 +505,17 @@ class _Survival:
                 except Exception as refusal:
                     if not may_move or kind_of(connection, refusal) not in _LOST:
                         raise
-                    # It is down, too: the policy says who serves then.
+                    # The primary is down, too: the policy says which member serves then.
                     self._failed.append(alias)
                     failed_with = refusal
                     continue
-            # Not in an open snapshot, nor in a session that is not as others are.
+            # A connection with an open snapshot, or a session that differs from a new one, is not used.
             if may_move:
                 try:
                     return self._open(connection)
                 except Exception as refusal:
                     why = described(refusal, connection.settings_dict)
-                    logger.debug("%r could not stand in for %r: %s", alias, self._alias, why)
+                    logger.debug("Cannot use %r instead of %r for a read: %s", alias, self._alias, why)
             self._failed.append(alias)
         raise failed_with
 

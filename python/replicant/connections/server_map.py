@@ -1,10 +1,10 @@
-"""Which server is behind which alias in this process, and what becomes of the connections when that changes.
+"""The placements in force in this process, and how connections follow them.
 
 The monitor decides (:mod:`replicant.monitor.promotion`) and reports its decision here. Each connection of our engines
-checks before it is used whether the server of its session is still the one behind its alias. Outside of a transaction
-the connection is then opened anew, which the caller does not notice. A transaction with a former primary ends with an
-error before anything more is sent, its COMMIT included. Transactions on a replica go on: what they read is as good as
-it was.
+checks, before it is used, whether the server of its session is still the one behind its alias. If it is not, a
+connection outside of a transaction is opened again, which the caller does not notice. A transaction with a former
+primary ends with an error before anything more is sent, its COMMIT included. Transactions on a replica go on: the
+change does not make their reads any worse.
 """
 
 from __future__ import annotations
@@ -38,50 +38,53 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("replicant")
 
-#: What of an alias's settings leads to its server. The rest belongs to the alias.
+#: The settings of an alias that lead to its server. The other settings belong to the alias.
 _KEYS = ("NAME", "HOST", "PORT", "USER", "PASSWORD", "OPTIONS")
-#: Where a connection keeps in which outage of its replica it was opened, and its server-side cursors.
+#: The attributes of a connection that hold its replica's last outage at the time of opening, and its server-side
+#: cursors.
 _OUTAGE = "_replicant_outage"
 SERVER_SIDE = "_replicant_server_side_cursors"
-#: The first session with a primary waits so long, in seconds, for the monitor to have found it.
+#: How long the first session with a primary waits until the monitor has found the primary, in seconds.
 _LONGEST_WAIT = 1.0
 _POLL_SECONDS = 0.002
 
-#: A process whose monitor has not read the placement for so many intervals reads it before it sends anything to a
-#: primary: it may have been stopped meanwhile, and other processes may have followed another primary.
+#: If the monitor of a process has not read the placement for this many intervals, the process reads it before it sends
+#: anything to a primary: it may have been stopped meanwhile, and other processes may have followed another primary.
 _VALID_INTERVALS = 2
 
 number = 0
-"""Another number, another placement."""
+"""The version of the placements in force in this process: every change of the servers behind aliases raises it."""
 
 valid_until = math.inf
-"""Until when (``time.monotonic()``) the placements of all clusters count as read. After that, they are read first."""
+"""The time (``time.monotonic()``) until which the placements of all clusters count as read. Later uses read them again
+first."""
 
 _present: dict[str, Placement] = {}
-#: Where the servers of each cluster were when its placement was made: elsewhere it means nothing.
+#: The addresses for which each cluster's placement was made: with other addresses, the placement is not valid.
 _addresses: dict[str, Mapping[str, int]] = {}
-#: The same as other processes name them, by alias.
+#: The addresses as the shared records name them, by alias.
 _keys: dict[str, Mapping[str, str]] = {}
-#: The aliases behind which there is another server than their own settings say.
+#: The aliases behind which there is another server than the one in their own settings.
 _servers: dict[str, str] = {}
-#: The clusters whose primary was looked for, at least once.
+#: The clusters for which the monitor has determined the primary at least once.
 _known: set[str] = set()
 #: By cluster, until when its placement counts as read, and the interval of its probe.
 _valid: dict[str, tuple[float, float]] = {}
-#: The clusters whose present primary has no alias here, and its address.
+#: The clusters in which no alias of this process leads to the present primary, and the primary's address.
 _unlisted: dict[str, str] = {}
-#: Those of them whose settings lead to a server that was replaced. Nothing is written there.
+#: The clusters in which the primary's alias leads to a replaced server, because no alias leads to the present primary:
+#: no writes go there.
 _lost: set[str] = set()
-#: The clusters of which it was said that their placement cannot be shared.
+#: The clusters for which the log already says that their placement cannot be shared.
 _unshared: set[str] = set()
-#: Held while a placement is put in force, and for no call into code that is not ours.
+#: Held while a placement is put in force, but never during a call into third-party code.
 _changing = allocate_lock()
-#: The last time that each replica was taken out of service, as an object of its own: two threads that count a number up
-#: at once may count once. A connection from before is not used again: it would go on serving from a member that is
-#: lagging or ejected, or leads to a server that has been restarted since.
+#: The last outage of each replica, as a distinct object: two threads that increment a number at the same time may
+#: increment it once only. A connection from before the outage is not used again: it would go on serving from a member
+#: that is lagging or ejected, or leads to a server that has been restarted since.
 _outages: dict[str, object] = {}
-#: Django's pools of PostgreSQL connections, where they do not lead to the server that the alias's own settings name: by
-#: alias and server. Django's own are by alias, whatever server a connection is to be made with.
+#: Pools of PostgreSQL connections to servers other than the one in the alias's own settings, by alias and server.
+#: Django keeps its pools by alias only, whatever server a connection must go to.
 _pools: dict[tuple[str, str], dict[str, Any]] = {}
 
 
@@ -91,14 +94,14 @@ def server_of(alias: str) -> str:
 
 
 def can_follow(primary: str) -> bool:
-    """Whether the engine of a cluster connects with the server behind an alias; Django's own go by the settings."""
+    """Whether the engine of a cluster connects to the server behind an alias; Django's own engines use the settings."""
     return is_ours(load_backend(connections.settings[primary]["ENGINE"]).DatabaseWrapper)
 
 
 def begin(cluster: conf.Cluster) -> Placement:
-    """The placement of ``cluster`` to begin or go on with: the one in force, unless the servers are others.
+    """The placement to watch ``cluster`` with: the one in force, unless the addresses of its servers have changed.
 
-    Members may have come and gone since: the others stay where they are.
+    Members may have come and gone since: the other members keep their servers.
     """
     members = (cluster.primary, *dict(cluster.replicas))
     addresses = dict(zip(members, cluster.addresses, strict=True))
@@ -120,7 +123,7 @@ def begin(cluster: conf.Cluster) -> Placement:
 
 
 def keep(primaries: set[str]) -> None:
-    """Follow no cluster but these: behind the aliases of the others is what their settings say."""
+    """Follow only these clusters: the aliases of other clusters lead to the servers in their settings again."""
     for primary in _present.keys() - primaries:
         _forget(primary)
 
@@ -144,7 +147,7 @@ def _forget(primary: str) -> None:
 
 
 def found(primary: str) -> None:
-    """The servers were asked which one is the primary, and what is in force is the answer."""
+    """Record that the monitor has determined the primary: the placement in force is the result."""
     _known.add(primary)
 
 
@@ -154,14 +157,14 @@ def present(primary: str) -> Placement | None:
 
 
 def catch_up(primary: str, interval: float, *, gone: bool = False, shares: bool = True) -> frozenset[str]:
-    """Adopt what another process has decided since, and with ``shares`` share what only this one knows.
+    """Adopt decisions of other processes, and with ``shares`` share a decision that only this process knows.
 
     Returns the servers that any process has seen to be read-only. ``gone``: as in :func:`decide`.
     """
     with _changing:
         before, keys = _present.get(primary), _keys.get(primary)
     if before is None or keys is None:
-        # No longer followed.
+        # The cluster is not followed any more.
         return frozenset()
     begun = time.monotonic()
     try:
@@ -174,7 +177,7 @@ def catch_up(primary: str, interval: float, *, gone: bool = False, shares: bool 
         record = None
     if record is not None:
         _adopt(primary, record, keys, gone=gone)
-    # Only when it is in force: another thread may be about to send something to the primary of before.
+    # After the placement is in force: another thread may be about to send something to the former primary.
     _valid[primary] = (begun + _VALID_INTERVALS * interval, interval)
     _set_valid()
     if record is None:
@@ -183,7 +186,7 @@ def catch_up(primary: str, interval: float, *, gone: bool = False, shares: bool 
 
 
 def unlisted(primary: str) -> tuple[str, str] | None:
-    """Host and port of the present primary, if no alias leads to it."""
+    """The host and port of the present primary, if no alias leads to it."""
     key = _unlisted.get(primary)
     return None if key is None else shared_placement.place_of(key)
 
@@ -197,19 +200,19 @@ def confirm() -> None:
 
 
 def decide(primary: str, before: Placement, after: Placement, *, gone: bool) -> None:
-    """Put ``after`` in force, here and in all processes, unless another one has decided since ``before``: then that.
+    """Put ``after`` in force, in this process and all others. If another process has decided since ``before``, put its
+    decision in force instead.
 
-    On the monitor's thread. ``gone``: the former primary does not answer, so that a thread that waits for it waits in
-    vain.
+    Called on the monitor's thread. ``gone``: the former primary does not answer, so that threads wait for it in vain.
     """
     keys = _keys.get(primary)
     if keys is None or keys.keys() != after.servers.keys():
-        # Followed no more, or with other members by now.
+        # The cluster is not followed any more, or has other members by now.
         return
     try:
         record = shared_placement.change(keys.values(), keys[primary], _change(primary, keys, before, after))
     except CannotShare as error:
-        # Then each process judges for itself.
+        # Each process judges by itself then.
         _say_unshared(primary, error)
         record = None
     if record is None:
@@ -219,7 +222,7 @@ def decide(primary: str, before: Placement, after: Placement, *, gone: bool) -> 
 
 
 def share_roles(primary: str, read_only: Iterable[str]) -> None:
-    """Let other processes know of servers that were seen to be read-only: they may have to judge by that."""
+    """Share the servers that were seen to be read-only: other processes may need that for their judgement."""
     keys = _keys.get(primary) or {}
     new = frozenset(keys[alias] for alias in read_only if alias in keys)
 
@@ -236,13 +239,13 @@ def share_roles(primary: str, read_only: Iterable[str]) -> None:
 
 
 def _change(primary: str, keys: Mapping[str, str], before: Placement, after: Placement) -> shared_placement.Change:
-    """What ``after`` makes of the shared record, if that was ``before`` or older."""
+    """The change of the shared record to ``after``, if the record is not newer than ``before``."""
 
     def change(record: Record | None) -> Record | None:
         if record is not None and record.generation > before.generation:
             return None
         record = record or Record(frozenset())
-        # Servers that these settings do not list stay what they are.
+        # Outsiders that these settings do not list stay outsiders.
         others = frozenset(key for key in record.outsiders if key not in keys.values())
         return record._replace(
             generation=before.generation if after == before else before.generation + 1,
@@ -261,7 +264,7 @@ def _adopt(primary: str, record: Record, keys: Mapping[str, str], *, gone: bool)
     if present is None or present.servers.keys() != keys.keys():
         return
     is_listed = record.primary in keys.values()
-    # A primary that was not listed may be by now.
+    # The settings may list by now a primary that they did not list before.
     if record.generation > present.generation or (is_listed and primary in _unlisted):
         if record.primary is None or is_listed:
             _unlisted.pop(primary, None)
@@ -272,17 +275,17 @@ def _adopt(primary: str, record: Record, keys: Mapping[str, str], *, gone: bool)
 
 def _according_to(primary: str, record: Record, keys: Mapping[str, str], present: Placement) -> Placement:
     """A shared placement in terms of the aliases of this process, in which ``present`` is in force."""
-    # Of several aliases with one server, the first one: the primary's before the replicas'.
+    # Of several aliases with one server, the first one counts: the primary's comes before the replicas'.
     aliases = {key: alias for alias, key in reversed(list(keys.items()))}
     outsiders = {aliases[key] for key in record.outsiders if key in aliases}
-    # The others know nothing of servers that they do not list.
+    # The record says nothing about servers that it does not contain, so their role here stays.
     outsiders |= {server for server in present.outsiders if keys.get(server) not in record.servers}
     server = aliases.get(record.primary or keys[primary])
     servers = present.servers
     if server is not None and servers[primary] != server:
         servers = present.promoting(primary, server).servers
     if server is not None and record.origin == keys[primary] and len(aliases) == len(keys):
-        # Settings with the same primary agree on what is behind the replicas' aliases, too.
+        # Settings with the same primary also agree on the servers behind the replicas' aliases.
         seats = {alias: aliases.get(record.seats.get(key, key), "") for alias, key in keys.items()}
         if set(seats.values()) == set(keys) and seats[primary] == server:
             servers = seats
@@ -290,7 +293,7 @@ def _according_to(primary: str, record: Record, keys: Mapping[str, str], present
 
 
 def _put(primary: str, after: Placement, *, gone: bool) -> None:
-    """Put a placement in force, unless a newer one is. Nobody waits for anything."""
+    """Put a placement in force, unless a newer one is in force. Waits for nothing."""
     global number
     with _changing:
         before = _present.get(primary)
@@ -319,7 +322,7 @@ def _put(primary: str, after: Placement, *, gone: bool) -> None:
     if not moved:
         return
     if gone:
-        # So that no thread waits for its answer for ever.
+        # Otherwise a thread could wait for the former primary's answer for ever.
         sockets.hang_up(primary, before.servers[primary])
     for alias in moved:
         drop_pools(alias)
@@ -331,7 +334,7 @@ def _put(primary: str, after: Placement, *, gone: bool) -> None:
         )
         primary_changed.send_robust(sender=_core.ReplicaRouter, cluster=primary, old=old, new=new)
         if gone:
-            # It was found down as the primary; as a replica it is so from the beginning.
+            # The server was found down as the primary, so it begins as a replica that is down.
             alias = after.alias_of(old)
             retire(alias)
             replica_ejected.send_robust(sender=_core.ReplicaRouter, alias=alias, cluster=primary, state="down")
@@ -362,7 +365,7 @@ def _lost_text(primary: str) -> str:
 
 
 def snapshot() -> dict[str, str]:
-    """Of each alias the alias whose settings lead to its server, for those that are followed."""
+    """For each alias of the followed clusters, the alias whose settings lead to its server."""
     return {alias: server for placement in list(_present.values()) for alias, server in placement.servers.items()}
 
 
@@ -370,11 +373,11 @@ def snapshot() -> dict[str, str]:
 
 
 def prepare(connection: FollowedConnection) -> None:
-    """Before a connection is opened: have the server behind its alias looked for."""
+    """Called before a connection is opened: start the monitor, and direct the connection to its alias's server."""
     try:
         role = _core.role(connection.alias)
     except Exception:
-        # ``manage.py check`` says what is wrong with the settings, and must be able to connect.
+        # ``manage.py check`` reports what is wrong with the settings, and must be able to connect.
         return
     if role is None:
         return
@@ -387,7 +390,7 @@ def prepare(connection: FollowedConnection) -> None:
 
 
 def _await(primary: str) -> None:
-    """Wait for the monitor's first look, once in the life of a process: its settings may name a former primary."""
+    """Wait once per process until the monitor has determined the primary: the settings may name a former primary."""
     if asyncio._get_running_loop() is not None:
         return
     until = time.monotonic() + _LONGEST_WAIT
@@ -402,7 +405,7 @@ def _direct(connection: FollowedConnection) -> None:
     if server != connection.replicant_server:
         own = connections.settings[connection.alias]
         there = connections.settings[server]
-        # The settings themselves where nothing was moved: test databases change them, and mean every connection's.
+        # Without a move, the settings object itself: test databases change it, and that must reach every connection.
         connection.settings_dict = own if there is own else {**own, **{key: there[key] for key in _KEYS}}
         connection.replicant_server = server
         if there is own:
@@ -412,7 +415,7 @@ def _direct(connection: FollowedConnection) -> None:
 
 
 def drop_pools(alias: str) -> None:
-    """Close what Django keeps open for all threads to the servers that are, or were, behind ``alias``."""
+    """Close the pools of connections to the servers that are, or were, behind ``alias``."""
     with contextlib.suppress(Exception):
         wrapper = load_backend(connections.settings[alias]["ENGINE"]).DatabaseWrapper
         own = getattr(wrapper, "_connection_pools", {})
@@ -421,39 +424,39 @@ def drop_pools(alias: str) -> None:
 
 
 def note_outage(connection: BaseDatabaseWrapper) -> None:
-    """A connection is about to be opened: after the outages that there were until now."""
+    """Record on a connection that is about to be opened the last outage before its opening."""
     connection.__dict__[_OUTAGE] = _outages.get(connection.alias)
 
 
 def is_outdated(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a connection to a replica was opened before the replica was last taken out of service.
+    """Whether a connection to a replica was opened before the replica's last outage.
 
-    Not while rows come over it one by one: most likely they still do, and no other session has them.
+    False while rows arrive on it one by one: most likely they still arrive, and no other session has them.
     """
     is_older = connection.__dict__.get(_OUTAGE) is not _outages.get(connection.alias)
     return is_older and not has_rows_to_come(connection)
 
 
 def retire(alias: str) -> None:
-    """Have no connection to ``alias`` used again that is open now."""
+    """Prevent the use of all connections to ``alias`` that are open now."""
     _outages[alias] = object()
     drop_pools(alias)
 
 
 def is_followed(connection: FollowedConnection) -> bool:
-    """Whether a connection leads, or is about to, to the server that is now behind its alias."""
+    """Whether a connection uses, or will be opened to, the server that is now behind its alias."""
     return server_of(connection.alias) == connection.replicant_server and connection.alias not in _lost
 
 
 def has_rows_to_come(connection: BaseDatabaseWrapper) -> bool:
-    """Whether rows of a replica come one by one: those that have not come yet could be had from no other session."""
+    """Whether rows of a replica arrive one by one: no other session could return the rows that are yet to arrive."""
     return bool(connection.__dict__.get(SERVER_SIDE))
 
 
 def follow(connection: FollowedConnection) -> None:
-    """Before a connection is used, after the placement has changed: end its session, if its server is now elsewhere.
+    """Called before a connection is used, after a placement changed: end its session if its server was moved.
 
-    Raises ``OperationalError`` if that ends a transaction, or a session that is not like a fresh one.
+    Raises ``OperationalError`` if that ends a transaction, or a session with other state than a fresh session.
     """
     seen = number
     if connection.connection is None or is_followed(connection):
@@ -461,7 +464,7 @@ def follow(connection: FollowedConnection) -> None:
         return
     is_primary = _core.role(connection.alias) == "primary"
     if not is_primary and has_rows_to_come(connection):
-        # Its server lives, or the rows would not come. The number stays, so that the next statement comes here again.
+        # The server answers, or the rows would not arrive. The version stays, so that the next statement checks again.
         return
     tracker = tracked.tracker_of(connection)
     in_text = tracker is not None and tracker.in_text_transaction
@@ -471,16 +474,16 @@ def follow(connection: FollowedConnection) -> None:
         connection.replicant_placement = seen
         if differs:
             raise OperationalError(
-                f"The server behind {connection.alias!r} has changed, and the session with the one before is over. "
-                "Something was executed on it that a new session lacks: a variable, a lock, a temporary table. Nothing "
-                "of it is repeated. The next statement begins a new session."
+                f"The server behind {connection.alias!r} has changed, and the session with the former server is over. "
+                "A new session lacks state of that session: a variable, a lock, or a temporary table. Nothing was "
+                "repeated. The next statement begins a new session: set that state again first."
             )
     elif is_primary:
         connection.close()
         connection.replicant_placement = seen
         raise OperationalError(
             f"The server behind {connection.alias!r} has changed: this transaction was with the former primary, and is "
-            "rolled back. Nothing of it is repeated."
+            "rolled back. Nothing of it was repeated: run the transaction again."
         )
 
 
@@ -492,7 +495,7 @@ def _changed(*, setting: str, **kwargs: Any) -> None:
 def _after_fork_in_child() -> None:
     global _changing
     _changing = allocate_lock()
-    # Since the parent looked, perhaps long ago, nobody on this host need have followed the primary.
+    # The parent may have determined the primary long ago, and no process of this host may have followed it since.
     _known.clear()
 
 

@@ -1,12 +1,11 @@
-"""What a session differs in from a new one: settings, temporary tables, locks, prepared statements.
+"""The differences between a session and a new one: settings, temporary tables, locks, prepared statements.
 
-Statements on the primary may change what a read means there: the schemas that are searched, the role, a setting that
-row-level security reads, a user variable. A session with a replica knows nothing of that. So the reads of that thread
-stay on the primary until the session ends or is reset, unless ``SESSION_STATE`` has the setting copied.
+Statements on the primary may change the meaning of later reads there: the schemas that are searched, the role, a
+setting that row-level security reads, a user variable. A session with a replica lacks these changes. The reads of that
+thread therefore stay on the primary until the session ends or is reset, unless ``SESSION_STATE`` copies the setting.
 
-The text of a statement tells what it changes, see ``src/sql/session/``. A statement that runs others which its
-text does not show (CALL, EXECUTE) may have changed anything. A function or a trigger that changes a setting is not
-seen.
+The text of a statement shows what it changes, see ``src/sql/session/``. A statement that runs others that its text does
+not show (CALL, EXECUTE) may have changed anything. A change of a setting by a function or a trigger is not detected.
 """
 
 from __future__ import annotations
@@ -18,35 +17,37 @@ from typing import Any
 
 from replicant import _core
 
-#: One change: what happens, to which setting or kind of thing, and whether reads may have another meaning then.
+#: One change: the action, the setting or kind of object that it concerns, and whether reads may have another meaning
+#: after it.
 Change = tuple[str, str, bool]
 
 #: A change of something unknown.
 ANYTHING: Change = ("set", "?", True)
 
-#: Where a driver's connection keeps its changes.
+#: The attribute of a driver's connection that holds its changes.
 _ATTRIBUTE = "_replicant_session_changes"
-#: Settings that PostgreSQL's ``RESET ALL`` leaves as they are, and temporary tables, which are no setting.
+#: Settings that PostgreSQL's ``RESET ALL`` does not reset, and temporary tables, which are not a setting.
 _NOT_RESET = frozenset({"role", "session_authorization", "<temporary>"})
 
-#: No two states of sessions have the same number.
+#: Gives each state of each session a distinct number.
 _numbers = itertools.count(1)
 
 
 class SessionChanges:
-    """The changes of one session. Kept with the driver's connection: a pool hands that to another thread as it is."""
+    """The changes of one session. Kept with the driver's connection, because a pool hands the session to other threads
+    with its changes."""
 
     def __init__(self, vendor: str) -> None:
-        #: Another number, another state.
+        #: The number of the present state; every change sets a new one.
         self.number = next(_numbers)
-        #: The values of settings on the server under a number, once they were asked for.
+        #: The number of a state, and the values that settings had at the server in that state, as far as queried.
         self.values: tuple[int, dict[str, Any]] = (0, {})
         self._is_undone_by_rollback = vendor == "postgresql"
-        #: The settings that differ, and whether reads may have another meaning by them.
+        #: The settings that differ, and whether reads may have another meaning because of each.
         self._settings: dict[str, bool] = {}
-        #: How many things of a kind are held, and whether reads may have another meaning by them.
+        #: How many objects of a kind are held, and whether reads may have another meaning because of them.
         self._held: dict[str, tuple[int, bool]] = {}
-        #: The settings as they were when the open transaction began, and all that differed since then.
+        #: The settings that differed when the open transaction began, and all that have differed since then.
         self._before: dict[str, bool] | None = None
         self._since: dict[str, bool] = {}
         self._has_local = False
@@ -56,20 +57,20 @@ class SessionChanges:
         return bool(self._settings or self._held)
 
     def changes_reads(self, carried: Collection[str]) -> bool:
-        """Whether reads may have another meaning here, but for the settings that are carried to replicas."""
+        """Whether reads may have another meaning here, apart from the settings that are carried to replicas."""
         return any(reads and name not in carried for name, reads in self._settings.items()) or any(
             reads for _, reads in self._held.values()
         )
 
     def changed(self, names: Iterable[str]) -> list[str]:
-        """Which of these settings differ."""
-        # One of unknown name may be any of them, and one that ends with the transaction differs until then.
+        """Those of the settings ``names`` that differ."""
+        # A changed setting of unknown name may be any of them; a local setting differs until the transaction ends.
         if self._has_local or "?" in self._settings:
             return sorted(names)
         return sorted(name for name in names if name in self._settings)
 
     def apply(self, changes: Iterable[Change], *, in_transaction: bool) -> None:
-        """Take in what a statement has changed."""
+        """Record the changes of a statement."""
         if in_transaction and self._is_undone_by_rollback and self._before is None:
             self._before = dict(self._settings)
             self._since = dict(self._settings)
@@ -92,7 +93,7 @@ class SessionChanges:
             elif action == "discard":
                 self._settings, self._held = {}, {}
             elif action == "back" and self._before is not None:
-                # Since which savepoint a setting differs is not remembered: any that did may do so again.
+                # The savepoint of a change is not recorded: any setting that differed before may differ again.
                 self._settings = {**self._since, **self._settings}
         self.number = next(_numbers)
 
@@ -102,7 +103,7 @@ class SessionChanges:
             self._held[name] = (count - 1, reads)
 
     def end_transaction(self, *, committed: bool | None) -> None:
-        """The open transaction has ended; None if it is not known how."""
+        """Record the end of the open transaction; ``committed`` is None if the outcome is not known."""
         if self._before is None and not self._has_local:
             return
         if self._before is not None and committed is None:
@@ -114,20 +115,20 @@ class SessionChanges:
 
 
 def kept(driver: Any) -> SessionChanges | None:
-    """What was changed of a session before a pool handed it out again; None for a new one."""
+    """The changes of a session from before a pool handed it out again; None for a new session."""
     session: SessionChanges | None = getattr(driver, _ATTRIBUTE, None)
     return session
 
 
 def begin(driver: Any, vendor: str) -> SessionChanges:
-    """The changes of a session that had none, kept with the driver's connection where that takes attributes."""
+    """New, empty changes of a session, kept with the driver's connection if that accepts attributes."""
     session = SessionChanges(vendor)
-    # Those of sqlite3 and psycopg2 take none, and have no pool.
+    # The connections of sqlite3 and psycopg2 accept no attributes, and have no pool.
     with contextlib.suppress(AttributeError):
         setattr(driver, _ATTRIBUTE, session)
     return session
 
 
 def changes_of(text: str, vendor: str, allowed: Sequence[str] = ()) -> list[Change]:
-    """What a statement does to its session, in order; ``allowed`` are procedures that change no session."""
+    """The changes that a statement makes to its session, in order; procedures in ``allowed`` make none."""
     return _core.session_changes(text, vendor, list(allowed))

@@ -1,8 +1,8 @@
 """The settings of ``SESSION_STATE``: copied from this thread's session with the primary to its session with a replica.
 
-A replica's session gets them before a read, once for each change, and gets its own values back when the primary's
-session has them no more. They are read from the primary's session in one round trip, when a read needs them for the
-first time. The driver's cursor sends them: the user's query log does not show it.
+A replica's session gets the settings before a read, once for each change. It gets its own values back when the
+primary's session no longer has the settings. The values are read from the primary's session in one round trip, when a
+read needs them for the first time. The driver's cursor sends them, so that the user's query log does not show them.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from replicant.engines import engine_of
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: Where a driver's connection (a pool hands it out again) keeps what was copied to it, or else Django's connection.
+#: The attribute of a driver's connection that holds the copied settings, because a pool hands that connection out
+#: again; if the driver's connection accepts no attributes, of Django's connection.
 _ATTRIBUTE = "_replicant_carried"
 
 
 class _Carried:
-    """What was copied to one session with a replica."""
+    """The settings that were copied to one session with a replica."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
-        #: The number of the primary's state that it was copied from; 0 for a session that was not changed, None if a
-        #: rollback may have taken it back.
+        #: The number of the state of the primary's session from which the settings were copied; 0 for a session that
+        #: was not changed, None if a rollback may have undone the copy.
         self.number: int | None = 0
         self.values: dict[str, Any] = {}
-        #: What the session had before.
+        #: The replica's own values, from before the copy.
         self.own: dict[str, Any] = {}
 
 
 def carry(connection: BaseDatabaseWrapper, primary: str, names: frozenset[str]) -> None:
-    """Give the session behind ``connection``, to a replica, the settings ``names`` of this thread's session with
-    ``primary``.
+    """Copy the settings ``names`` of this thread's session with ``primary`` to the session behind ``connection``, which
+    is with a replica.
 
-    Raises ``DatabaseError`` if those cannot be read: a read without them could show another tenant's rows.
+    Raises ``DatabaseError`` if the settings cannot be read: a read without them could show another tenant's rows.
     """
     carried = _carried(connection)
     number, wanted = _wanted(primary, names)
@@ -51,7 +52,7 @@ def carry(connection: BaseDatabaseWrapper, primary: str, names: frozenset[str]) 
     engine = engine_of(connection)
     back = {name: value for name, value in carried.own.items() if name not in wanted and name in carried.values}
     unknown = [name for name in missing if name not in carried.own]
-    # If one of these fails, the next read begins with it again.
+    # If one of the following queries fails, the next read copies all settings again.
     carried.number = None
     if unknown:
         carried.own.update(engine.session_values(connection, unknown))
@@ -62,7 +63,7 @@ def carry(connection: BaseDatabaseWrapper, primary: str, names: frozenset[str]) 
 
 
 def forget(connection: BaseDatabaseWrapper) -> None:
-    """A rollback, or a statement of the user's, may have taken the settings from the replica's session."""
+    """Record that a rollback, or a statement of the user, may have undone the settings of the replica's session."""
     _carried(connection).number = None
 
 
@@ -79,7 +80,7 @@ def _carried(connection: BaseDatabaseWrapper) -> _Carried:
 
 
 def _wanted(primary: str, names: frozenset[str]) -> tuple[int, dict[str, Any]]:
-    """The number of the state of this thread's session with the primary, and the values that a new session lacks."""
+    """The number of the state of this thread's session with the primary, and its values that a new session lacks."""
     connection: BaseDatabaseWrapper | None = getattr(connections._connections, primary, None)  # type: ignore[attr-defined]
     tracker = None if connection is None else tracker_of(connection)
     if connection is None or tracker is None:
@@ -93,6 +94,6 @@ def _wanted(primary: str, names: frozenset[str]) -> tuple[int, dict[str, Any]]:
         if session.values[0] != session.number:
             session.values = (session.number, engine_of(connection).session_values(connection, changed))
     except Exception as error:
-        # Without its cause: the fault is not the replica's, which is judged by what its statements raise.
+        # The cause is suppressed: the replica is judged by the errors of its statements, and did not cause this one.
         raise DatabaseError(f"The settings of the session with {primary!r} cannot be read: {error}") from None
     return session.number, session.values[1]

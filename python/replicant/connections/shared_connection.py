@@ -1,8 +1,8 @@
-"""A mirrored replica in tests: an alias of its own, on the primary's connection.
+"""A mirrored replica in tests: its own alias on the primary's connection.
 
-Django lets a mirror connect to the primary's test database by itself, where it is blind to what a ``TestCase`` has not
-committed (and never will). So here the alias keeps what is asked of it, its query log, its wrappers and its guard,
-while the session with the server, the transaction and everything else that a connection object remembers is the
+Django gives a mirror its own connection to the primary's test database. That connection cannot see the rows that a
+``TestCase`` has not committed (and never will). Here, the mirror's alias therefore keeps its own query log, wrappers
+and guard, while the session with the server, the transaction, and all other state of a connection object are the
 primary's.
 """
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-#: What a mirror has for itself. What else a connection object is made with is its state, the primary's.
+#: The attributes that a mirror has itself. All other initial attributes of a connection object are the primary's state.
 _OWN = {
     *("settings_dict", "alias", "queries_log", "force_debug_cursor", "execute_wrappers"),
     *("client", "creation", "introspection", "ops", "validation"),
     *("replicant_server", "replicant_placement"),
 }
 _PRIMARY = "_replicant_primary"
-#: What every connection object of its class is made with.
+#: The attribute that holds the names of the initial attributes of every connection object of the class.
 _STATE = "_replicant_state"
 _OWN_WORK = "_replicant_own_work"
 
 
 def mirrored(connection: _Base, primary: _Base) -> _Base:
-    """A connection object in place of ``connection``, with its alias, that uses ``primary``."""
+    """A connection object that replaces ``connection``: it has the same alias and uses the connection ``primary``."""
     base = type(connection)
     mirror = base(connection.settings_dict, connection.alias)
     mirror.force_debug_cursor = connection.force_debug_cursor
@@ -39,7 +39,7 @@ def mirrored(connection: _Base, primary: _Base) -> _Base:
     own[_STATE] = frozenset(own)
     for name in own[_STATE] - _OWN:
         del own[name]
-    # They find things out by creating tables, which a replica's guard would refuse.
+    # The features test the server by creating tables, which a replica's guard would refuse.
     own["features"] = primary.features
     own[_PRIMARY] = primary
     mirror.__class__ = _class_of_mirrors(base)
@@ -52,16 +52,17 @@ def is_shared(connection: _Base) -> bool:
 
 
 def does_own_work(connection: _Base) -> bool:
-    """Whether Django's test cases, not the user, are at work on a mirror."""
+    """Whether Django's test cases, not the user, are using a mirror."""
     return _OWN_WORK in vars(connection)
 
 
 class _Mirror(_Base):
     def _is_shared(self, name: str) -> bool:
-        """Whether an attribute that the mirror does not have is to be the primary's.
+        """Whether the primary's attribute is used for an attribute that the mirror does not have.
 
-        Engines add some when they connect (``isolation_level``). What others hang on a connection object, by names of
-        their own, is about that object: who looks whether an alias is instrumented must not find the primary's mark.
+        Engines add attributes when they connect (``isolation_level``); these are the primary's. Private attributes that
+        other packages set on a connection object are about that object: code that checks whether an alias is
+        instrumented must not find the primary's mark.
         """
         return not name.startswith("_") or name in vars(self).get(_STATE, ())
 
@@ -88,7 +89,7 @@ class _Mirror(_Base):
             primary.connect()
 
     def close(self) -> None:
-        # It would take the test's transaction away from all aliases.
+        # In an atomic block, closing would end the test's transaction for all aliases.
         if not self.in_atomic_block:
             self._replicant_primary.close()
 
@@ -118,11 +119,12 @@ def _class_of_mirrors(base: type[_Base]) -> type[_Base]:
         members: dict[str, Any] = {
             "__module__": base.__module__,
             "__qualname__": base.__qualname__,
-            # What is made of a mirror's class is none: copies, and Django's connections to the server's own database.
+            # New objects of a mirror's class are not mirrors: copies, and Django's connections to the server's own
+            # database.
             "__new__": lambda cls, *args, **kwargs: base(*args, **kwargs),
         }
-        # State that begins as an attribute of the class (PostgreSQL numbers a session's named cursors), and what was
-        # asked of the server once and is kept (a mirror that asks anew would spoil a count of its queries).
+        # State that begins as an attribute of the class (PostgreSQL numbers a session's named cursors), and cached
+        # results of queries (a mirror that queries again would change a count of its queries).
         for name in ("_named_cursor_idx", "mysql_server_data", "pg_version"):
             if hasattr(base, name):
                 members[name] = _of_primary(name)
@@ -132,7 +134,7 @@ def _class_of_mirrors(base: type[_Base]) -> type[_Base]:
 
 @contextmanager
 def _permitted(connection: _Base) -> Iterator[None]:
-    """Let a connection be opened for its mirror, even if the test at hand lists the mirror alone."""
+    """Permit opening a connection for its mirror, even if the running test lists only the mirror."""
     failure = sys.modules["django.test.testcases"]._DatabaseFailure if "django.test.testcases" in sys.modules else ()
     own = vars(connection)
     forbidden = {name: value for name, value in own.items() if isinstance(value, failure)}

@@ -5,14 +5,14 @@ that was stopped for a while would publish what it knew before, and take the who
 without a memory that outlives the processes, one that starts after a failover would begin with the primary of its
 settings.
 
-So every placement has a generation, which only grows. The placements of all clusters are in one file, whose name ends
-with a number, and a change writes a complete file and links it under the next number. The kernel lets only one process
-make that link: of two that decide at the same time one is told that it is late, and adopts what the other one decided.
-No lock is held, so that a process that is stopped in the middle of a change delays no other one, and when it goes on it
-finds its number taken.
+Every placement therefore has a generation, which only grows. The placements of all clusters are in one file with a
+numbered name. A change writes a complete file and links it under the next number. The kernel lets only one process
+create that link: if two processes decide at the same time, the later one gets an error and adopts the decision of the
+other one. No lock is held, so that a process that is stopped in the middle of a change does not delay another one. When
+it goes on, it finds its number taken.
 
-The obvious alternative, one file per configuration, does not help the process whose settings differ in a replica or in
-OPTIONS, and a rolling deploy has such processes. Servers are therefore named by their addresses, and a cluster finds
+The obvious alternative, one file per configuration, does not help a process with settings that differ in a replica or
+in OPTIONS, and a rolling deploy has such processes. Servers are therefore named by their addresses, and a cluster finds
 its record by any server that it shares with the record.
 """
 
@@ -33,36 +33,36 @@ from typing import Any, NamedTuple
 from replicant import private_folder
 from replicant.private_folder import CannotShare, sharing
 
-#: Raised with every change of what is written. Processes of different formats do not see each other's decisions.
+#: Must be raised with every change of the content: processes of different formats do not see each other's decisions.
 FORMAT = 1
 _FILE = re.compile(rf"placements-{FORMAT}-([0-9]+)")
 _UNFINISHED = "unfinished-"
 _DIGEST_LETTERS = 64
 #: A change is tried again when another process was first. Each attempt means that another change was made.
 _ATTEMPTS = 100
-#: What a process that was killed while it wrote has left is removed after so many seconds.
+#: The unfinished file of a process that was killed while it wrote is removed after this many seconds.
 _ABANDONED_SECONDS = 3600.0
-#: The records that were changed least recently go when there are more: a bound for what nothing else bounds.
+#: With more records than this, the ones that were changed least recently are dropped: nothing else limits their number.
 _MOST_RECORDS = 500
 _LARGEST = 16 * 1024 * 1024
 
 
 class Record(NamedTuple):
-    """What is known of one cluster. Servers are named by their addresses, as :func:`address` writes them."""
+    """The shared knowledge of one cluster. Servers are named by their addresses, as :func:`address` writes them."""
 
     servers: frozenset[str]
     """The servers that any process has listed together."""
     generation: int = 0
     primary: str | None = None
-    """The server that is the primary; None if it never changed, and settings say which one it is."""
+    """The server that is the primary; None if the primary never changed, and settings name it."""
     origin: str | None = None
-    """The primary by the settings of the process that decided. ``seats`` mean something to those that agree."""
+    """The primary in the settings of the process that decided. ``seats`` are valid for processes that agree on it."""
     seats: Mapping[str, str] = {}
-    """By the server that an alias has by its settings, the server behind that alias."""
+    """For each server to which the settings of an alias lead, the server behind that alias."""
     outsiders: frozenset[str] = frozenset()
     """The servers that were the primary, and are not known to replicate from the present one."""
     read_only: frozenset[str] = frozenset()
-    """The servers that were seen to be read-only: what a user without privileges knows a replica by."""
+    """The servers that were seen to be read-only: a user without privileges recognises a replica only by that."""
 
     def packed(self) -> list[Any]:
         sets = [sorted(each) for each in (self.servers, self.outsiders, self.read_only)]
@@ -76,14 +76,15 @@ class Record(NamedTuple):
         if type(generation) is not int or not all(
             isinstance(each, str) for each in (primary or "", origin or "", *seats, *seats.values())
         ):
-            raise TypeError("a server that is no address, or a generation that is no number")
+            raise TypeError("a server is not an address, or a generation is not a number")
         return cls(servers, generation, primary, origin, seats, outsiders, read_only)
 
 
-#: What a change makes of the record that is there, None if there is none; None to leave it as it is.
+#: Returns the record that replaces the present one, or None to leave that as it is. The argument is None if there is no
+#: record.
 Change = Callable[["Record | None"], "Record | None"]
 
-#: The last file that was read: which file it was, and its records.
+#: The identity of the last file that was read, and its records.
 _read: tuple[tuple[int, ...], list[Record]] | None = None
 logger = logging.getLogger("replicant")
 
@@ -99,9 +100,9 @@ def record(servers: Iterable[str], primary: str) -> Record | None:
 
 
 def change(servers: Iterable[str], primary: str, change: Change) -> Record | None:
-    """Change the record of a cluster, unless another process does at the same time: then ``change`` is asked again.
+    """Change the record of a cluster. If another process makes a change at the same time, ``change`` is called again.
 
-    Returns the record that is there in the end. Raises :class:`CannotShare`.
+    Returns the record after that. Raises :class:`CannotShare`.
     """
     keys = frozenset(servers)
     with _folder() as folder:
@@ -112,27 +113,27 @@ def change(servers: Iterable[str], primary: str, change: Change) -> Record | Non
             if after is None or after == before:
                 return before
             after = after._replace(servers=after.servers | keys | (before.servers if before else frozenset()))
-            # The last one is the one that was changed last.
+            # The record that was changed last is the last one in the file.
             others = [each for each in records if each is not before][-_MOST_RECORDS + 1 :]
             if _write(folder, number + 1, [*others, after]):
                 return after
-    raise CannotShare("the placements change all the time")
+    raise CannotShare("other processes changed the placements during every attempt")
 
 
 def pattern() -> str:
-    """The files, for people."""
+    """The pattern of the files' paths, for messages."""
     return str(private_folder.path() / f"placements-{FORMAT}-*")
 
 
 def _found(records: list[Record], servers: frozenset[str], primary: str) -> Record | None:
-    """The record with any of the servers: of several, the one that has the primary of the settings, or the newest."""
+    """The record that has any of the servers; of several, one with the settings' primary, and of those the newest."""
     sharing = [each for each in records if each.servers & servers]
     return max(sharing, key=lambda each: (primary in each.servers, each.generation), default=None)
 
 
 @contextlib.contextmanager
 def _folder() -> Iterator[int]:
-    """The folder that belongs to this user alone, as the samples' is."""
+    """The folder that belongs to this user alone, as the folder of the samples does."""
     with sharing():
         folder = private_folder.open_folder()
         try:
@@ -151,7 +152,7 @@ def _numbers(folder: int) -> list[int]:
 
 
 def _latest(folder: int) -> tuple[int, list[Record]]:
-    """The number of the newest file, 0 if there is none, and the records of the newest one that is whole."""
+    """The number of the newest file, 0 if there is no file, and the records of the newest file that is whole."""
     global _read
     while True:
         numbers = _numbers(folder)
@@ -169,7 +170,7 @@ def _latest(folder: int) -> tuple[int, list[Record]]:
                     _read = (which, records)
                     return numbers[0], records
         if numbers == _numbers(folder):
-            # None is whole. It is not overwritten, so that what is written next has a higher number.
+            # No file is whole. The damaged one is not overwritten: the next file has a higher number.
             return numbers[0], []
 
 
@@ -187,7 +188,7 @@ def _content(folder: int, number: int) -> list[Record] | None:
     try:
         return [Record.unpacked(packed) for packed in json.loads(body)]
     except Exception as error:
-        # It is whole, so whatever is wrong with it was written like that; read again by every later cycle.
+        # The file is whole, so it was written malformed. Every later cycle reads it again, so the log names it once.
         if name not in _malformed:
             _malformed.add(name)
             why = f"{type(error).__name__}: {error}"
@@ -196,7 +197,7 @@ def _content(folder: int, number: int) -> list[Record] | None:
 
 
 def _write(folder: int, number: int, records: list[Record]) -> bool:
-    """Make the file with this number; False if another process has made it."""
+    """Create the file with this number; return False if another process has created it."""
     body = json.dumps([each.packed() for each in records])
     content = (hashlib.sha256(body.encode()).hexdigest() + body).encode()
     unfinished = f"{_UNFINISHED}{os.getpid()}-{os.urandom(8).hex()}"
@@ -212,16 +213,16 @@ def _write(folder: int, number: int, records: list[Record]) -> bool:
     finally:
         os.unlink(unfinished, dir_fd=folder)
     if max(_numbers(folder)) != number:
-        # This process was stopped for so long that its number came and went.
+        # This process was stopped for so long that other processes created and removed a file with this number.
         return False
     _sweep(folder, number)
     return True
 
 
 def _sweep(folder: int, newest: int) -> None:
-    """Remove the files before the newest one, and what processes left that were killed while they wrote.
+    """Remove old files, and the unfinished files of processes that were killed while they wrote.
 
-    The last but one stays: a process may be about to read it.
+    The last file before the newest one stays, because a process may be about to read it.
     """
     for number in _numbers(folder):
         if number < newest - 1:
@@ -247,8 +248,8 @@ def addresses(
 ) -> dict[str, str]:
     """The address of the server of each alias, of one cluster, from Django's settings of these aliases.
 
-    The database's name, the user and the options are no part of it: another process may have others. Where they are
-    what leads to different servers, behind a pooler, they are.
+    The name of the database, the user and the options are not part of an address: another process may have others. The
+    name and the user are part of it where they lead to different servers, behind a pooler.
     """
     found = {alias: address(each, vendor_of(each)) for alias, each in settings.items()}
     places = list(found.values())

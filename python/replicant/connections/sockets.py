@@ -1,7 +1,7 @@
 """The sockets of this process's own connections, so that a wait for a server that is silent or gone can be ended.
 
 No driver has a time limit that spares a slow report and ends a wait for a server that will never answer. The monitor
-can tell the two apart, and shuts down the sockets under the drivers' hands: what waits there fails at once.
+can tell the two apart. It shuts down sockets while the drivers use them: statements that wait there fail at once.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 
     from replicant.connections.followed import FollowedConnection
 
-#: A read waits for a replica that does not answer for no longer than so many seconds, whatever it then does elsewhere
-#: included: longer than a server that is merely busy should take for a probe.
+#: The longest time that a read may lose because a replica does not answer, in seconds. It includes the time for the
+#: read on another member, and is longer than a server that is merely busy should take for a probe.
 SILENCE_SECONDS = 1.5
-#: What of that is left for the read to be executed elsewhere, most often on a connection that is to be opened first
-#: (PyMySQL takes a tenth of a second for that where it reads the system's certificates).
+#: The part of that time for the read on another member, most often on a connection that must be opened first (PyMySQL
+#: takes a tenth of a second for that where it reads the system's certificates).
 _REROUTE_SECONDS = 0.5
 HANG_UP_SECONDS = SILENCE_SECONDS - _REROUTE_SECONDS
 
-#: Where a connection keeps its line.
+#: The attribute of a connection that holds its :class:`_Line`.
 _ATTRIBUTE = "_replicant_line"
 
 
 class _Line:
-    """A second descriptor of a connection's socket: the driver's own may be closed, and another file by now."""
+    """A second descriptor of a connection's socket, because the number of the driver's own descriptor may belong to
+    another file once the driver has closed it."""
 
     def __init__(self, alias: str, server: str, descriptor: int) -> None:
         self.alias = alias
@@ -49,15 +50,15 @@ class _Line:
 
     def hang_up(self) -> None:
         with self._lock:
-            # A parent's connections are none of its child's business.
+            # After a fork, never touch the parent's sockets.
             if self._descriptor is not None and self._process == os.getpid():
                 shut_down(self._descriptor)
 
     @contextlib.contextmanager
     def waiting(self, may_be_ended: bool) -> Iterator[None]:
-        """Around a statement on the primary; whether the wait for its answer may be ended.
+        """Around a statement on the primary. ``may_be_ended``: whether the wait for its answer may be ended.
 
-        That ends under the lock, so that nothing that is sent afterwards is ended for this statement's sake.
+        The wait is cleared under the lock, so that a hang-up for this statement cannot hit a later statement.
         """
         self.waiting_since = time.monotonic() if may_be_ended else None
         try:
@@ -83,19 +84,19 @@ class _Line:
 
 
 is_in_use = False
-"""Whether a connection was ever opened here whose wait can be ended."""
+"""Whether this process has ever opened a connection on which a wait can be ended."""
 
-#: Each by an object of its own. A dictionary can be copied while other threads open and close connections, with or
-#: without the GIL; its values can be listed only with it.
+#: Each line under its own key object. With or without the GIL, a dictionary can be copied while other threads open and
+#: close connections; its values can be listed then only with the GIL.
 _lines: dict[object, weakref.ref[_Line]] = {}
 
 
 def opened(connection: FollowedConnection) -> None:
-    """A connection was opened."""
+    """Keep a second descriptor of a connection that was opened."""
     global is_in_use
     closed(connection)
     with contextlib.suppress(Exception):
-        # Of an engine or a driver that hides it, or closed in the meantime: then it cannot be ended from here.
+        # An engine or a driver may hide the socket, or the socket may be closed: waits on it cannot be ended then.
         descriptor = engine_of(connection).socket_of(connection)
         if descriptor is not None:
             is_in_use = True
@@ -106,14 +107,14 @@ def opened(connection: FollowedConnection) -> None:
 
 
 def closed(connection: FollowedConnection) -> None:
-    """The connection is of no use any more."""
+    """Close the second descriptor of a connection that is not used any more."""
     line: _Line | None = connection.__dict__.pop(_ATTRIBUTE, None)
     if line is not None:
         line.close()
 
 
 def of(alias: str) -> list[_Line]:
-    """Those of ``alias`` that are open in this process."""
+    """The lines of ``alias`` that are open in this process."""
     lines = [reference() for reference in _lines.copy().values()]
     return [line for line in lines if line is not None and line.alias == alias]
 
@@ -125,26 +126,26 @@ def line_of(connection: BaseDatabaseWrapper) -> _Line | None:
 
 
 def waiting_since(alias: str, server: str) -> float | None:
-    """Since when the read that has waited the longest in this process for ``server``, behind ``alias``, waits
-    (``time.monotonic()``); None if none does."""
+    """When the longest wait of a read in this process for ``server``, behind ``alias``, began (``time.monotonic()``);
+    None if no read waits."""
     times = [line.waiting_since for line in of(alias) if line.server == server]
     return min((at for at in times if at is not None), default=None)
 
 
 def hang_up(alias: str, server: str | None = None) -> None:
-    """End whatever waits for an answer of ``alias`` in this process; of one server that is, or was, behind it."""
+    """End all waits for an answer of ``alias`` in this process; with ``server``, only those for that server."""
     for line in of(alias):
         if server is None or line.server == server:
             line.hang_up()
 
 
 def end_waits(primary: str) -> None:
-    """End the waits of reads for an answer of ``primary``, and of nothing else: a write may yet be carried out."""
+    """End the waits of reads for an answer of ``primary``, but not of writes: the server may yet execute a write."""
     for line in of(primary):
         line.hang_up_wait()
 
 
 def shut_down(descriptor: int) -> None:
-    """Shut down the socket behind a descriptor: whoever waits there for an answer has an error at once."""
+    """Shut down the socket behind a descriptor: a thread that waits there for an answer gets an error at once."""
     with contextlib.suppress(OSError), socket.socket(fileno=socket.dup(descriptor)) as handle:
         handle.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""What is known of the session behind a connection, for the modules below :mod:`replicant.connections.tracker`."""
+"""The recorded state of the session behind a connection, for modules below :mod:`replicant.connections.tracker`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from replicant import _core
 
-#: Where a connection keeps its tracker. The core looks there, too (``src/python/transactions.rs``).
+#: The attribute of a connection that holds its tracker. The core reads it, too (``src/python/transactions.rs``).
 TRACKER = "_replicant_tracker"
-#: Where a connection keeps that something unknown was done to its session.
+#: The attribute of a connection that records an unknown change of its session.
 _MARK = "_replicant_customised"
 
 
 class Tracked(Protocol):
-    """What other modules use of a :class:`replicant.connections.tracker.Tracker`."""
+    """The part of a :class:`replicant.connections.tracker.Tracker` that other modules use."""
 
     in_text_transaction: bool
     session: SessionChanges | None
@@ -33,7 +33,7 @@ class Tracked(Protocol):
 
 
 def tracker_of(connection: BaseDatabaseWrapper) -> Tracked | None:
-    """The tracker of a connection, or of what stands for one (``django.db.connection``); None if it has none."""
+    """The tracker of a connection, or of a proxy for one (``django.db.connection``); None if it has none."""
     tracker: Tracked | None = getattr(connection, TRACKER, None)
     return tracker
 
@@ -50,10 +50,10 @@ def session_differs(connection: BaseDatabaseWrapper) -> bool:
 
 
 def mark(connection: BaseDatabaseWrapper) -> None:
-    """Something was executed that may have left anything in the session: a procedure, or on a replica no plain read."""
+    """Record a statement that may have left any state in the session: a procedure, or on a replica not a plain read."""
     connection.__dict__[_MARK] = True
 
 
 def begins(connection: BaseDatabaseWrapper) -> None:
-    """A session was opened. What is done to every new session is done to the next one, too."""
+    """Clear the mark when a session was opened: statements that every new session gets do not count."""
     connection.__dict__.pop(_MARK, None)

@@ -1,9 +1,9 @@
-"""Which statements write, when what they wrote becomes visible, and whose writes they were.
+"""Tracks which statements write, when their writes become visible, and to which scopes the writes belong.
 
-A :class:`Tracker` hangs on each of Django's connection objects, whatever its engine. It sees every statement through
-Django's own execute wrappers, and learns of commits and rollbacks by wrapping the methods that perform them.
+Each of Django's connection objects has a :class:`Tracker`, whatever its engine. The tracker sees every statement
+through Django's own execute wrappers, and notices commits and rollbacks by wrapping the methods that perform them.
 ``connection.on_commit`` would be simpler and is wrong: a callback registered before ours would run before the write
-is known, and tests that count callbacks would find one too many.
+is recorded, and tests that count callbacks would find one too many.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from replicant.engines.query import may_have_been_noop
 from replicant.errors import UnfitSession
 from replicant.tracing import recorded, recording
 
-#: Marks a connection that is being opened: what Django and its receivers send then is done to every session.
+#: Marks a connection that is being opened: statements that Django and its receivers send then run in every session.
 _OPENING = "_replicant_opening"
 _CONTROLS = _core.BEGINS | _core.COMMITS | _core.ROLLS_BACK | _core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON
-#: Errors that end no transaction on a server whose driver cannot say whether one is open.
+#: Errors after which a transaction stays open, for drivers that cannot report whether one is open.
 _OF_THE_STATEMENT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
-#: The setting by which MySQL and MariaDB read a statement.
+#: The setting that determines how MySQL and MariaDB read a statement.
 _CHARACTER_SET = frozenset({"character_set_client"})
 _MATTERS = _CONTROLS | _core.WRITES | _core.AT_ONCE | _core.LOCKS
-#: What a statement may do that the server may read otherwise than we do.
+#: The possible effects of a statement that the server may read differently from the lexer.
 _ANYTHING = _core.WRITES | _core.LOCKS | _core.AT_ONCE | _core.SESSION
 #: Verbs of statements that run code which no text shows.
 _PROCEDURES = frozenset({("CALL", "mysql"), ("CALL", "postgresql"), ("DO", "postgresql")})
-#: Verbs of statements that change rows, if they find any.
+#: Verbs of statements that change the rows that they find, if any.
 _CHANGES_ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "WITH"})
 
 
-#: Every tracker there is.
+#: All trackers.
 _trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
 
 
@@ -60,13 +60,13 @@ def opening(connection: BaseDatabaseWrapper, connect: Callable[[BaseDatabaseWrap
 
 
 def reconsider() -> None:
-    """Another configuration may carry other settings over, and so keep other reads on the primary."""
+    """Update all trackers: another configuration may carry other settings to replicas, and so pin other reads."""
     for tracker in list(_trackers):
         tracker.consider_session()
 
 
 def track(connection: BaseDatabaseWrapper) -> Tracker:
-    """The connection's tracker, hung on it if it has none."""
+    """The connection's tracker; attaches a new one if the connection has none."""
     tracker = connection.__dict__.get(TRACKER)
     if tracker is None:
         tracker = Tracker()
@@ -78,26 +78,26 @@ class Tracker:
     """Watches one connection object."""
 
     def __init__(self) -> None:
-        #: A transaction was begun by a statement, behind Django's back.
+        #: The text of a statement began a transaction, which Django does not know of.
         self.in_text_transaction = False
-        #: A read has another meaning in this session than in a new one: it must not go to a replica.
+        #: A read has another meaning in this session than in a new one, so it must not go to a replica.
         self.changes_reads = False
-        #: What was changed of the session; None if nothing was.
+        #: The changes of the session; None if there are none.
         self.session: session_changes.SessionChanges | None = None
         #: The connection chooses the schema of a tenant by itself.
         self._chooses_schema = False
-        #: On a replica: the settings that its session gets from the primary's, and the alias of that.
+        #: On a replica: the settings that its session gets from the primary's session, and the primary's alias.
         self._carried: frozenset[str] = frozenset()
         self._primary = ""
         self._alias = ""
         self._autocommit_off = False
-        #: The records of those who wrote in the open transaction.
+        #: The records of the scopes that wrote in the open transaction.
         self._pending: set[_core.Record] = set()
-        #: Somebody in it was told that rows are as wanted, which others had made so.
+        #: A statement in the open transaction found rows that already were as it wanted them, through other clients.
         self._may_have_been_noop = False
-        #: A statement may have ended the transaction without saying so: what is written next counts at once.
+        #: A statement may have ended the transaction without a sign of it: the next write counts at once.
         self._is_uncertain = False
-        #: On a replica, while a transaction is open there.
+        #: The snapshot of the open transaction, on a replica; None if no transaction is open.
         self._snapshot: _core.OpenSnapshot | None = None
         #: The configuration this connection is prepared for.
         self._generation: int | None = None
@@ -107,13 +107,13 @@ class Tracker:
         self._read_only = False
         self._is_guarded = False
         self._is_recorded = False
-        #: The tables to which a write concerns no read of a replica.
+        #: The exempt tables: writes to them do not concern any read from a replica.
         self._exempt: frozenset[exempt_tables.Table] = frozenset()
         self._is_remembered = False
-        #: What the present session with a replica said when it was opened; None where that does not matter.
+        #: The probe of the present session with a replica at its opening; None where that does not matter.
         self._session: causality.Session | None = None
         self._is_fit = True
-        #: That session is with another server than the one that is behind the alias by now.
+        #: The session is with another server than the one that is now behind the alias.
         self._is_with_former_server = False
 
     def attach(self, connection: BaseDatabaseWrapper) -> None:
@@ -122,7 +122,7 @@ class Tracker:
         self._chooses_schema = tenants.chooses_schema(type(connection))
         _trackers.add(self)
         self.consider_session()
-        # At the head: a connection may be opened inside of execute_wrapper(), which takes the last one away at its end.
+        # At the head: a connection may be opened inside execute_wrapper(), which removes the last wrapper at its end.
         connection.execute_wrappers.insert(0, self)
         self._wrap_method(connection, "_commit", self._after_commit)
         self._wrap_method(connection, "_rollback", self._after_rollback)
@@ -131,7 +131,7 @@ class Tracker:
         hook_unwrapped_calls(connection, self._before_bypass, self._after_bypass)
 
     def follow(self, mirror: BaseDatabaseWrapper, primary: BaseDatabaseWrapper) -> None:
-        """Hear of the transactions that end through ``mirror``, which uses the session of ``primary``."""
+        """Follow the transactions that end through ``mirror``, which uses the session of ``primary``."""
         self._wrap_method(mirror, "_commit", lambda _, failed: self._after_commit(primary, failed))
         self._wrap_method(mirror, "_rollback", lambda _, failed: self._after_rollback(primary, failed))
 
@@ -149,15 +149,15 @@ class Tracker:
                 failed = False
                 return result
             finally:
-                # Also after an error: a COMMIT whose answer was lost may have been carried out.
+                # An error counts, too: if the answer to a COMMIT was lost, the COMMIT may have been executed.
                 after(connection, failed)
 
         connection.__dict__[name] = wrapped
 
-    # What happens to the connection.
+    # The opening of the connection.
 
     def opened(self, connection: BaseDatabaseWrapper) -> None:
-        """A new session with the server: nothing is open, nothing is set."""
+        """Start tracking a new session with the server: no transaction is open, and no setting was changed."""
         self._autocommit_off = False
         self._after_end(connection)
         self._read_only = False
@@ -172,19 +172,19 @@ class Tracker:
         self._count_snapshot(connection)
         if self._generation is not None and conf.is_judged_by_position(connection.alias):
             self._session, self._is_fit = causality.connected(connection), False
-            # The first statement comes to `_prepare` again, in the scope that sends it.
+            # The first statement calls `_prepare` again, in the scope that sends the statement.
             self._generation = None
 
     def _prepare(self, connection: BaseDatabaseWrapper, *, is_new: bool = False) -> None:
         """Bring the session in line with the configuration in force."""
         if connection.connection is None:
-            # A replica that could not be reached.
+            # The replica could not be reached.
             return
         generation = _core.session_generation()
         try:
             role = _core.role(connection.alias)
         except ImproperlyConfigured:
-            # The router says so to whoever asks it, and ``manage.py check`` must be able to say it.
+            # The router raises this error to its callers, and ``manage.py check`` must be able to report it.
             return
         self._is_primary = role == "primary"
         # A mirror's session is the primary's.
@@ -199,24 +199,25 @@ class Tracker:
                 return
             engine_of(connection).prepare_capture(connection)
         self._has_positions = self._is_primary and conf.has_positions(connection.alias)
-        # On a mirror the text alone tells.
+        # On a mirror, the guard judges by the text alone.
         read_only = self._is_guarded and self._is_replica
         if read_only != self._read_only:
             if self._transaction_is_open(connection) and not is_new:
-                # The setting would be lost with a rollback; the statement after the transaction comes here again.
+                # The setting would be lost with a rollback; the statement after the transaction calls this again.
                 return
             guard.set_read_only(connection, read_only)
             self._read_only = read_only
         if not is_new and self._session is not None and not self._may_serve(connection, self._session):
             return
-        # Taken before the configuration was read: if it has changed since, the next statement comes here again.
+        # Read before the configuration was: if the configuration has changed since, the next statement calls this
+        # again.
         self._generation = generation
 
     def _may_serve(self, connection: BaseDatabaseWrapper, session: causality.Session) -> bool:
-        """Check a session with a replica before a statement is sent on it, if it is new or its alias leads elsewhere by
-        now; returns whether that is so for all statements to come.
+        """Check a session with a replica before a statement is sent on it, if the session is new or another server is
+        behind its alias by now; return whether the result holds for all later statements.
 
-        Raises ``UnfitSession`` if its server lacks what the scope in force must see.
+        Raises ``UnfitSession`` if the session's server lacks the position that the scope in force requires.
         """
         is_present = self.is_with_present_server(connection)
         self._is_with_former_server = not is_present
@@ -225,20 +226,20 @@ class Tracker:
         if not causality.serves(connection, session):
             if not is_present and not connection.in_atomic_block:
                 # The next session is with the server that is behind the alias now. The caller still has a cursor of
-                # this one, which some drivers cannot close once the connection is closed.
+                # this session, which some drivers cannot close once the connection is closed.
                 connection.__dict__["ensure_connection"] = functools.partial(_connect_anew, connection)
             raise UnfitSession(connection.alias)
         self._is_fit = True
         if not is_present:
-            # What is known of the alias is not known of this session: Django opens another one for the next request.
+            # Knowledge about the alias does not apply to this session: Django opens another one for the next request.
             connection.close_at = time.monotonic()
         return is_present
 
     def is_with_present_server(self, connection: BaseDatabaseWrapper) -> bool:
-        """Whether the session is with the server that is known to be behind the alias; also where that is not known."""
+        """Whether the session is with the server that is known to be behind the alias; True where that is not known."""
         return self._session is None or _core.is_behind(connection.alias, self._session.server)
 
-    # What is sent on it.
+    # The statements on the connection.
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         connection: BaseDatabaseWrapper = context["connection"]
@@ -268,7 +269,8 @@ class Tracker:
                 effects &= ~_core.WRITES
                 execute = functools.partial(self._spared, execute)
         elif self._is_replica and not (isinstance(sql, str) and sql.startswith("SELECT ")):
-            # A snapshot that is open there stays as old as it is. Nearly all that is sent there begins none: quickly.
+            # Finds snapshots on the replica, because an open snapshot stays stale. Nearly all statements on a replica
+            # begin with "SELECT " and open no snapshot; the condition above lets them pass quickly.
             effects = self._effects(connection, sql)
             if self._carried and effects & (_core.SESSION | _core.ROLLS_BACK) and connection.connection is not None:
                 session_copies.forget(connection)
@@ -279,7 +281,8 @@ class Tracker:
             if not self._is_remembered or not _core.is_to_remember(connection.alias):
                 return execute(sql, params, many, context)
             result = execute(sql, params, many, context)
-            # Afterwards: the server may have shown what it had by then. What a former one showed, the primary has.
+            # After the execution, because the server may have shown all that it had by then. The primary has everything
+            # that a former server showed.
             _core.remember(self._primary if self._is_with_former_server else connection.alias)
             return result
         try:
@@ -287,7 +290,7 @@ class Tracker:
         except BaseException as error:
             if isinstance(error, DatabaseError) and effects & (_core.WRITES | _core.LOCKS):
                 self.reveal(connection)
-            # A statement that timed out may have been carried out.
+            # A statement that timed out may have been executed.
             self._after_statement(connection, effects, UNKNOWN)
             raise
         captured = self._captured(connection, sql, many, context["cursor"], effects)
@@ -301,17 +304,17 @@ class Tracker:
         try:
             return execute(sql, params, many, context)
         except IntegrityError:
-            # The row that a foreign key refers to is another table's.
+            # The error reveals a row of another table: the row that a foreign key refers to.
             self.reveal(context["connection"])
             raise
 
     @staticmethod
     def _reveals(connection: BaseDatabaseWrapper, sql: Any, cursor: Any, effects: int) -> bool:
-        """Whether a statement, just executed, has shown rows of other clients: locked ones, or ones that it would have
-        changed had they been as its sender believed."""
+        """Whether a statement that was just executed has revealed rows of other clients: locked rows, or rows that it
+        would have changed if they had been as its sender believed."""
         if effects & _core.LOCKS:
             return True
-        # sqlite3 counts the rows of a statement with RETURNING when the last one was read.
+        # sqlite3 counts the rows of a statement with RETURNING only when the last row was read.
         return bool(
             effects & _core.WRITES
             and cursor.rowcount == 0
@@ -321,21 +324,23 @@ class Tracker:
         )
 
     def reveal(self, connection: BaseDatabaseWrapper) -> None:
-        """The primary has shown to the scope in force what other clients have written.
+        """Bind the scope in force, because the primary has shown writes of other clients to it.
 
-        Binds the scope as a write does, at once, and also if the open transaction is rolled back: what was shown was
-        published before. Where there are positions, the next read that would use a replica asks for the primary's.
+        Binds the scope as a write does, at once, and even if the open transaction is rolled back: the rows that were
+        shown were published before. Where there are positions, the next read that would use a replica queries the
+        primary's.
         """
         if self._is_primary and self._is_recorded:
             _core.record().wrote(connection.alias, None)
 
     def found(self, connection: BaseDatabaseWrapper, table: str) -> None:
-        """A row of ``table`` was looked for on the primary, to be made unless it is there, and was there."""
+        """Record that ``get_or_create``, or a call like it, found the row of ``table`` on the primary."""
         if (table,) not in self._exempt:
             self.reveal(connection)
 
     def _captured(self, connection: BaseDatabaseWrapper, sql: Any, many: bool, cursor: Any, effects: int) -> Captured:
-        """What the statement just executed has published, or will when the transaction commits."""
+        """The position that the statement just executed has published; UNKNOWN if that is not known yet, as in an open
+        transaction; NOTHING if the statement wrote nothing."""
         engine = engine_of(connection)
         if self._has_positions:
             if self._transaction_is_open(connection):
@@ -362,23 +367,23 @@ class Tracker:
             sql = sql.decode(errors="replace")
         if isinstance(sql, str):
             return _core.analyse(sql, dialect_of(connection))
-        # psycopg's composed statements and whatever else a driver takes.
+        # The statement is composed by psycopg, or of another type that a driver accepts.
         return _core.WRITES | _core.AT_ONCE | _core.SESSION
 
     def _may_be_misread(self, connection: BaseDatabaseWrapper, sql: Any, params: Any = None) -> bool:
-        """Whether the server may take the text apart at other places than we do: its character set hides characters."""
+        """Whether the server may split the text at other places than the lexer: its character set hides characters."""
         if not isinstance(sql, (str, bytes)) or not sql.isascii():
             return may_be_misread(connection, 0 if self.session is None else self.session.number)
         if self.session is None or params is None or connection.vendor != "mysql":
             return False
-        # The driver quotes parameters by the character set that it chose itself, and does not know of SET NAMES.
+        # The driver quotes parameters by the character set that it chose itself, and ignores SET NAMES.
         return (
             bool(self.session.changed(_CHARACTER_SET))
             and not is_ascii(params)
             and may_be_misread(connection, self.session.number)
         )
 
-    # What is changed of the session.
+    # The changes of the session.
 
     def _changing(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Execute a statement that may change the session."""
@@ -388,9 +393,9 @@ class Tracker:
             result = execute(sql, params, many, context)
         except BaseException as error:
             if isinstance(error, IntegrityError):
-                # PostgreSQL's SET CONSTRAINTS ALL IMMEDIATE.
+                # PostgreSQL's SET CONSTRAINTS ALL IMMEDIATE checks foreign keys, and so reveals rows.
                 self.reveal(connection)
-            # One that timed out may have been carried out, and one of several at once surely was.
+            # A statement that timed out may have been executed. Of several statements in one text, some surely were.
             self._change_session(connection, [change for change in changes if change[0] in ("set", "hold")])
             raise
         self._change_session(connection, changes)
@@ -400,7 +405,7 @@ class Tracker:
         self, connection: BaseDatabaseWrapper, sql: Any, params: Any = None
     ) -> list[session_changes.Change]:
         text = sql if isinstance(sql, str) else guard.text_of(connection, sql)
-        # What has no text, or another one for the server, may be anything.
+        # A statement without a text, or with a text that the server reads differently, may change anything.
         if text is None or self._may_be_misread(connection, text, params):
             return [session_changes.ANYTHING]
         return session_changes.changes_of(text, connection.vendor, guard.allowed_names())
@@ -429,7 +434,7 @@ class Tracker:
             _core.session_changed(changes)
 
     def send_what_was_put_off(self, connection: BaseDatabaseWrapper) -> None:
-        """Have a connection that chooses a schema by itself tell the server, as it does when a cursor is opened."""
+        """Make a connection that chooses a schema by itself send its choice, as it does when a cursor is opened."""
         if self._chooses_schema and (self.session is None or tenants.put_something_off(connection)):
             connection.cursor().close()
 
@@ -440,21 +445,22 @@ class Tracker:
             self._wrote(connection, captured)
 
     def statement_failed(self, connection: BaseDatabaseWrapper, error: DatabaseError) -> None:
-        """A statement failed on a primary, and its server may have rolled back the transaction that a BEGIN opened.
+        """Handle a failed statement on a primary: the server may have rolled back the transaction that a BEGIN opened.
 
-        After a deadlock it has. What is written next commits by itself, though the code believes the transaction open.
+        After a deadlock it has done so. The next write then commits by itself, although the user's code believes that
+        the transaction is open.
         """
         if not self.in_text_transaction:
             return
         is_open = engine_of(connection).in_transaction(connection)
         if is_open is None:
-            # The driver cannot say. Errors of the statement itself undo that statement alone.
+            # The driver cannot report it. Errors of the statement itself undo only that statement.
             self._is_uncertain = self._is_uncertain or not isinstance(error, _OF_THE_STATEMENT)
         elif not is_open:
             self._after_end(connection)
 
     def _before_bypass(self, connection: BaseDatabaseWrapper, call: str, argument: Any) -> None:
-        """Something is about to be sent that no wrapper sees."""
+        """Handle a call that bypasses the execute wrappers, before it is sent."""
         if self._generation != _core.session_generation():
             self._prepare(connection)
         if self._is_guarded:
@@ -470,12 +476,12 @@ class Tracker:
             tracked.mark(connection)
 
     def _after_bypass(self, connection: BaseDatabaseWrapper) -> None:
-        """Something was sent that no wrapper saw: it may have done anything."""
+        """Handle a call that bypassed the execute wrappers, after it was sent: it may have done anything."""
         if self._is_primary:
             self._after_statement(connection, _core.WRITES | _core.AT_ONCE, UNKNOWN)
 
     def _wrote(self, connection: BaseDatabaseWrapper, captured: Captured) -> None:
-        """A write was sent. It counts now, or when the open transaction commits, or if that is not sure, twice."""
+        """Record a write. It counts now, or when the open transaction commits; both if neither is sure."""
         if not self._is_recorded:
             return
         record = _core.record()
@@ -488,14 +494,14 @@ class Tracker:
             record.wrote(connection.alias, _position(captured))
 
     def left_block(self, connection: BaseDatabaseWrapper, *, failed: bool) -> None:
-        """The user's outermost ``atomic`` inside of a test case's own has ended, which is all the commit there is."""
+        """Handle the end of the user's outermost ``atomic`` inside a test case's own: no other commit follows."""
         if not failed:
             self._publish(connection, UNKNOWN)
         self._after_end(connection)
 
     @property
     def unpublished_writers(self) -> Set[_core.Record]:
-        """The records of those who wrote in a transaction that is still open."""
+        """The records of the scopes that wrote in a transaction that is still open."""
         return self._pending
 
     def _transaction_is_open(self, connection: BaseDatabaseWrapper) -> bool:
@@ -503,7 +509,7 @@ class Tracker:
         return is_open and (under_test.observer is None or not under_test.observer.is_tests_own(connection))
 
     def _after_control(self, connection: BaseDatabaseWrapper, effects: int, captured: Captured) -> None:
-        """A statement began or ended a transaction, or may have done so."""
+        """Handle a statement that began or ended a transaction, or may have done so."""
         # Turning the server's autocommit on commits.
         commits = effects & (_core.COMMITS | _core.AUTOCOMMIT_ON)
         rolls_back = effects & _core.ROLLS_BACK
@@ -511,7 +517,7 @@ class Tracker:
         begins = bool(effects & _core.BEGINS)
         is_open = engine_of(connection).in_transaction(connection)
         if is_open is None:
-            # If it may have ended, reads had better stay where they are.
+            # The transaction counts as open unless it has surely ended, so that reads stay on the primary.
             is_open = begins or (self.in_text_transaction and not commits and not rolls_back)
         elif not is_open and not rolls_back:
             commits = True
@@ -529,7 +535,7 @@ class Tracker:
         self._count_snapshot(connection)
 
     def _count_snapshot(self, connection: BaseDatabaseWrapper) -> None:
-        """Tell the scope in force that a transaction was begun on a replica, or that the one begun in it has ended."""
+        """Tell the scope in force that a transaction on a replica has begun, or that its transaction has ended."""
         if not self._is_replica or not (self.in_text_transaction or not connection.autocommit):
             self._snapshot = None
         elif self._snapshot is None:
@@ -545,18 +551,18 @@ class Tracker:
         if self.changes_reads:
             _core.session_changed(False)
 
-    # What Django does with it.
+    # Django's calls of the connection's methods.
 
     def _after_commit(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
         captured: Captured = UNKNOWN
         if self._pending and self._has_positions and not failed:
-            # At once: the next statement takes the server's report away.
+            # Immediately, because the next statement replaces the server's report.
             captured = engine_of(connection).captured(connection)
             if captured is NOTHING and self._may_have_been_noop:
                 captured = UNKNOWN
         self._publish(connection, captured)
         if failed:
-            # A foreign key of an exempt table that is checked now, for one.
+            # A failed commit reveals rows, for example if a foreign key of an exempt table is checked now.
             self.reveal(connection)
         self._end_session_transaction(committed=None if failed else True)
         self._after_end(connection)
@@ -568,7 +574,7 @@ class Tracker:
         self._after_end(connection)
 
     def _after_end(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
-        """Whatever was open is rolled back."""
+        """Drop the records of a transaction that has ended: writes that were not published were rolled back."""
         self._pending.clear()
         self._may_have_been_noop = False
         self._is_uncertain = False
@@ -577,8 +583,8 @@ class Tracker:
         self._count_snapshot(connection)
 
     def _after_close(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
-        """A server rolls back what is open when its connection ends, and forgets the session; but for one in a pool."""
-        # What Django sends while it opens the next session concerns no scope.
+        """Handle a closed connection: the server rolls back the transaction and drops the session, except in a pool."""
+        # Statements that Django sends while it opens the next session do not concern any scope.
         self._session = None
         self._after_end(connection)
         self._end_session_transaction(committed=False)
@@ -587,15 +593,15 @@ class Tracker:
         self._snapshot = None
 
     def _after_set_autocommit(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
-        # Whatever a statement had set is overruled.
+        # This overrides a statement that has set autocommit.
         self._autocommit_off = False
         if connection.autocommit:
-            # Turning it on commits what was open.
+            # Turning autocommit on commits the open transaction.
             self._after_commit(connection, failed)
         self._count_snapshot(connection)
 
     def _publish(self, connection: BaseDatabaseWrapper, captured: Captured) -> None:
-        """What was written is visible now: for those who wrote it, and for the one who commits."""
+        """Record that the pending writes are visible now, for the scopes that wrote and for the one that commits."""
         if self._pending and captured is not NOTHING:
             if under_test.observer is not None:
                 under_test.observer.published(connection)
@@ -606,7 +612,7 @@ class Tracker:
 
 
 def _connect_anew(connection: BaseDatabaseWrapper) -> None:
-    """In place of ``ensure_connection``, once: close the session, and open another one."""
+    """Replaces ``ensure_connection`` for one call: closes the session, and opens another one."""
     del connection.__dict__["ensure_connection"]
     if not connection.in_atomic_block:
         with contextlib.suppress(Exception):
@@ -615,11 +621,12 @@ def _connect_anew(connection: BaseDatabaseWrapper) -> None:
 
 
 def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    """Execute a statement on a primary, and have the servers looked at if it fails because that may be it no longer."""
+    """Execute a statement on a primary, and trigger a probe if its error means that the server may not be the primary
+    any more."""
     connection = context["connection"]
     check = getattr(connection, "replicant_check", None)
     if check is not None:
-        # A cursor may be older than what is known of the servers by now.
+        # The cursor may have been made before the present placement came into force.
         check()
     try:
         return execute(sql, params, many, context)
@@ -632,7 +639,7 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
 
 
 def _runs_a_procedure(connection: BaseDatabaseWrapper, sql: Any) -> bool:
-    """Whether a statement runs code that its text does not show, and that may leave anything in the session."""
+    """Whether a statement runs code that its text does not show and that may leave any state in the session."""
     return not isinstance(sql, str) or (_core.verb(sql.lstrip(), connection.vendor), connection.vendor) in _PROCEDURES
 
 

@@ -1,13 +1,14 @@
-"""Tasks see what those who queued them had written and read: add ``"replicant.contrib.celery"`` to ``INSTALLED_APPS``.
+"""Tasks see what their senders had written and read: add ``"replicant.contrib.celery"`` to ``INSTALLED_APPS``.
 
-The sender's token travels as a header of the task's message; the worker opens a request scope around the task in which
-it is required. So it goes through retries and chains too, a link at a time: what one task of a chain wrote the next one
-sees. The body of a chord sees what the last of its header's tasks wrote, but need not see what the others did.
+The sender's token travels as a header of the task's message; the worker opens a request scope around the task, and that
+scope requires the token. Tokens also go through retries and chains, one link at a time: each task of a chain sees what
+the task before it wrote. The body of a chord sees what the last task of its header wrote, but may miss what the other
+tasks wrote.
 
 A task that is queued inside a transaction may run before the commit. It then reads from the primary for
-``PIN_SECONDS``, but nobody can show it what is not there yet: use ``delay_on_commit``.
+``PIN_SECONDS``, but no server can show uncommitted data: use ``delay_on_commit``.
 
-With ``task_always_eager``, or ``apply()``, nothing is sent, and the task runs in the scope of its caller.
+With ``task_always_eager``, or ``apply()``, no message is sent, and the task runs in the scope of its caller.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _SCOPE = "_replicant_scope"
 
 
 def _publish(*, headers: dict[str, Any] | None = None, **kwargs: Any) -> None:
-    # A retry copies the headers of the message before; that token was required here, and is part of this one.
+    # A retry copies the headers of the previous message. The new token replaces that token and contains it, because the
+    # scope of this task required it.
     if headers is not None and (sent := token()):
         headers[HEADER] = sent
 

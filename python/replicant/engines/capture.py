@@ -1,4 +1,4 @@
-"""What is known right after a statement or a COMMIT, before anybody asks the server."""
+"""The outcome of a statement or a COMMIT as the driver reports it, before any query to the server."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from replicant._core import Position
 
 
 class Capture(Enum):
-    """What is said where there is no position."""
+    """The outcome when there is no position."""
 
     NOTHING = "nothing"
     """Surely nothing was published: a rollback, a read-only transaction, an UPDATE that matched nothing."""
     UNKNOWN = "unknown"
-    """It cannot be told without a question."""
+    """Only a query can tell the outcome."""
 
 
 NOTHING: Final = Capture.NOTHING
 UNKNOWN: Final = Capture.UNKNOWN
 
-#: A position (this much was published), NOTHING or UNKNOWN.
+#: A position (everything up to it was published), NOTHING or UNKNOWN.
 Captured: TypeAlias = Position | Literal[Capture.NOTHING, Capture.UNKNOWN]

@@ -1,11 +1,11 @@
-"""Drivers that connect within parts of a second: by themselves they take whole ones, and libpq never less than two.
+"""Connection deadlines in fractions of a second. The drivers take whole seconds, and libpq at least two.
 
-psycopg 3 connects step by step, and is stopped between two steps. Its pool tries for half a minute unless it is told
-otherwise, and Django does not tell it.
+psycopg 3 connects in steps, so that this module can stop it between two steps. Its pool tries for 30 seconds by
+default, and Django does not change that default.
 
-The other drivers connect in one call of a library. They do so in a thread, which is left alone when it is late: the
-driver's own limit ends it later. That holds for each part of the attempt (several hosts, TLS, a server that accepts and
-says nothing), and with gevent, which makes a greenlet of the thread.
+The other drivers connect in one library call. This module makes that call in a thread, and abandons the thread when it
+is late: the driver's own limit ends the thread later. The deadline holds for each part of the attempt (several hosts,
+TLS, a server that accepts the connection and sends nothing), and under gevent, where the thread is a greenlet.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _until: ContextVar[float | None] = ContextVar("replicant_connect_until", default
 
 
 def can_be(database: Any) -> bool:
-    """Whether this driver connects step by step, so that it can be stopped between two of them."""
+    """Whether this driver connects in steps, so that it can be stopped between two of them."""
     return hasattr(getattr(database, "Connection", None), "_connect_gen") and hasattr(database, "errors")
 
 
 def connect(make: Callable[[], Any], seconds: float, late: Exception) -> Any:
-    """The connection that ``make`` returns; raises ``late`` if that takes longer than so many seconds.
+    """The connection that ``make`` returns; raises ``late`` if ``make`` takes longer than ``seconds``.
 
     A connection that is made too late is closed.
     """
@@ -39,7 +39,7 @@ def connect(make: Callable[[], Any], seconds: float, late: Exception) -> Any:
 
 
 class _Attempt:
-    """One call of ``make``, in another thread than the one that waits for its result."""
+    """One call of ``make``, in a different thread from the thread that waits for its result."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
@@ -66,7 +66,7 @@ class _Attempt:
         try:
             self._ended.wait(seconds)
         finally:
-            # The wait can be interrupted, too.
+            # In `finally`, because an exception can interrupt the wait.
             with self._lock:
                 self._is_abandoned = not self._ended.is_set()
         if self._is_abandoned:
@@ -82,7 +82,7 @@ class _Attempt:
 
 
 class Database:
-    """Stands for the driver's module, but connects within so many seconds."""
+    """Stands in for the driver's module, but connects within ``seconds``."""
 
     def __init__(self, database: Any, seconds: float) -> None:
         self._database = database
@@ -100,9 +100,9 @@ class Database:
 
 
 class Pool:
-    """Stands for a pool of connections, but gives one within so many seconds.
+    """Stands in for a pool of connections, but hands one out within ``seconds``.
 
-    ``in_use``: how many of them are in use. Where that is all of them, nothing is wrong with the server.
+    ``in_use`` returns how many connections are in use. If all of them are in use, nothing is wrong with the server.
     """
 
     def __init__(self, pool: Any, seconds: float, in_use: Callable[[], int]) -> None:
@@ -135,7 +135,7 @@ def _connection_class(database: Any) -> Any:
 
 
 def _in_time(steps: Generator[Any, Any, Any], until: float | None, late: type[Exception]) -> Generator[Any, Any, Any]:
-    """The same steps; psycopg takes the next one as soon as it can, and at least ten times in a second."""
+    """The same steps, until the deadline. psycopg resumes this generator at least ten times a second."""
     try:
         step = next(steps)
         while True:

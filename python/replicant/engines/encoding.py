@@ -1,9 +1,9 @@
-"""In which character set a server reads a session's statements.
+"""The character set in which a server reads a session's statements.
 
 With GBK, Big5, Shift JIS and similar sets a backslash, a backtick or a letter may be the second byte of a character.
-If the driver sends another encoding than the session has, the server takes a text apart at other places than the
-core does. Such a text may be no read, whatever it looks like: a replica refuses it, and on the primary it counts as a
-write, a lock and a change of the session.
+If the driver sends another encoding than the session has, the server splits a text into tokens differently from the
+core. Such a text may not be a read, although it looks like one: the guard refuses it on a replica, and on the primary
+it counts as a write, a lock and a change of the session.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from replicant.engines.query import ask
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: Where a connection keeps the session that was asked, with the number of its state, and what was found.
+#: The attribute of a connection that keeps the session that was queried, the version of its state, and the result.
 _ATTRIBUTE = "_replicant_encoding"
 
 
 def may_be_misread(connection: BaseDatabaseWrapper, state: int = 0) -> bool:
-    """Whether the server may read ASCII characters of a text that is not all ASCII as parts of others.
+    """Whether the server may read an ASCII byte of a text that is not all ASCII as part of another character.
 
-    Asks a MySQL or MariaDB server once per session, and again in another ``state`` of it: what the settings, the
-    driver's files, the server's ``init_connect`` and statements make of the session, no driver knows. A PostgreSQL
-    server reports it unasked.
+    Queries a MySQL or MariaDB server once per session, and again when the ``state`` of the session changes: no driver
+    knows the character set that results from the settings, the driver's files, the server's ``init_connect`` and the
+    statements sent. A PostgreSQL server reports its character set without a query.
     """
     if connection.vendor == "postgresql":
         return not _core.keeps_ascii_apart(_of_postgresql(connection.connection), "postgresql")
@@ -47,7 +47,7 @@ def may_be_misread(connection: BaseDatabaseWrapper, state: int = 0) -> bool:
 
 
 def is_ascii(params: Any) -> bool:
-    """Whether no parameter holds anything beyond ASCII, as far as that can be told."""
+    """Whether all parameters are ASCII, as far as their text shows it."""
     values = params.values() if isinstance(params, Mapping) else params
     if values is None or isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         values = [values]
@@ -62,5 +62,5 @@ def _of_postgresql(driver: object) -> str:
         reported = getattr(source, name, None)
         if reported is not None:
             return str(reported("client_encoding"))
-    # A driver that does not say converts what it sends.
+    # A driver that does not report the encoding converts the text that it sends.
     return "UTF8"

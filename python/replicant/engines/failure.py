@@ -1,4 +1,4 @@
-"""What an error says about the server it came from, whatever the engine."""
+"""The state of a server as an error shows it; the same values for every engine."""
 
 from __future__ import annotations
 
@@ -10,53 +10,54 @@ from typing import Any
 from replicant.engines.redaction import redacted
 
 _LONGEST = 300
-#: Where an error keeps that it ended an attempt to connect.
+#: The attribute of an error that marks it as the end of a connection attempt.
 _CONNECTING = "_replicant_connecting"
 
 
 class Failure(enum.Enum):
-    """What is wrong when a statement, or an attempt to connect, has failed."""
+    """The reason why a statement or a connection attempt failed."""
 
     NOTHING = "nothing"
-    """Nothing is wrong with the server: the statement, its user's rights, a lock that was waited for too long."""
+    """Nothing is wrong with the server. The cause is the statement, the user's privileges, or a lock timeout."""
     GONE = "gone"
-    """Nobody there, or shutting down."""
+    """The server does not answer, or it is shutting down."""
     ENDED = "ended"
-    """This connection has ended, perhaps only this one."""
+    """This connection has ended. Other connections to the server may still work."""
     FULL = "full"
     """The server takes no more connections."""
     REFUSED = "refused"
-    """The server answered and refused the connection, and the driver does not say why: perhaps the server starts,
-    perhaps the password is wrong."""
+    """The server answered and refused the connection, and the driver does not give the reason: perhaps the server is
+    starting, perhaps the password is wrong."""
     DEMOTED = "demoted"
-    """The server takes no writes; perhaps it is not the primary any more."""
+    """The server takes no writes; perhaps it is no longer the primary."""
     CONFLICT = "conflict"
-    """A standby had to apply what the statement still wanted to see; elsewhere, or later, it works."""
+    """A standby had to apply a change to rows that the statement still needed. The statement works on another server,
+    or later."""
 
 
 def mark_connecting(error: BaseException) -> None:
-    """Note on an error, and on the driver's error that it comes from, that it ended an attempt to connect."""
+    """Mark an error, and the driver's error that caused it, as the end of a connection attempt."""
     for each in (error, error.__cause__):
         if each is not None:
             each.__dict__[_CONNECTING] = True
 
 
 def ended_connecting(error: BaseException) -> bool:
-    """Whether an error ended an attempt to connect."""
+    """Whether an error ended a connection attempt."""
     return _CONNECTING in error.__dict__
 
 
 def described(error: BaseException, settings: Mapping[str, Any]) -> str:
-    """An error in one line, without what is secret in the ``settings`` of the database that it came from."""
+    """An error in one line, without the secrets in the ``settings`` of its database."""
     text = " ".join(redacted(str(error), settings).split())
     return f"{type(error).__name__}: {text}"[:_LONGEST]
 
 
 def drop_frames(error: BaseException) -> None:
-    """Let go of what the frames of an error hold.
+    """Release the objects that the frames of an error hold.
 
-    Where connecting takes too long, psycopg leaves its unfinished connection there, with a socket, in a cycle of
-    references that only a collection of garbage would end.
+    When a connection attempt takes too long, psycopg leaves its unfinished connection, with a socket, in those frames,
+    in a reference cycle that only the garbage collector would free.
     """
     chain: BaseException | None = error
     while chain is not None:

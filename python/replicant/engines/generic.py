@@ -1,4 +1,4 @@
-"""Any other database: routing works, and nothing is known of its sessions."""
+"""Any other database: routing works, but the package knows nothing about its sessions."""
 
 from __future__ import annotations
 

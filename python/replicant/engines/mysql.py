@@ -20,15 +20,15 @@ from replicant.engines.sample import SINCE, Reported, Sample, ask_first_known, p
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: Where a connection keeps what is known of its session.
+#: The attribute of a connection that keeps its :class:`_Session`.
 _ATTRIBUTE = "_replicant_session"
-#: Where a connection keeps which of the two servers it is connected to.
+#: The attribute of a connection that keeps whether its server is MySQL or MariaDB.
 _DIALECT = "_replicant_dialect"
 
-#: What an error's number says; 0 is how both drivers say that the connection was closed before.
+#: The failure for each error number. Both drivers use 0 for a connection that was closed earlier.
 _FAILURES = {
     **dict.fromkeys((1053, 2002, 2003, 2005), Failure.GONE),
-    # 2026: in the middle of TLS.
+    # 2026: the connection ended during the TLS handshake.
     **dict.fromkeys((0, 1927, 2006, 2013, 2026, 2055, 3169, 4031), Failure.ENDED),
     1040: Failure.FULL,
     # A read_only server, a read-only transaction, read-only mode.
@@ -37,14 +37,14 @@ _FAILURES = {
 
 _CANNOT_CONNECT = 2003
 
-#: 0 would be "for ever" to MySQL.
+#: MySQL takes 0 as "no limit".
 _SHORTEST_WAIT_SECONDS = 0.001
 
 _COMPILER = "django.db.backends.mysql.compiler"
 
 
 def read_only_sql(read_only: bool) -> str | None:
-    # Concerns every later transaction of the session, and a statement in autocommit is one.
+    # Applies to every later transaction of the session; a statement in autocommit is a transaction, too.
     return f"SET SESSION TRANSACTION READ {'ONLY' if read_only else 'WRITE'}"
 
 
@@ -53,7 +53,7 @@ def refused_as_read_only(error: DatabaseError) -> bool:
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
-    # The flag is in every answer of the server, but no driver hands it out.
+    # The flag is in every answer of the server, but no driver exposes it.
     return None
 
 
@@ -67,7 +67,7 @@ def is_gone(error: BaseException) -> bool:
 
 
 def kind(connection: BaseDatabaseWrapper) -> Literal["mysql", "mariadb"]:
-    # Django asks the server, once; every driver was told at the handshake.
+    # Django would query the server once. Every driver learns the server's version at the handshake.
     told = getattr(connection.connection, "get_server_info", None)
     if told is not None:
         return "mariadb" if "mariadb" in str(told()).lower() else "mysql"
@@ -75,7 +75,7 @@ def kind(connection: BaseDatabaseWrapper) -> Literal["mysql", "mariadb"]:
 
 
 def dialect(connection: BaseDatabaseWrapper) -> Literal["mysql", "mariadb"]:
-    """The kind of server, kept with the connection object; "mysql" where no driver was told."""
+    """The kind of server, kept with the connection object; "mysql" if no driver knows the server's version."""
     known: Literal["mysql", "mariadb"] | None = connection.__dict__.get(_DIALECT)
     if known is None:
         if not hasattr(connection.connection, "get_server_info"):
@@ -84,11 +84,11 @@ def dialect(connection: BaseDatabaseWrapper) -> Literal["mysql", "mariadb"]:
     return known
 
 
-# What was written
+# Positions of writes
 
 
 class _Session(NamedTuple):
-    """One session with a server whose answers report what it commits, or one whose answers cannot be read."""
+    """One session, and the function that reads its commit reports (None if they cannot be read)."""
 
     driver: Any
     kind: Literal["mysql", "mariadb"]
@@ -96,8 +96,8 @@ class _Session(NamedTuple):
 
 
 def init_session(connection: BaseDatabaseWrapper, initialise: Callable[[], None]) -> None:
-    """Do what Django does with a new session, and switch the reports on in the statement it sends anyway."""
-    # Django would send the isolation level in a statement of its own.
+    """Initialise a new session as Django does; the statement that sets the isolation level also enables the reports."""
+    # Django would send the isolation level in a separate statement.
     level, connection.isolation_level = connection.isolation_level, None  # type: ignore[attr-defined]
     try:
         initialise()
@@ -114,7 +114,7 @@ def prepare_capture(connection: BaseDatabaseWrapper) -> None:
 
 
 def _prepare(connection: BaseDatabaseWrapper, assignments: list[str]) -> None:
-    """Have the session report what it commits if the driver can be read, in one statement with these assignments."""
+    """Enable commit reports in the session if the driver can be read, in one statement with these assignments."""
     driver = connection.connection
     engine = kind(connection)
     reader = mysql_session_track.reader(driver)
@@ -122,12 +122,12 @@ def _prepare(connection: BaseDatabaseWrapper, assignments: list[str]) -> None:
         try:
             _set(connection, [*assignments, *_REPORTS[engine]])
         except DatabaseError as error:
-            # A proxy, or a server of before these variables.
+            # A proxy, or a server that is older than these variables.
             if is_gone(error):
                 raise
             reader = None
         else:
-            # The answer to that very statement says whether all of it works: server, library and reader.
+            # The answer to this statement shows whether the server, the library and the reader all work.
             variable, expected = _ECHO[engine]
             with connection.wrap_database_errors:
                 reported = reader(variable) or b""
@@ -139,11 +139,11 @@ def _prepare(connection: BaseDatabaseWrapper, assignments: list[str]) -> None:
     setattr(connection, _ATTRIBUTE, _Session(driver, engine, reader))
 
 
-# What was tracked before stays so. A server that gives its transactions no GTID is asked to report none, and says so:
-# an empty report would be taken for "nothing was committed".
+# Variables that were tracked before stay tracked. A server that gives its transactions no GTID must report none, so
+# that the check of the answer fails: otherwise an empty report would be taken for "nothing was committed".
 _TRACKED = "@@SESSION.session_track_system_variables"
 _TRACK = "SESSION session_track_system_variables ="
-#: To MySQL a name that stands there twice is an error, to MariaDB one beside the "*" for all of them.
+#: In this variable MySQL rejects a name that occurs twice, and MariaDB rejects a name beside the "*" (all names).
 _TRACKS_ALREADY = {
     "mysql": f"{_TRACKED} = '*' OR FIND_IN_SET('session_track_gtids', {_TRACKED})",
     "mariadb": f"{_TRACKED} = '*' AND @@GLOBAL.log_bin",
@@ -159,7 +159,7 @@ _REPORTS = {
         f"{_TRACK} IF({_TRACKS_ALREADY['mariadb']}, {_TRACKED}, {_AND}, {_MARIADB_NAMES}))",
     ],
 }
-#: What the answer to that statement must report: a variable, and what is in its value.
+#: The report that the answer to that statement must contain: a variable, and a part of its value.
 _ECHO = {
     "mysql": (b"session_track_gtids", (b"OWN_GTID",)),
     "mariadb": (b"session_track_system_variables", (b"last_gtid", b"*")),
@@ -182,7 +182,7 @@ def _session(connection: BaseDatabaseWrapper) -> _Session | None:
 
 def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured:
     session: _Session | None = getattr(connection, _ATTRIBUTE, None)
-    # Several statements have several answers, of which only the last is still there.
+    # Several statements have several answers, and the driver keeps only the last one.
     if session is None or session.read is None or session.driver is not connection.connection or many:
         return UNKNOWN
     try:
@@ -191,29 +191,30 @@ def captured(connection: BaseDatabaseWrapper, *, many: bool = False) -> Captured
             return UNKNOWN
         return Position(session.kind, reported.decode()) if reported else NOTHING
     except Exception:
-        # Closed, or no position; and whatever a private interface may come to raise one day must not fail a write that
-        # succeeded.
+        # The connection is closed, or the report is no position. In addition, an error that a private interface may
+        # raise in a later version must not fail a write that succeeded.
         return UNKNOWN
 
 
 def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
-    # Triggers fire for each row, and there are no rules.
+    # MySQL fires triggers for each row only, and has no rules as PostgreSQL has.
     return matched_nothing(cursor, sql, dialect(connection))
 
 
 def ask_position(connection: BaseDatabaseWrapper) -> Position | None:
     if kind(connection) == "mariadb" and not _has_unread_results(connection.connection):
-        # Not @@last_gtid: what is asked about may have been written by another session (a thread of the same request,
-        # or this thread before it reconnected), and of what was read on a replica it says nothing.
+        # @@last_gtid would be wrong here: another session may have made the write (a thread of the same request, or
+        # this thread before it reconnected), and @@last_gtid says nothing about data that was read on a replica.
         return _position("mariadb", ask(connection, "SELECT IF(@@GLOBAL.log_bin, @@GLOBAL.gtid_current_pos, NULL)")[0])
     return position(connection)
 
 
 def _has_unread_results(driver: Any) -> bool:
-    """Whether more of the user's statement may be on its way, further results or (SSCursor) rows.
+    """Whether the server may still send parts of the user's statement: further results, or rows of an SSCursor.
 
-    A question of ours would make PyMySQL throw it away, and mysqlclient raise an error when the last row is read.
-    mysqlclient does not tell what is unread, so that where rows are unbuffered by default nothing is ever asked.
+    A query of this package would make PyMySQL discard them, and make mysqlclient raise an error when the last row is
+    read. mysqlclient does not tell what is unread. Therefore a connection whose rows are unbuffered by default is never
+    queried.
     """
     result = getattr(driver, "_result", None)
     if getattr(result, "has_next", False) or getattr(result, "unbuffered_active", False):
@@ -223,17 +224,17 @@ def _has_unread_results(driver: Any) -> bool:
     return issubclass(getattr(driver, "cursorclass", object), unbuffered)
 
 
-# What has arrived
+# Positions that a server has reached
 
 
 _APPLIED = {
     "mysql": "IF(@@GLOBAL.gtid_mode LIKE 'ON%', @@GLOBAL.gtid_executed, NULL)",
-    # What it has applied as a replica, and what it has written since it was promoted.
+    # Contains the transactions that the server applied as a replica, and those it has written since it was promoted.
     "mariadb": "@@GLOBAL.gtid_current_pos",
 }
 
-# On a server that writes, MASTER_GTID_WAIT always takes all of its time: it watches what arrives by replication alone.
-# A replica is read-only, or has at least written nothing itself.
+# On a server that takes writes, MASTER_GTID_WAIT always waits until its time limit, because it watches only
+# transactions that arrive by replication. A replica is read-only, or has at least written nothing itself.
 _IS_MARIADB_REPLICA = (
     "@@GLOBAL.read_only OR CONCAT(',', @@GLOBAL.gtid_binlog_pos) NOT REGEXP CONCAT(',[0-9]+-', @@GLOBAL.server_id, '-')"
 )
@@ -257,7 +258,7 @@ def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) ->
             waiting = f"IF(@@GLOBAL.gtid_mode LIKE 'ON%', WAIT_FOR_EXECUTED_GTID_SET('{position}', {duration}), NULL)"
         else:
             waiting = f"IF({_IS_MARIADB_REPLICA}, MASTER_GTID_WAIT('{position}', {duration}), NULL)"
-    # Columns are evaluated in their order: the second one says what is there when the wait is over.
+    # Columns are evaluated in order: the second column is the position when the wait is over.
     reached = _position(engine, ask(connection, f"SELECT {waiting}, {_APPLIED[engine]}")[1])
     return reached if reached is not None and reached.contains(position) else None
 
@@ -270,20 +271,20 @@ def _position(engine: str, text: str | bytes | None) -> Position | None:
 
 # For the monitor
 
-# When the server was started. It counts from the time at which the statement began, in whole seconds, and so does the
-# clock beside it: the difference does not move by a second now and then, and does not follow a clock that is set. Every
-# user may read it, also where performance_schema is off.
+# The time of the server's start. Uptime counts up to the time at which the statement began, in whole seconds, and so
+# does UNIX_TIMESTAMP(): therefore the difference does not vary by a second, and does not change when the clock is set.
+# Every user may read it, even when performance_schema is off.
 _STARTED = "CAST(UNIX_TIMESTAMP() - (SELECT VARIABLE_VALUE FROM {table} WHERE VARIABLE_NAME = 'Uptime') AS SIGNED)"
 _STARTED_BY_ENGINE = {
     "mysql": _STARTED.format(table="performance_schema.global_status"),
     "mariadb": _STARTED.format(table="information_schema.GLOBAL_STATUS"),
 }
-#: Which server it is.
+#: The identity of the server.
 _IDENTITY = {"mysql": "@@server_uuid", "mariadb": "CONCAT(@@server_id, '@', @@hostname, ':', @@port)"}
 _STATE = {
     "mysql": ("@@GLOBAL.read_only OR @@GLOBAL.super_read_only OR @@GLOBAL.innodb_read_only", _APPLIED["mysql"]),
-    # A read-only server's own transactions are not its source's: a question for the source's transactions would be
-    # answered with them. A server that is written to without a binary log counts nothing.
+    # The transactions that a read-only server wrote itself are not its source's, and gtid_current_pos would count them
+    # as if they were. A server that takes writes without a binary log counts no transactions.
     "mariadb": (
         "@@GLOBAL.read_only",
         """CASE WHEN @@GLOBAL.read_only THEN @@GLOBAL.gtid_slave_pos
@@ -302,16 +303,18 @@ def _questions(engine: str) -> tuple[str, str, str]:
     )
 
 
-#: What is asked of a member: whether it is read-only, which server it is, its position. The second question is for
-#: servers that do not say when they were started, the last one for servers and proxies that only speak the protocol.
+#: The queries of a probe: whether the member is read-only, the server's identity, its position. The second query is for
+#: servers that do not tell when they were started. The last one is for servers and proxies that only speak the
+#: protocol.
 _QUESTIONS = {engine: _questions(engine) for engine in ("mysql", "mariadb")}
-#: An unknown variable, one that is not global, four ways to say no; and a table that is not there, or not as expected.
+#: The error numbers of an unknown variable, a variable that is not global, four kinds of missing privilege, and a table
+#: that does not exist or has another structure.
 _REFUSALS = frozenset({1193, 1238, 1044, 1142, 1143, 1227, 1049, 1109, 1146, 1682})
 
 
 def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
-    # The drivers take whole seconds, and 0 would be for ever. The prober counts the probe as missed when its own limit
-    # is over: this limit ends the attempt of a thread that is late already.
+    # The drivers take whole seconds, and 0 means no limit. The prober counts the probe as missed when its own limit is
+    # over; this limit ends the attempt of a thread that is already late.
     limit = max(1, math.ceil(seconds))
     options = connection.settings_dict["OPTIONS"]
     options["connect_timeout"] = limit
@@ -337,7 +340,8 @@ def replicates(connection: BaseDatabaseWrapper) -> bool | None:
     except DatabaseError as error:
         if is_gone(error):
             raise
-        # Takes REPLICATION CLIENT, on MariaDB SLAVE MONITOR; and MySQL before 8.0.22 knows no replicas.
+        # The statement requires the privilege REPLICATION CLIENT (on MariaDB SLAVE MONITOR), and MySQL before 8.0.22
+        # does not know the keyword REPLICA.
         return None
     # Replica_IO_Running or Slave_IO_Running, and the same of SQL: "Yes", "Connecting", "No".
     threads = ("_IO_Running", "_SQL_Running")
@@ -353,7 +357,7 @@ def reported(connection: BaseDatabaseWrapper) -> Reported | None:
         if is_gone(error):
             raise
         return None
-    # Seconds_Behind_Source or Seconds_Behind_Master, for each channel; unknown for one is unknown.
+    # Seconds_Behind_Source or Seconds_Behind_Master, for each channel. If one channel is unknown, the lag is unknown.
     lags = [value for row in rows for name, value in row.items() if name.startswith("Seconds_Behind_")]
     delays = [row["SQL_Delay"] for row in rows if row.get("SQL_Delay") is not None]
     return Reported(
@@ -362,8 +366,8 @@ def reported(connection: BaseDatabaseWrapper) -> Reported | None:
 
 
 def _follows_its_group(connection: BaseDatabaseWrapper) -> bool | None:
-    """Whether a server is a secondary of a group, whose channels SHOW REPLICA STATUS does not show; None if this user
-    may not see that."""
+    """Whether a server is a secondary of a replication group (SHOW REPLICA STATUS does not show the group's channels);
+    None if this user may not read it."""
     try:
         ask(connection, "SELECT @@GLOBAL.group_replication_group_name")
         rows = ask_rows(connection, _GROUP)
@@ -383,7 +387,7 @@ _SELECT_DENIED = 1142
 
 # Settings of sessions
 
-#: The name of the database that USE chooses, among the names of variables.
+#: The name that stands, among the names of variables, for the database that USE chooses.
 _DATABASE = "database"
 
 
@@ -412,7 +416,7 @@ def _variable(name: str) -> str:
 
 def socket_of(connection: BaseDatabaseWrapper) -> int | None:
     driver = connection.connection
-    # PyMySQL has its socket, mysqlclient the socket's number.
+    # PyMySQL has a socket object; mysqlclient has the file descriptor.
     sock = getattr(driver, "_sock", driver)
     return int(sock.fileno()) if hasattr(sock, "fileno") else None
 
@@ -427,7 +431,8 @@ def connect(
     seconds: float,
     in_use: Callable[[], int],
 ) -> Any:
-    # The drivers take whole seconds, for each answer of the handshake anew: they end an attempt that is late already.
+    # The drivers take whole seconds, and start anew for each answer of the handshake. Their limit ends an attempt that
+    # is already late.
     limit = max(1, math.ceil(seconds))
     parameters = {**parameters, "connect_timeout": min(limit, parameters.get("connect_timeout") or limit)}
     database: Any = connection.Database  # type: ignore[attr-defined]
@@ -436,12 +441,12 @@ def connect(
 
 
 def connection_parameters(parameters: dict[str, Any], database: Any) -> None:
-    """Add what the driver (Django's ``connection.Database``) must be told when it connects."""
+    """Add the parameters that the driver (Django's ``connection.Database``) needs when it connects."""
     if getattr(database, "__name__", "") == "pymysql":
         mysql_session_track.tell_pymysql(parameters)
 
 
 def adopt(connection: BaseDatabaseWrapper) -> None:
-    """Have a new connection object of Django's own engines compile INSERTs that a position comes back from."""
+    """Make a new connection object of Django's own engines compile INSERTs in a form that returns a position."""
     if connection.ops.compiler_module == _COMPILER:
         connection.ops.compiler_module = "replicant.backends.mysql.compiler"

@@ -1,10 +1,10 @@
-"""What a MySQL or MariaDB server reports of its session in passing, in the answer to every statement.
+"""Session tracking: the state of its session that a MySQL or MariaDB server reports in the answer to every statement.
 
-The answers (OK packets) to a COMMIT and to a statement in autocommit carry the GTID of what was committed, once the
-session asks for that. Drivers keep it and have no method for it. mysqlclient's client library is read by the core;
-PyMySQL leaves the packet's bytes where we can read them, if it was told when it connected that we can
-(``CLIENT.SESSION_TRACK``). Neither costs a question, and both are private enough to be checked on every new session:
-see ``mysql.prepare_capture``.
+The answers (OK packets) to a COMMIT and to a statement in autocommit carry the GTID of the committed transaction, once
+the session enables this. The drivers keep the GTID and have no method for it. The core reads it from mysqlclient's
+client library. PyMySQL keeps the bytes of the packet, which this module reads, if the connection announced
+``CLIENT.SESSION_TRACK``. Neither way costs a query. Both rely on private interfaces, so that every new session is
+checked: see ``mysql.prepare_capture``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any, TypeAlias
 
 from replicant import _core
 
-#: What the last answer reported: the GTIDs of what it committed, or the new value of the variable that is named. Empty
-#: if it reported nothing; None if that cannot be told, since the last answer was an error or a result set.
+#: Returns the report in the last answer: the GTIDs of the committed transactions, or the new value of the named
+#: variable. Empty if the answer reported nothing; None if the last answer was an error or a result set, which carry no
+#: report.
 Reader: TypeAlias = Callable[..., bytes | None]
 
-#: Of a capability, and of a server's status in an answer.
+#: A bit of the client's capabilities, and a bit of the server's status in an answer.
 _SESSION_TRACK = 1 << 23
 _SESSION_STATE_CHANGED = 0x4000
 #: The kinds of items in an OK packet.
@@ -28,7 +29,7 @@ _SYSTEM_VARIABLES, _GTIDS = 0, 3
 
 
 def reader(driver: Any) -> Reader | None:
-    """How to read what servers report on this driver's connection; None where there is no way known to us."""
+    """The function that reads the reports on this driver's connection; None if the package cannot read them."""
     extension = sys.modules.get("MySQLdb._mysql")
     if extension is not None and isinstance(driver, extension.connection):
         if hasattr(driver, "_get_native_connection") and _core.load_mysql_client(str(extension.__file__)):
@@ -42,12 +43,12 @@ def reader(driver: Any) -> Reader | None:
 
 
 def tell_pymysql(parameters: dict[str, Any]) -> None:
-    """Have a connection that PyMySQL makes with these parameters say to the server that we understand its reports."""
+    """Make a connection that PyMySQL opens with these parameters announce that the client understands the reports."""
     parameters["client_flag"] = parameters.get("client_flag", 0) | _SESSION_TRACK
 
 
 def _keeps_packets(driver: Any) -> bool:
-    """Whether the driver is PyMySQL, told to take the reports; from now on it keeps every OK packet."""
+    """Whether the driver is PyMySQL, and announced the reports; from now on such a connection keeps every OK packet."""
     connections = sys.modules.get("pymysql.connections")
     if connections is None or not isinstance(driver, connections.Connection):
         return False
@@ -68,7 +69,7 @@ _keeping_classes: dict[type[Any], type[Any]] = {}
 
 def _keeping_class(base: type[Any]) -> type[Any]:
     class Connection(base):  # type: ignore[misc]
-        """PyMySQL's connection; ``commit()`` alone would throw away what the server answered."""
+        """PyMySQL's connection, which also keeps the answer to ``commit()``: PyMySQL alone would discard it."""
 
         def _execute_command(self, *args: Any, **kwargs: Any) -> Any:
             self.replicant_packet = None
@@ -83,7 +84,8 @@ def _keeping_class(base: type[Any]) -> type[Any]:
 
 def _packet_state(driver: Any, variable: bytes | None = None) -> bytes | None:
     result = driver._result
-    # A statement has a result, which is a result set if it has columns; what the driver sends on its own has none.
+    # A statement has a result, which is a result set if it has columns. A command that the driver sends itself has no
+    # result.
     packet = driver.replicant_packet if result is None else result
     if packet is None or not driver.open or packet.has_next or getattr(packet, "field_count", 0):
         return None
@@ -93,7 +95,7 @@ def _packet_state(driver: Any, variable: bytes | None = None) -> bytes | None:
 
 
 def _find(message: bytes, variable: bytes | None) -> bytes | None:
-    """The item looked for in the last part of an OK packet: a text for people, then the session's items."""
+    """The wanted item in the last part of an OK packet, which holds a text for people, then the session's items."""
     text, at = _length(message, 0)
     size, at = _length(message, at + text)
     end = at + size
@@ -102,7 +104,7 @@ def _find(message: bytes, variable: bytes | None) -> bytes | None:
         size, at = _length(message, at + 1)
         following = at + size
         if kind == _GTIDS and variable is None:
-            at += 1  # how they are encoded: there is one way
+            at += 1  # the encoding specification; only one encoding exists
             size, at = _length(message, at)
             return message[at : at + size]
         if kind == _SYSTEM_VARIABLES and variable is not None:
@@ -116,7 +118,7 @@ def _find(message: bytes, variable: bytes | None) -> bytes | None:
 
 
 def _length(message: bytes, at: int) -> tuple[int, int]:
-    """A number of the protocol's "length-encoded" kind, and where it ends."""
+    """An integer in the protocol's "length-encoded" format, and the offset of its end."""
     first = message[at]
     if first < 0xFB:
         return first, at + 1

@@ -16,7 +16,7 @@ from replicant._core import Position
 from replicant.engines import connect_deadline
 from replicant.engines.failure import Failure, ended_connecting
 
-# This server reports no positions in passing, and our backends have nothing to add to Django's.
+# PostgreSQL reports no positions in its answers, and replicant.backends has nothing to add to Django's backend.
 from replicant.engines.generic import adopt as adopt
 from replicant.engines.generic import captured as captured
 from replicant.engines.generic import connection_parameters as connection_parameters
@@ -28,7 +28,7 @@ from replicant.engines.sample import SINCE, Reported, Sample, ask_first_known
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: Where a connection keeps which tables act without a row; per session.
+#: The attribute of a connection that keeps, per session, which tables run a trigger or a rule even if no row is found.
 _ATTRIBUTE = "_replicant_acting_tables"
 
 _IDENTIFIER = r'(?:"(?:[^"]|"")+"|[a-zA-Z_]\w*)'
@@ -48,36 +48,36 @@ def refused_as_read_only(error: DatabaseError) -> bool:
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool | None:
-    # libpq's PQTRANS_IDLE is 0 in both drivers; the status came with the last answer.
+    # libpq's PQTRANS_IDLE is 0 in both drivers. The server sent the status with the last answer.
     return connection.connection is not None and connection.connection.info.transaction_status != 0
 
 
 _FAILURES = {
     # crash_shutdown, cannot_connect_now
     **dict.fromkeys(("57P02", "57P03"), Failure.GONE),
-    # admin_shutdown, which is also how one connection is ended; idle_session_timeout
+    # admin_shutdown, which an administrator's end of one connection also raises; idle_session_timeout
     **dict.fromkeys(("57P01", "57P05"), Failure.ENDED),
     # too_many_connections
     "53300": Failure.FULL,
     # read_only_sql_transaction
     "25006": Failure.DEMOTED,
-    # serialization_failure, deadlock_detected: on a standby, conflicts with what it applies
+    # serialization_failure, deadlock_detected: on a standby, conflicts with the changes that it applies
     **dict.fromkeys(("40001", "40P01"), Failure.CONFLICT),
 }
-#: Psycopg's own. A pool that was closed led to a server that was out of service by then.
+#: The errors of psycopg itself. A closed pool led to a server that had already been taken out of service.
 _BY_NAME = {
     "ConnectionTimeout": Failure.GONE,
     "PoolTimeout": Failure.GONE,
     "PoolClosed": Failure.ENDED,
     "TooManyRequests": Failure.FULL,
 }
-#: What a server says at the handshake, where libpq hands out no code. In English; what a server says in another
-#: language is not judged, see below.
+#: Messages of a server at the handshake, for which libpq gives no code. Only English messages are recognised; for other
+#: languages see `_SAID_BY_A_SERVER`.
 _REFUSES_A_USER = ("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied")
 _IS_FULL = ("too many", "connection slots are reserved")
 _STARTS_OR_STOPS = ("starting up", "shutting down", "recovery mode", "not yet accepting", "not accepting connections")
-#: libpq puts two spaces between the severity and the text of a server's message, whatever the language, and writes none
-#: of its own messages in that way.
+#: libpq puts two spaces between the severity and the text of a server's message, in every language. No message of libpq
+#: itself has this form.
 _SAID_BY_A_SERVER = re.compile(r"\S:  (?=\S)")
 
 
@@ -86,7 +86,8 @@ def failure(error: BaseException) -> Failure:
     state, text, name = _sqlstate(cause), str(cause), type(cause).__name__
     if state is not None:
         return Failure.ENDED if state.startswith("08") else _FAILURES.get(state, Failure.NOTHING)
-    # Libpq's own errors have none: it could not connect, or the connection has gone. Nor has misuse of the driver.
+    # Errors of libpq itself have no code (it could not connect, or the connection is gone), and neither have errors in
+    # the use of the driver.
     if name in _BY_NAME:
         return _BY_NAME[name]
     if name not in ("OperationalError", "InterfaceError") or any(words in text for words in _REFUSES_A_USER):
@@ -97,7 +98,8 @@ def failure(error: BaseException) -> Failure:
         return Failure.FULL
     if any(words in text for words in _STARTS_OR_STOPS):
         return Failure.GONE
-    # The read goes elsewhere, in case the server starts; the server is not ejected, in case the password is wrong.
+    # The read is rerouted, because the server may be starting. The server is not ejected, because the password may be
+    # wrong.
     is_refusal = ended_connecting(cause) and _SAID_BY_A_SERVER.search(text)
     return Failure.REFUSED if is_refusal else Failure.ENDED
 
@@ -116,13 +118,13 @@ def kind(connection: BaseDatabaseWrapper) -> Literal["postgresql"]:
     return "postgresql"
 
 
-# What was written
+# Positions of writes
 
 
 def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
-    # A rule, or a trigger of the whole statement, acts also where no row was found, and a view may hide a table that
-    # has one. Asked once per session and table: one that is made later is missed until the session ends. Functions of
-    # row-level security policies are taken not to write.
+    # A rule, or a trigger of the whole statement, runs even if no row was found, and a view may hide a table that has
+    # one. Queried once per session and table: a rule or trigger that is created later is missed until the session ends.
+    # The functions of row-level security policies are assumed not to write.
     if not matched_nothing(cursor, sql, connection.vendor):
         return False
     target = _TARGET.match(sql)
@@ -150,13 +152,13 @@ def ask_position(connection: BaseDatabaseWrapper) -> Position | None:
     return position(connection)
 
 
-# What has arrived
+# Positions that a server has reached
 
-# A timeline's number, as any user may read it: on a primary the first part of the name of the file it writes to. On a
-# standby the control file has it, which may be behind after a promotion: until the first restartpoint, or the first
-# flush of a page. A user who may read statistics (pg_monitor) is told at once; for all others the monitor finds out by
-# marks, see below. A timeline ahead of what was replayed does no harm: its own positions all lie beyond the place where
-# it began.
+# The timeline in a form that any user may read. On a primary it is the first part of the name of the file that the
+# primary writes to. On a standby it is in the control file, which may be behind after a promotion until the first
+# restartpoint or the first flush of a page. A user with pg_monitor (the right to read statistics) learns the new
+# timeline at once; for all other users the monitor finds it by marks, see `mark`. A timeline ahead of the replayed
+# position does no harm: all positions of that timeline lie beyond the point where it began.
 _TIMELINE = """
 CASE WHEN pg_is_in_recovery() THEN to_hex(greatest(
     (SELECT timeline_id FROM pg_control_checkpoint()),
@@ -165,15 +167,16 @@ CASE WHEN pg_is_in_recovery() THEN to_hex(greatest(
     {known}))
 ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END
 """
-#: When a server was started, in seconds. A standby that is not restarted never returns to an earlier timeline.
+#: The time of a server's start, in seconds. A standby that is not restarted never returns to an earlier timeline.
 _STARTED = "extract(epoch FROM pg_postmaster_start_time())::text"
-#: By the start of a standby, the timeline that it was found on. The newest are the last.
+#: For each standby, by its start time: the timeline on which it was found. The newest entries come last.
 _known: dict[str, int] = {}
 _MOST_KNOWN = 64
 
 
 def _timeline() -> str:
-    """What a server is asked for its timeline, with what is known of servers that cannot tell themselves."""
+    """The expression that queries a server's timeline. It includes the timelines already found for standbys that do not
+    tell their timeline."""
     known = "".join(f" WHEN '{started}' THEN {timeline}" for started, timeline in list(_known.items()))
     return _TIMELINE.format(known=f"CASE {_STARTED}{known} END" if known else "NULL::int")
 
@@ -184,12 +187,12 @@ def timeline_of(position: Position) -> int:
 
 
 def learn(sample: Sample) -> None:
-    """Remember on which timeline a server is, for sessions of users that it would not tell."""
+    """Remember the timeline of a server, for sessions of users that may not read it from the server."""
     started = sample.server.rpartition(" ")[2]
     if sample.position is None or sample.is_writable or not _STARTS.fullmatch(started):
         return
     timeline = timeline_of(sample.position)
-    # On the first one there is nothing to be told.
+    # Timeline 1 is the lowest, so that the control file cannot be behind.
     if timeline > 1 and _known.get(started, 0) < timeline:
         for known in list(_known)[: 1 - _MOST_KNOWN]:
             _known.pop(known, None)
@@ -198,15 +201,16 @@ def learn(sample: Sample) -> None:
 
 _STARTS = re.compile(r"[0-9]+\.[0-9]+")
 
-# Marks: transactions that write nothing, of which some commit and some roll back, by lot. They get numbers on the new
-# primary, on its timeline. A standby where all of them have ended in the same way has replayed that timeline. On
-# another one the same numbers belong to other transactions, which would have to end alike by chance. That costs the
-# new primary a few numbers, once after a promotion, and only where a standby does not tell its timeline.
+# Marks: transactions that write nothing. Some commit and some roll back, chosen at random. They get transaction ids on
+# the new primary, on its timeline. A standby where all of them have ended in the same way has replayed that timeline.
+# On a standby of another timeline the same ids belong to other transactions, which would have to end in the same way by
+# chance. The marks cost the new primary a few transaction ids, once after a promotion, and only if a standby does not
+# tell its timeline.
 
-#: The numbers of the transactions, and whether they committed.
+#: The ids of the transactions, and whether each one committed.
 Marks = tuple[tuple[str, bool], ...]
 _MARKS = 32
-#: In one round trip. Nothing waits for them to be on disk, or on a standby.
+#: Makes all marks in one round trip. The commits do not wait for the disk or for a standby.
 _MAKE_MARKS = """
 DO $$
 DECLARE
@@ -224,7 +228,7 @@ END $$
 
 
 def mark(connection: BaseDatabaseWrapper) -> Marks:
-    """Leave marks in the log of a primary; none where this user may not. Two round trips."""
+    """Write marks to the log of a primary; returns none if this user may not do that. Two round trips."""
     chosen = f"{secrets.randbits(_MARKS):0{_MARKS}b}"
     try:
         with connection.wrap_database_errors:
@@ -242,7 +246,7 @@ def mark(connection: BaseDatabaseWrapper) -> Marks:
 
 
 def has_marks(connection: BaseDatabaseWrapper, marks: Marks) -> bool:
-    """Whether a standby has replayed them."""
+    """Whether a standby has replayed the marks."""
     if not marks:
         return False
     statuses = ", ".join(f"pg_xact_status('{number}')" for number, _ in marks)
@@ -251,18 +255,19 @@ def has_marks(connection: BaseDatabaseWrapper, marks: Marks) -> bool:
     except DatabaseError as error:
         if is_gone(error):
             raise
-        # A number that is yet to come.
+        # The server raises an error for a transaction id in its future.
         return False
     return list(found) == ["committed" if commits else "aborted" for _, commits in marks]
 
 
-# Not pg_current_wal_lsn(): with asynchronous commit that is still behind when the commit returns.
+# The insert position is queried because, with asynchronous commit, pg_current_wal_lsn() is still behind when the commit
+# returns.
 _LSN = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END"
 
 _SIZES = "current_setting('wal_block_size')::int, pg_size_bytes(current_setting('wal_segment_size'))"
 
-# One statement that asks again and again on the server. Its snapshot may hold replay up where rows are vacuumed away,
-# at most for as long as it waits. CASE keeps the order: first sleep, then look.
+# One statement that polls the position on the server. Its snapshot may delay the replay of a vacuum, at most for the
+# time of the wait. CASE keeps the order: first sleep, then read the position.
 _WAIT = """
 WITH RECURSIVE poll(lsn, until) AS (
     SELECT {lsn}, clock_timestamp() + interval '{seconds:.6f} seconds'
@@ -276,8 +281,8 @@ SELECT pg_is_in_recovery(), max(lsn), {timeline}, {sizes} FROM poll
 
 
 def _is_busy(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the user's statement still goes on: rows of psycopg's ``stream()`` to be read, a COPY to be ended. The
-    driver would wait for that before it sent anything, on the very thread that is to end it."""
+    """Whether the user's statement is still in progress: unread rows of psycopg's ``stream()``, or an open COPY. The
+    driver would wait for its end before it sends anything, in the same thread that must end it: a deadlock."""
     # libpq's PQTRANS_ACTIVE.
     return connection.connection is not None and connection.connection.info.transaction_status == 1
 
@@ -304,7 +309,7 @@ def wait(connection: BaseDatabaseWrapper, position: Position, seconds: float) ->
 
 
 def _ask(connection: BaseDatabaseWrapper, sql: str) -> tuple[Any, ...]:
-    """Ask, and leave no transaction open that was not open before (the driver begins one if autocommit is off)."""
+    """Query, and leave no transaction open that was not open before (the driver begins one if autocommit is off)."""
     was_open = in_transaction(connection)
     with connection.wrap_database_errors:
         try:
@@ -324,10 +329,10 @@ def _position(row: tuple[Any, ...]) -> Position | None:
 
 
 def _end_of_record(inserted: int, block: int, segment: int) -> int:
-    """Where the last record ends, given the insert position and the sizes of blocks and segments in bytes.
+    """The end of the last record, given the insert position and the sizes of blocks and segments in bytes.
 
-    At the start of a block the insert position stands behind the block's header, and no standby replays up to there
-    until something more is written.
+    At the start of a block the insert position is behind the block's header, and no standby replays up to that position
+    until the primary writes another record.
     """
     header = _LONG_HEADER if inserted % segment == _LONG_HEADER else _SHORT_HEADER
     return inserted - header if inserted % block == header else inserted
@@ -347,10 +352,10 @@ def _text(number: int) -> str:
 _ADDRESS = "concat_ws(' ', coalesce(host(inet_server_addr()), ''), current_setting('port'))"
 _NO_POSITION = "pg_is_in_recovery(), NULL, NULL, NULL, NULL, current_setting('transaction_read_only')"
 
-#: What is asked of a member: its position, whether it takes writes, which server it is and when it was started.
-#: Members of a cluster share the system identifier; what tells them apart is where they are reached, and their name if
-#: they were given one. The later questions are for a user who may not call the control file's functions, and for
-#: servers that only resemble PostgreSQL.
+#: The queries of a probe: the member's position, whether it takes writes, the server's identity and the time of its
+#: start. Members of a cluster share the system identifier; they differ in their address, and in their name if one is
+#: configured. The later queries are for a user without the right to call the control file's functions, and for servers
+#: that only resemble PostgreSQL.
 _QUESTIONS = (
     f"""
     SELECT pg_is_in_recovery(), {_LSN}, {{timeline}}, {_SIZES}, current_setting('transaction_read_only'),
@@ -366,13 +371,13 @@ _REFUSALS = frozenset({"42501", "42883", "42704", "42P01", "0A000"})
 
 def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
     settings = connection.settings_dict
-    # libpq and psycopg take whole seconds, of which 1 counts as 2. The prober counts the probe as missed when its own
-    # limit is over: this limit ends the attempt of a thread that is late already.
+    # libpq and psycopg take whole seconds, and 1 counts as 2. The prober counts the probe as missed when its own limit
+    # is over; this limit ends the attempt of a thread that is already late.
     settings["OPTIONS"]["connect_timeout"] = max(2, math.ceil(seconds))
-    # A pool is shared by all connections of an alias.
+    # All connections of an alias share its pool, and a probe must not take a connection from it.
     settings["OPTIONS"].pop("pool", None)
     if under_test.databases_are_tests:
-        # What is asked here is the server's, whatever the database.
+        # The answers to a probe belong to the server and are the same in every database.
         settings["NAME"] = "postgres"
 
 
@@ -396,8 +401,8 @@ def reported(connection: BaseDatabaseWrapper) -> Reported | None:
     return Reported(lag, delay) if recovers else Reported()
 
 
-#: What any user may ask. The age of the last transaction that was replayed grows on an idle primary: it is the lag only
-#: while more was received than replayed.
+#: A query that any user may send. The age of the last replayed transaction grows when the primary is idle: it is the
+#: lag only while the standby has received more than it has replayed.
 _REPORTED = """
 SELECT pg_is_in_recovery(),
     CASE WHEN NOT pg_is_in_recovery() THEN NULL
@@ -411,7 +416,7 @@ SELECT pg_is_in_recovery(),
 
 
 def session_values(connection: BaseDatabaseWrapper, names: Sequence[str]) -> dict[str, Any]:
-    # A setting of the user's own that the session has never had is NULL.
+    # A custom setting that the session has never had is NULL.
     columns = [f"current_setting('{name}', true)" for name in names]
     return dict(zip(names, _ask(connection, f"SELECT {', '.join(columns)}"), strict=True))
 
@@ -441,13 +446,13 @@ def connect(
     seconds: float,
     in_use: Callable[[], int],
 ) -> Any:
-    # Whole seconds, of which 1 counts as 2.
+    # libpq takes whole seconds, and 1 counts as 2.
     limit = max(2, math.ceil(seconds))
     parameters = {**parameters, "connect_timeout": min(limit, int(parameters.get("connect_timeout") or limit))}
     database: Any = connection.Database  # type: ignore[attr-defined]
     pool = getattr(connection, "pool", None)
     if pool is not None:
-        # Django asks `self.pool`, which finds it by the alias.
+        # Django uses `self.pool`, which finds the pool by the alias.
         pools = {connection.alias: connect_deadline.Pool(pool, seconds, in_use)}
         with _having(connection, "_connection_pools", pools):
             return connect(parameters)
@@ -461,7 +466,7 @@ def connect(
 
 @contextlib.contextmanager
 def _having(connection: BaseDatabaseWrapper, name: str, value: object) -> Iterator[None]:
-    """With another attribute than it has."""
+    """Give a connection object another value of an attribute for the time of the block."""
     own = connection.__dict__
     before = {name: own[name]} if name in own else {}
     own[name] = value
@@ -475,5 +480,6 @@ def _having(connection: BaseDatabaseWrapper, name: str, value: object) -> Iterat
 def drop_pool(pools: dict[str, Any], alias: str) -> None:
     pool = pools.pop(alias, None)
     if pool is not None:
-        # Does not wait for those who are connecting: whoever found out has something better to do.
+        # Does not wait for the pool's threads that are connecting: the calling thread, which found the server gone,
+        # must not be delayed.
         pool.close(timeout=0)

@@ -1,4 +1,4 @@
-"""Questions to a server that neither the user's query log nor our own tracker sees."""
+"""Queries that neither the user's query log nor this package's tracker records."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ def ask_rows(connection: BaseDatabaseWrapper, sql: str) -> list[dict[str, Any]]:
 def matched_nothing(cursor: Any, sql: str, vendor: str) -> bool:
     """Whether ``sql``, just executed on ``cursor``, is one plain UPDATE or DELETE that found no row.
 
-    Plain: it calls nothing but the servers' own harmless functions, and changes nothing else in passing (a CTE).
+    "Plain" means that it calls only the servers' own harmless functions, and changes nothing else (as a CTE may do).
     """
     if cursor.rowcount != 0 or ";" in sql:
         return False
     text = sql.lstrip()
     if text[:6].upper() not in ("UPDATE", "DELETE"):
         return False
-    # What follows the verb, read as a query is read: anything that may write on its own is found there.
+    # The core analyses the text after the verb as a SELECT, and so finds every part that may write by itself.
     return not _core.analyse(f"SELECT {text[6:]}", vendor) & _core.WRITES
 
 
 def may_have_been_noop(cursor: Any, sql: Any, vendor: str) -> bool:
-    """Whether ``sql``, just executed on ``cursor``, may have left rows alone because they were as it wants them.
+    """Whether ``sql``, just executed on ``cursor``, may have left rows unchanged because they already had its values.
 
-    Somebody else had written them, and whoever sent this was told that it is done: an UPDATE whose rows already had
-    those values (to MySQL that is no change, and no position), or an INSERT that ignores what is there, or updates it.
-    The last is counted as a row, as if it had been added.
+    Another client wrote those rows, and the sender of this statement learns that they are there. Examples: an UPDATE
+    whose rows already had those values (MySQL counts no change and gives no position), and an INSERT that ignores or
+    updates an existing row. MySQL counts such an updated row as if the statement had added it.
     """
     if not isinstance(sql, str):
         return False

@@ -1,7 +1,8 @@
-"""What a log may not tell: passwords and other secrets of a database's settings, however a driver spells them.
+"""Redaction: keeps the passwords and other secrets of a database's settings out of logs, in every driver's spelling.
 
-A driver quotes what it was given: with ``repr()``, in a connection string with backslashes, in a URL with percent
-signs, or in a message that was wrapped. So each character of a secret is matched in any of its spellings.
+A driver quotes the values that it received: with ``repr()``, in a connection string with backslashes, in a URL with
+percent signs, or in a message with wrapped lines. Therefore the pattern matches each character of a secret in any of
+its spellings.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _STAND_IN = "***"
-#: More of an error's text is not searched; far less of it is shown.
+#: Only this many characters of an error's text are searched. A log shows far fewer of them.
 _LONGEST_TEXT = 8192
-#: A shorter value under a key that does not say "password" is no secret, and would shred the message.
+#: A shorter value, under a key that does not contain "passw", is no secret, and its redaction would make the message
+#: unreadable.
 _SHORTEST = 4
 
-#: Keys of ``DATABASES`` and of the drivers' options (lower case) whose values are no secrets, and help to find out what
-#: is wrong. Every other text is taken for a secret: drivers have options that this package does not know.
+#: Keys of ``DATABASES`` and of the drivers' options (lower case) with values that are no secrets and help to find the
+#: cause of an error. Every other text counts as a secret, because drivers have options that this package does not know.
 _HARMLESS = frozenset(
     {
         *("engine", "name", "user", "host", "port", "time_zone", "mirror", "charset", "collation", "template"),
@@ -48,7 +50,7 @@ _ANY_WHITESPACE = (
 
 
 def redacted(text: str, settings: Mapping[str, Any]) -> str:
-    """``text`` without what is secret in the ``settings`` of a database."""
+    """``text`` without the secrets in the ``settings`` of a database."""
     secrets = sorted(set(_secrets(settings)), key=len, reverse=True)
     if not secrets:
         return text
@@ -80,14 +82,15 @@ def _pattern(secret: str) -> str:
 
 
 def _spellings(character: str) -> str:
-    """As it is, after backslashes, in hexadecimal (repr, JSON, bytes) and in a URL; a quote also doubled, as in SQL."""
+    """A pattern for a character: plain, after backslashes, in hexadecimal (repr, JSON, bytes), and in a URL. A quote
+    also matches doubled, as in SQL."""
     number, encoded = ord(character), character.encode(errors="surrogatepass")
     plain = r"\\+" if character == "\\" else rf"\\*{re.escape(character)}"
     if character in "'\"":
         plain += f"{character}?"
     hexadecimal = "".join(rf"\\+x{byte:02x}" for byte in encoded)
     percents = "".join(f"%{byte:02x}" for byte in encoded)
-    # Beyond the basic plane, JSON writes two surrogates.
+    # JSON writes a character beyond the basic plane as two surrogates.
     pair = character.encode("utf-16-be", errors="surrogatepass")
     surrogates = "".join(rf"\\+u{pair[at : at + 2].hex()}" for at in range(0, len(pair), 2))
     return rf"(?:{plain}|(?i:\\+x{number:02x}|{surrogates}|\\+U{number:08x}|{hexadecimal}|{percents}))"

@@ -1,4 +1,4 @@
-"""What one look at a member found, and the one question it takes."""
+"""A sample: the result of one probe of a member, and the one query that a probe sends."""
 
 from __future__ import annotations
 
@@ -13,68 +13,73 @@ from replicant.engines.query import ask
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: In a server's identity, what stands before the time when it was started.
+#: In the text that names a run of a server, the separator between the server and the time of its start.
 SINCE = " since "
 
-#: What PostgreSQL's servers are told apart by. Their start, in microseconds, does so without the address.
+#: The parts of the text that names a run of a PostgreSQL server. The start, in microseconds, tells servers apart even
+#: without the address.
 _BY_ADDRESS = re.compile(rf"(?P<system>[0-9]+ )?\S* (?P<port>[0-9]+(?: .*)?){SINCE}(?P<start>[0-9]+\.[0-9]+)")
 
-#: Where a connection remembers which of an engine's questions its server answers.
+#: The attribute of a connection that keeps the index of the engine's query that its server answers.
 _ATTRIBUTE = "_replicant_question"
 
 
 class Sample(NamedTuple):
-    """What one look at a member found."""
+    """The result of one probe of a member."""
 
     alias: str
     server: str
-    """Which server answered, and when it was started: two different servers never have the same text, nor have two runs
-    of one server, since a server may come back with older data than it had. Empty if none answered."""
+    """The server that answered, and when it was started. Two servers never have the same text, and two runs of one
+    server never have it either, because a server may come back with older data than it had. Empty if no server
+    answered."""
     is_writable: bool
-    """Whether it takes writes; False as well if it did not answer."""
+    """Whether the server takes writes; also False if it did not answer."""
     position: Position | None
-    """What a primary has written, or a replica applied: at least this, ever since ``asked_at``. None: cannot be had."""
+    """The position that a primary has written, or that a replica has applied: the server has contained at least this
+    position since ``asked_at``. None if the server cannot tell."""
     asked_at: int
-    """``time.monotonic_ns()`` before the question was sent. The processes of a host share that clock."""
+    """``time.monotonic_ns()`` before the query was sent. The processes of a host share that clock."""
     latency: float
-    """How long the answer took, in seconds."""
+    """The time until the answer, in seconds."""
     error: str | None = None
-    """Why there was none."""
+    """The reason why there was no answer."""
     is_gone: bool = False
-    """It refused, or did not answer in time. Other errors say nothing of the server: a wrong password, for one."""
+    """Whether the server refused, or did not answer in time. Other errors (for example a wrong password) say nothing
+    about the server."""
     replicates: bool | None = None
-    """Whether it follows another server; None if it was not asked, or would not say. Asked only where it matters."""
+    """Whether the server replicates from another one; None if this was not queried, or the server did not tell. Queried
+    only when it matters."""
     reported_lag: float | None = None
-    """:attr:`Reported.lag`, as it was asked for last."""
+    """:attr:`Reported.lag`, from the latest query for it."""
     configured_delay: float | None = None
-    """:attr:`Reported.delay`, as it was asked for last."""
+    """:attr:`Reported.delay`, from the latest query for it."""
 
     @property
     def identity(self) -> str:
-        """Which server answered, whenever it was started: what other servers call it."""
+        """The server that answered, without the time of its start: the name that other servers use for it."""
         return self.server.partition(SINCE)[0]
 
     @property
     def run(self) -> str:
-        """The run of a server, the same by whatever address it was reached.
+        """The run of a server, without the address by which it was reached.
 
-        A pooler, a socket and the monitor's own way may lead to one server.
+        A pooler, a socket and the monitor's own route may lead to the same server.
         """
         found = _BY_ADDRESS.fullmatch(self.server)
         return self.server if found is None else f"{found['system']}{found['port']}{SINCE}{found['start']}"
 
 
 class Reported(NamedTuple):
-    """What a replica says of its own lag, in seconds; None where it does not say, or the user may not ask."""
+    """The lag that a replica reports, in seconds; None if it does not report it, or the user may not query it."""
 
     lag: float | None = None
-    """How far it is behind, as the server counts."""
+    """The lag, as the server counts it."""
     delay: float | None = None
-    """The delay that it is configured to have."""
+    """The configured replication delay."""
 
 
 class Answer(NamedTuple):
-    """A server's answer: the row, when the question was sent, and how long it took."""
+    """A server's answer: the row, the time at which the query was sent, and the time until the answer."""
 
     row: tuple[Any, ...]
     asked_at: int
@@ -86,12 +91,13 @@ def ask_first_known(
     questions: Sequence[str],
     is_refusal: Callable[[Exception], object] = lambda error: False,
 ) -> Answer:
-    """Ask for one row: the first of the ``questions`` that this server answers.
+    """Query one row: send the ``questions`` in order until the server answers one.
 
-    The later ones are simpler. Where a server has no such variable or function, or keeps it from this user, which
-    ``is_refusal(error)`` tells, the next one is asked, and on this connection from then on at once.
+    The later ones are simpler. If the server has no such variable or function, or this user may not read it
+    (``is_refusal(error)`` is true), the next one is sent. From then on this connection starts with the query that was
+    answered.
 
-    Raises Django's database errors for all else.
+    Raises Django's database errors for every other failure.
     """
     number = connection.__dict__.get(_ATTRIBUTE, 0)
     while True:
@@ -108,7 +114,7 @@ def ask_first_known(
 
 
 def position_of(kind: str, text: str | None) -> Position | None:
-    """The position a server printed; None if it printed none, or one beyond what the core takes."""
+    """The position that a server printed; None if it printed none, or one that the core does not accept."""
     try:
         return None if text is None else Position(kind, text)
     except ValueError:

@@ -11,7 +11,8 @@ from django.db import OperationalError
 from replicant import _core
 from replicant.engines.failure import Failure
 
-# As any database: no positions, no connection that could be lost, and nothing to add to Django's backend.
+# The same as for any other database: no positions, no connection that could be lost, and nothing to add to Django's
+# backend.
 from replicant.engines.generic import adopt as adopt
 from replicant.engines.generic import ask_position as ask_position
 from replicant.engines.generic import captured as captured
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from django.db import DatabaseError
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: Where a connection keeps how many rows its session had changed when it was last asked.
+#: The attribute of a connection that keeps the count of changed rows at the last call.
 _ATTRIBUTE = "_replicant_changes"
 _COUNTED = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"})
 
@@ -44,7 +45,7 @@ def read_only_sql(read_only: bool) -> str | None:
 
 
 def refused_as_read_only(error: DatabaseError) -> bool:
-    # SQLITE_READONLY; Python 3.10's driver gives the message alone.
+    # SQLITE_READONLY. The driver of Python 3.10 gives only the message.
     return "readonly database" in str(error)
 
 
@@ -61,11 +62,11 @@ def is_gone(error: BaseException) -> bool:
 
 
 def changed_nothing(connection: BaseDatabaseWrapper, cursor: Any, sql: str) -> bool:
-    # Counts rows, those that triggers and foreign keys change included, but not what happens to the schema.
+    # The driver counts changed rows, also those that triggers and foreign keys change, but no changes of the schema.
     driver = connection.connection
     last_driver, before = getattr(connection, _ATTRIBUTE, (None, 0))
     setattr(connection, _ATTRIBUTE, (driver, driver.total_changes))
-    # With RETURNING, changes are counted when the last row has been read.
+    # With RETURNING, the driver counts the changes only when the last row has been read.
     if _core.verb(sql, connection.vendor) not in _COUNTED or ";" in sql or cursor.description is not None:
         return False
     return bool(driver.total_changes == (before if driver is last_driver else 0))
@@ -80,12 +81,12 @@ def prepare_probe(connection: BaseDatabaseWrapper, seconds: float) -> None:
     settings["OPTIONS"].pop("init_command", None)
     name = str(settings["NAME"])
     if name != ":memory:" and not name.startswith("file:"):
-        # To look must not create what is not there.
+        # A probe must not create a file that does not exist.
         settings["NAME"] = f"{Path(name).absolute().as_uri()}?mode=ro"
 
 
 def probe(connection: BaseDatabaseWrapper) -> Sample:
-    # Reads the file's header: a file that is no database does not answer, nor does one that is gone.
+    # The query reads the header of the file, so that it fails for a file that is no database, or that is gone.
     answer = ask_first_known(connection, ("PRAGMA schema_version",))
     with connection.wrap_database_errors:
         file = connection.connection.execute("PRAGMA database_list").fetchone()[2]

@@ -1,8 +1,8 @@
-"""Connections that choose a tenant's schema by themselves: those of django-tenants.
+"""Connections that choose a tenant's schema by themselves: the connections of django-tenants.
 
 ``connection.set_tenant(tenant)`` sends nothing. The engine sends ``SET search_path`` when a cursor is opened, on the
-primary alone. So such a connection counts as one whose ``search_path`` is changed from its beginning, before the first
-statement and between two sessions.
+primary only. Therefore such a connection counts as having a changed ``search_path`` from its beginning, before the
+first statement and between two sessions.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def chooses_schema(engine: type[BaseDatabaseWrapper]) -> bool:
 
 
 def put_something_off(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the next cursor of such a connection will send its SET."""
+    """Whether the next cursor of such a connection will send the deferred SET."""
     return getattr(connection, "search_path_set_schemas", True) is None
 
 
 def watch(engine: type[BaseDatabaseWrapper], track: Callable[[BaseDatabaseWrapper], object]) -> None:
-    """Call ``track`` with each new connection of this class. May be called again."""
+    """Call ``track`` with each new connection of this class. A second call for the same class does nothing."""
     begin = engine.__init__
     if not chooses_schema(engine) or hasattr(begin, _UID):
         return

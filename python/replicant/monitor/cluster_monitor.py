@@ -1,17 +1,18 @@
 """Background monitor: probes every member of every cluster periodically.
 
-There is a thread for each cluster, started by the first read that is routed. On each host one process asks the servers
-and publishes what it found (:mod:`replicant.monitor.shared_file`). In the other processes the thread reads that, twice
-in an interval, and takes over when the prober is gone. Where nothing can be published, each process asks the servers
-itself.
+Each cluster has one monitor thread. The first routed read starts it. On each host, one process is the prober: it probes
+the servers and publishes the results (:mod:`replicant.monitor.shared_file`). In the other processes, the thread reads
+the published results twice in each interval, and takes over when the prober is gone. If results cannot be published,
+each process probes the servers itself.
 
 The prober has a thread and a connection for each member (:mod:`replicant.monitor.prober`), so that a member that hangs
-delays no other one: its answer is given up after the probe's timeout, and its socket is shut down under the driver's
-hands. Only a driver that is still connecting cannot be reached so; its own timeout ends that.
+does not delay the other members: after the probe's timeout, the prober gives up the answer and shuts down the socket
+while the driver still uses it. This cannot interrupt a driver that is still connecting; the driver's own timeout ends
+that attempt.
 
-Threads and connections do not survive a fork, and locks that are held at that moment stay held in the child. So all of
-it ends before a fork, and the next read starts it again, in the parent and in the child: a parent that only manages
-workers needs none.
+Threads and connections do not survive a fork, and locks that are held during a fork stay held in the child. All
+threads and connections of the monitor therefore end before a fork. The next read starts them again, in the parent and
+in the child: a parent that only manages workers needs no monitor.
 """
 
 from __future__ import annotations
@@ -34,23 +35,23 @@ from replicant.under_test import stand_ins
 
 logger = logging.getLogger("replicant")
 
-#: The longest time a fork, a change of settings or an exit waits for threads and connections to end, in seconds.
+#: How long an exit waits for threads and connections to end, in seconds.
 _EXIT_SECONDS = 0.05
 
 _watches: list[Watch] = []
-#: Those that were told to end and had not ended yet.
+#: The watches that were told to end and have not ended yet.
 _ending: list[Watch] = []
-#: Held while watches are started or stopped; nobody ever waits long for it.
+#: Held while watches are started or stopped; no thread ever waits long for it.
 _changing = allocate_lock()
 
 
 def start() -> None:
-    """Watch the clusters that are in force, and those no longer that are not.
+    """Watch every cluster that is in force, and stop watching every other cluster.
 
-    Called by the first routed read of a process, and of a configuration. Waits for nothing, and raises nothing.
+    The first routed read of a process, and of a configuration, calls this. Does not wait and does not raise.
     """
     if not _changing.acquire(blocking=False):
-        # Somebody else is at it, who may have seen the clusters of before.
+        # Another thread is starting or stopping watches, and may have read the previous configuration.
         _core.unwatch()
         return
     try:
@@ -62,7 +63,7 @@ def start() -> None:
         for cluster in clusters.values():
             _watches.append(Watch(cluster, cluster.probe or 0.0))
     except Exception:
-        # No thread can be had, at the end of the interpreter for one; reads go on without.
+        # A thread may be impossible to start, for example while the interpreter shuts down. Reads go on without it.
         logger.exception("The monitor could not be started.")
     finally:
         _changing.release()
@@ -74,7 +75,7 @@ def _is_to_be_watched(cluster: conf.Cluster) -> bool:
 
 
 def stop(seconds: float = STOP_SECONDS) -> None:
-    """End every thread and connection, and wait for it up to so many seconds. The next routed read starts anew."""
+    """End all threads and connections, and wait at most ``seconds`` for it. The next routed read starts them again."""
     is_held = _changing.acquire(timeout=seconds)
     try:
         _end_all()
@@ -88,7 +89,7 @@ def stop(seconds: float = STOP_SECONDS) -> None:
 
 
 def wake() -> None:
-    """Have a cycle begin soon. Does not wait."""
+    """Make every watch begin a cycle soon. Does not wait."""
     for watch in list(_watches):
         watch.wake()
 
@@ -99,7 +100,7 @@ def latest() -> dict[str, Sample]:
 
 
 def probing() -> list[str]:
-    """The clusters whose members this process asks itself, by the aliases of their primaries."""
+    """The clusters whose members this process probes itself, by the aliases of their primaries."""
     return [watch.name for watch in list(_watches) if watch.is_probing]
 
 

@@ -1,4 +1,4 @@
-"""Asks one member, on a thread and a connection of its own, so that one that hangs delays nobody."""
+"""Probes one member on its own thread and connection, so that a member that hangs does not delay other members."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from replicant.monitor.reports import Reporter
 from replicant.monitor.timelines import Timelines
 from replicant.threads import Wakeup, allocate_lock, start_thread
 
-#: A connection is opened anew after so many seconds, in case another server answers there by now.
+#: A connection is replaced after this many seconds, because another server may answer at the same address by then.
 _CONNECTION_SECONDS = 60.0
 
 
-#: So many probes that a server misses in a row mean that it does not answer; one may be lost, or late.
+#: A server that misses this many probes in a row counts as silent. A single probe may be lost, or late.
 _MISSES = 2
 
-#: Whether a server is to be asked if it replicates, which takes one more question.
+#: Whether the probe must also query whether the server replicates, which takes one more round trip.
 Doubts = Callable[[Sample], bool]
 
 
 class Prober:
-    """Asks one member, on a thread and a connection of its own."""
+    """Probes one member on its own thread and connection."""
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class Prober:
         self.alias = alias
         self.settings = settings
         self.is_late = False
-        """Whether it was still silent when a cycle had waited long enough."""
+        """Whether the member was still silent at the end of the wait of the last cycle."""
         self.heard_at: int | None = None
-        """When the last answer of the server arrived; a refused connection is one. In nanoseconds, as ``asked_at``."""
+        """When the server's last answer arrived, in nanoseconds, as ``asked_at``. A refused connection is an answer."""
         self.ended = False
         self._timeout = timeout
         self._answered = answered
@@ -59,18 +59,18 @@ class Prober:
         self._asked = Wakeup()
         self._asked_at = 0
         self._is_busy = False
-        #: When the first question was asked that was not answered, over however many attempts since; and how many
-        #: probes were missed since.
+        #: When the first unanswered probe was sent, however many attempts have followed; and how many probes the
+        #: member has missed since then.
         self._silent_since: int | None = None
         self._missed = 0
-        #: When this process last ran late, as far as is known here.
+        #: When this process last ran late, as far as :meth:`take` was told.
         self._late_at = 0
         self._given_up = False
         self._answer: Sample | None = None
         self._stopping = False
         self._connection: BaseDatabaseWrapper | None = None
         self._connected_at = 0.0
-        #: A second descriptor of the connection's socket, so that the driver's own is closed by nobody but the driver.
+        #: A second descriptor of the connection's socket, so that only the driver closes the driver's own descriptor.
         self._socket: int | None = None
         self._socket_lock = allocate_lock()
         self._reporter = Reporter(alias, settings, timeout, start_thread)
@@ -81,7 +81,7 @@ class Prober:
         return self._is_busy
 
     def ask(self) -> None:
-        """Have the member looked at, unless it still is. Does not wait."""
+        """Start a probe of the member, unless one is under way. Does not wait."""
         if not self._is_busy:
             self._given_up = False
             self._asked_at = time.monotonic_ns()
@@ -90,16 +90,17 @@ class Prober:
             self._asked.ring()
 
     def take(self, late_at: int = 0) -> Sample | None:
-        """What was found since this was last called: an answer, or that there is none.
+        """The result since the last call: an answer, or the sample of a silent member.
 
-        None while the member still has time: until two probes, each of which has the probe's timeout, were missed.
-        After that each call finds that the member is silent, until it answers. ``late_at``: when this process was last
-        found to run late (``time.monotonic_ns()``); what was not answered before that may be its own fault.
+        None while the member still has time to answer: until it has missed two probes, each with the probe's timeout.
+        After that, each call returns the sample of a silent member until the member answers. ``late_at``: when this
+        process was last found to run late (``time.monotonic_ns()``). This process may itself have caused the silence
+        before that time.
         """
         answer, self._answer = self._answer, None
         if answer is not None and self._is_answer(answer):
             self.heard_at = int(answer.asked_at + answer.latency * 1e9)
-            # It may have been asked again since.
+            # Another probe may have started since this answer.
             self._silent_since = self._asked_at if self._is_busy else None
             self._missed = 0
             self.is_late = False
@@ -108,54 +109,54 @@ class Prober:
             self._late_at, self._missed = late_at, 0
         now, timeout = time.monotonic_ns(), self._timeout
         if answer is not None:
-            # An attempt may have gone on for as long as several probes have.
+            # One attempt may have taken as long as the timeouts of several probes.
             self._missed += max(1, int(answer.latency / timeout))
         elif self._is_busy:
             seconds = (now - max(self._asked_at, late_at)) / 1e9
             if seconds >= timeout and not self._given_up:
-                # Whatever comes of this attempt comes too late: a member that times out is not to be taken for sound.
+                # A result of this attempt would be too late: a member that times out must not count as healthy.
                 self._given_up = True
                 self._missed += 1
                 self._hang_up()
             if seconds >= _MISSES * timeout:
-                # A driver that is still connecting cannot be reached by that.
+                # Hanging up does not interrupt a driver that is still connecting.
                 self._missed = max(self._missed, _MISSES)
         self.is_late = True
         return self.silent() if self._missed >= _MISSES else None
 
     def silence(self, late_at: int = 0) -> float:
-        """For how many seconds the server has owed an answer; 0 if it owes none. ``late_at`` as for :meth:`take`."""
+        """How long a probe has been unanswered, in seconds; 0 if none is. ``late_at`` as for :meth:`take`."""
         if self._silent_since is None or self._answer is not None:
             return 0.0
         return (time.monotonic_ns() - max(self._silent_since, late_at)) / 1e9
 
     def silent(self) -> Sample:
-        """That the server does not answer; the latency counts from its last answer."""
+        """The sample of a server that does not answer; the latency counts from its last answer."""
         now = time.monotonic_ns()
         since = self._silent_since or self._asked_at
-        # A question that was asked before the last answer is answered by it, too.
+        # The last answer also answers a probe that was sent before that answer.
         seconds = (now - min(since, self.heard_at or since)) / 1e9
         error = f"no answer for {seconds:.1f} s"
         return Sample(self.alias, "", False, None, self._asked_at, seconds, error, is_gone=True)
 
     def _is_answer(self, sample: Sample) -> bool:
-        """Whether somebody answered, if only to refuse: an attempt to connect that took too long is no answer."""
+        """Whether the server answered. A refusal is an answer; a connection attempt that took too long is not."""
         return not sample.is_gone or sample.latency < self._timeout
 
     def stop(self) -> None:
-        """Have the thread end. Does not wait."""
+        """Tell the thread to end. Does not wait."""
         self._stopping = True
         if self._is_busy:
             self._hang_up()
         self._asked.ring()
 
     def _hang_up(self) -> None:
-        """Shut the socket down: what a driver waits for there ends at once, with an error."""
+        """Shut the socket down: a driver that waits on it gets an error at once."""
         with self._socket_lock:
             if self._socket is not None:
                 shut_down(self._socket)
 
-    # On the thread.
+    # The methods below run on the prober's thread.
 
     def _run(self) -> None:
         try:
@@ -172,7 +173,7 @@ class Prober:
         asked_at = time.monotonic_ns()
         try:
             sample = self._asked_twice()
-        except Exception as error:  # also what an engine of somebody else's raises
+        except Exception as error:  # a third-party engine may raise anything
             self._disconnect()
             seconds = (time.monotonic_ns() - asked_at) / 1e9
             sample = Sample(
@@ -185,7 +186,7 @@ class Prober:
         self._answered.ring()
 
     def _asked_twice(self) -> Sample:
-        """Over a connection that was there before, an error only says that this connection ended."""
+        """Probe, and reconnect once after an error on an old connection: the error only means that this one ended."""
         if time.monotonic() - self._connected_at > _CONNECTION_SECONDS:
             self._disconnect()
         if self._connection is not None:
@@ -207,16 +208,16 @@ class Prober:
             lag, delay = self._reporter.found
             sample = sample._replace(reported_lag=lag, configured_delay=delay)
             if not sample.is_writable and self._is_primary(self.alias):
-                # A primary that takes no writes at present: what a replica has applied says nothing of what it wrote.
+                # A primary that is read-only at present. Its applied position says nothing about what it wrote.
                 sample = sample._replace(position=engine.ask_position(connection) or sample.position)
         if self._timelines is not None:
             sample = self._timelines.completed(connection, sample, is_primary=self._is_primary(self.alias))
         return sample
 
     def _connect(self) -> BaseDatabaseWrapper:
-        """Open a connection that is nobody else's: not Django's for this thread, not tracked, not guarded, not pooled.
+        """Open a connection for this prober alone: not Django's for this thread, not tracked, not guarded, not pooled.
 
-        So not by its ``connect()``, which tells every receiver of ``connection_created``.
+        ``connect()`` is not called, because it sends ``connection_created`` to every receiver.
         """
         backend = load_backend(self.settings["ENGINE"])
         copied = {**self.settings, "OPTIONS": dict(self.settings.get("OPTIONS") or {})}
@@ -235,7 +236,7 @@ class Prober:
             with self._socket_lock:
                 self._socket = None if descriptor is None else socket.dup(descriptor)
             if self._stopping:
-                # Whoever said so found no socket to shut down.
+                # The thread that called stop() found no socket to shut down.
                 raise InterruptedError
             connection._set_autocommit(True)  # type: ignore[attr-defined]
         return connection
@@ -247,12 +248,12 @@ class Prober:
                 self._socket = None
         connection, self._connection = self._connection, None
         if connection is not None:
-            # Not its own close(), which has a transaction's end in mind.
+            # The driver's close(), because Django's close() also handles the end of a transaction.
             with contextlib.suppress(Exception):
                 connection.connection.close()
 
     def _says_gone(self, error: Exception) -> bool:
-        # Over a new connection: what ended one that was there before was tried again.
+        # The error is from a new connection: after an error on an older connection, the probe was repeated.
         backend = load_backend(self.settings["ENGINE"])
         engine = engine_of(backend.DatabaseWrapper)
         return isinstance(error, OSError) or engine.is_gone(error)

@@ -1,9 +1,9 @@
-"""Who is the primary: judged by what the members say of themselves.
+"""Judges which server is the primary, by what the members report about themselves.
 
-The obvious alternative, to take whoever is writable for the primary, gives writes to an old primary that was restarted
-by an init system, and to any replica whose ``read_only`` nobody ever set. So the present one stays unless it says
-itself that it takes no writes, or is gone; and the other must be known not to replicate, or to have been read-only
-before.
+The obvious alternative is to take any writable server for the primary. It would send writes to an old primary that an
+init system restarted, and to any replica on which ``read_only`` was never set. The present primary therefore stays,
+unless it reports that it takes no writes, or is gone. A server replaces it only if that server is known not to
+replicate, or was read-only before.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("replicant")
 
-#: So many looks in a row must find a primary gone and another one promoted. Where the old primary answers, and says
-#: that it takes no writes, both sides agree, and one is enough.
+#: This many judgements in a row must find the primary gone and the same other server promoted. One is enough if the old
+#: primary answers and reports that it takes no writes, because both servers agree then.
 _LOOKS = 2
-#: Two that take writes are a matter for a human: it is said again after so many seconds.
+#: A human must resolve two members that take writes: the error is logged again after this many seconds.
 _SECONDS_PER_COMPLAINT = 60.0
 
 
 class Judge:
-    """Judges one cluster, cycle by cycle. Does no I/O, and reads no clock but to keep its complaints apart."""
+    """Judges one cluster, cycle by cycle. Does no I/O, and reads the clock only to limit how often it complains."""
 
     def __init__(self, primary: str) -> None:
         self.is_undecided = False
-        """Whether another look is wanted soon."""
+        """Whether the next cycle should begin soon, because a promotion is suspected and not yet confirmed."""
         self.were_read_only: set[str] = set()
-        """The servers that were seen to take no writes, here or in another process."""
+        """The servers that this process or another one has seen to be read-only."""
         self._primary = primary
         self._placement: Placement | None = None
         self._suspected: tuple[str, int] | None = None
-        #: What the present primary had written when it was last seen to take writes.
+        #: The position of the present primary when it was last seen to take writes.
         self._written: Position | None = None
-        #: Of each outsider: what it must have, and what it had when it was last asked.
+        #: For each outsider: the position that it must contain, and its last sample.
         self._marks: dict[str, Position] = {}
         self._heard: dict[str, Sample] = {}
         self._complaints: dict[str, float] = {}
 
     def doubts(self, placement: Placement, sample: Sample) -> bool:
-        """Whether a server is to be asked if it replicates: where its role is not the one that it has here."""
+        """Whether to query if a server replicates: its reported role differs from its role in the placement."""
         is_primary = sample.alias == placement.servers[self._primary]
         return sample.alias in placement.outsiders or sample.is_writable != is_primary
 
     def judge(self, placement: Placement, samples: Sequence[Sample]) -> Placement:
-        """The placement after ``samples``, which name servers, and were all made since this was last called."""
+        """The placement after ``samples``. They name servers, and all of them were taken since the last call."""
         if self._placement is None or self._placement != placement:
             self._begin(placement)
         found = {sample.alias: sample for sample in samples}
         self.were_read_only |= {each.alias for each in samples if each.error is None and not each.is_writable}
         before, placement = placement, self._judge_primary(placement, found)
         if placement != before:
-            # The server that was just replaced has yet to be asked if it replicates.
+            # The probe has not yet queried whether the server that was just replaced replicates.
             return placement
         for server in placement.outsiders:
             if server in found and self._has_rejoined(found[server], found.get(placement.servers[self._primary])):
@@ -68,7 +68,7 @@ class Judge:
         return placement
 
     def _begin(self, placement: Placement) -> None:
-        """Judge from another placement than before: what was found so far was found for that one."""
+        """Judge from another placement than before, and drop the findings that hold only for the previous one."""
         before, self._placement = self._placement, placement
         self._suspected, self.is_undecided = None, False
         if before is None or before.servers[self._primary] != placement.servers[self._primary]:
@@ -83,10 +83,10 @@ class Judge:
         present = found.get(placement.servers[self._primary])
         suspected, self._suspected, self.is_undecided = self._suspected, None, False
         if present is None:
-            # It still has time to answer.
+            # The present primary still has time to answer.
             self._suspected = suspected
             return placement
-        # Where the settings have no alias for the present primary, another server that is not it is behind the alias.
+        # If no alias leads to the present primary, the server behind the primary's alias is a former primary.
         is_lost = present.alias in placement.outsiders
         answers = present.error is None and not is_lost
         if answers and present.is_writable:
@@ -97,7 +97,7 @@ class Judge:
             if answers and claimants:
                 self._complain_of_several(placement, claimants)
             return self._returned(placement, found, present)
-        # A former primary lacks what was written since, whatever it and the present primary say of themselves.
+        # A former primary lacks all later writes, whatever it and the present primary report about themselves.
         outsiders = [server for server in claimants if server in placement.outsiders]
         claimants = [server for server in claimants if server not in placement.outsiders]
         if not claimants and answers and len(outsiders) == 1 and self._is_replaced_by(found[outsiders[0]], present):
@@ -108,7 +108,8 @@ class Judge:
             if claimants:
                 self._complain_of_several(placement, claimants)
             elif suspected is not None and suspected[0] not in found:
-                # It, too, still has time to answer: on a busy machine one or the other always would be late.
+                # The suspected server still has time to answer, too: on a busy machine, one of the two would always be
+                # late.
                 self._suspected, self.is_undecided = suspected, True
             return placement
         (promoted,) = claimants
@@ -119,20 +120,20 @@ class Judge:
         return placement
 
     def _contains_all(self, candidate: Sample, present: Sample) -> bool:
-        """Whether a candidate has what the present primary has, which takes no writes but answers.
+        """Whether a candidate has everything that the present primary has, which answers but takes no writes.
 
-        Where positions cannot be compared, what the servers say of their roles is all there is.
+        If positions cannot be compared, the roles that the servers report are the only evidence.
         """
         positions = [self._written]
         if present.position is not None and present.position.kind != "postgresql":
-            # A PostgreSQL server that takes no writes still logs what its own background does.
+            # On PostgreSQL this would prove nothing: a server that takes no writes still logs its background activity.
             positions.append(present.position)
         for position in positions:
             if position is not None and candidate.position is not None and not _has(candidate.position, position):
                 self._complain(
                     "lacks",
-                    "The server of %r takes writes, but lacks what the present primary of %r (%r) has written: it is "
-                    "not followed while that one answers.",
+                    "The server of %r takes writes, but lacks writes of the present primary of %r (the server of %r): "
+                    "it does not become the primary while the present primary answers.",
                     *(candidate.alias, self._primary, present.alias),
                 )
                 return False
@@ -140,9 +141,9 @@ class Judge:
 
     @staticmethod
     def _is_replaced_by(outsider: Sample, present: Sample) -> bool:
-        """Whether a former primary was made the primary again while no process looked: the present one follows.
+        """Whether a former primary was promoted again while no process was probing: the present primary follows it.
 
-        The one that follows must not have anything that the former primary lacks.
+        The former primary must contain the position of the server that follows it.
         """
         return (
             present.replicates is True
@@ -153,7 +154,10 @@ class Judge:
 
     @staticmethod
     def _returned(placement: Placement, found: Mapping[str, Sample], present: Sample) -> Placement:
-        """Where the old primary's settings by now lead to the new one (an endpoint, a proxy), nothing is moved."""
+        """The placement, changed if an outsider's settings lead to the present primary by now (an endpoint, a proxy).
+
+        The primary's alias then uses those settings, and the outsider is not an outsider any more.
+        """
         for server in placement.outsiders:
             if server in found and found[server] is not present and _is_same(found[server], present):
                 outsiders = placement.outsiders - {server}
@@ -161,20 +165,20 @@ class Judge:
         return placement
 
     def _is_credible(self, sample: Sample) -> bool:
-        """Whether a server that takes writes was promoted: many replicas take them, for want of ``read_only``."""
+        """Whether a server that takes writes was promoted: without ``read_only``, many replicas take writes, too."""
         if sample.replicates is None:
             return sample.alias in self.were_read_only
         return not sample.replicates
 
     def _has_rejoined(self, sample: Sample, primary: Sample | None) -> bool:
-        """Whether an outsider replicates: it has what the new primary had since, and nothing that one lacks."""
+        """Whether an outsider replicates: it has later writes of the primary, and nothing that the primary lacks."""
         if sample.error is not None or sample.is_writable or sample.replicates is False:
             self._heard.pop(sample.alias, None)
             return False
         if primary is None or primary.error is not None or not primary.is_writable:
             return False
         if primary.position is None:
-            # Nothing can be compared: what it says of itself is all there is.
+            # Positions cannot be compared: the outsider's own report is the only evidence.
             return sample.replicates is True
         mark = self._marks.setdefault(sample.alias, primary.position)
         before = self._heard.get(sample.alias)
@@ -192,7 +196,7 @@ class Judge:
         self._complain(
             "several",
             "Several members of %r take writes: the server of %r, which stays the primary, and of %s. "
-            "What is written on more than one of them is lost on the others.",
+            "A write on one of them is missing on the others.",
             self._primary,
             placement.servers[self._primary],
             ", ".join(repr(server) for server in sorted(claimants)),
@@ -206,11 +210,11 @@ class Judge:
 
 
 def _has(candidate: Position, position: Position) -> bool:
-    """Whether a server that was promoted has ``position`` of the primary before, as far as positions can tell.
+    """Whether a promoted server has ``position`` of the previous primary, as far as positions can tell.
 
-    A promotion on PostgreSQL begins a timeline with a higher number, whose positions cannot be compared with those
-    before. The place in the log can: a server that is behind it lacks something. One that is past it may have parted
-    earlier, which no user without privileges can find out.
+    A promotion on PostgreSQL begins a timeline with a higher number, and positions of two timelines cannot be compared.
+    Log offsets can be compared: a server that is behind the offset lacks something. A server that is past it may have
+    diverged earlier; a user without privileges cannot find that out.
     """
     if candidate.kind != "postgresql" or position.kind != "postgresql":
         return candidate.contains(position)
@@ -219,7 +223,7 @@ def _has(candidate: Position, position: Position) -> bool:
 
 
 def _timeline(position: Position) -> tuple[int, int]:
-    """The timeline of a PostgreSQL position, and the place in its log."""
+    """The timeline and the log offset of a PostgreSQL position."""
     timeline, _, place = str(position).partition(":")
     high, _, low = place.partition("/")
     return int(timeline), (int(high, 16) << 32) + int(low, 16)

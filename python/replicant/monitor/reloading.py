@@ -1,4 +1,4 @@
-"""For sites that have a source of truth of their own about their servers."""
+"""``reload()``, for sites that have their own source of truth about their servers."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from replicant.monitor import topology
 def reload(
     clusters: Mapping[str, Mapping[str, Any]] | None = None, *, databases: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
-    """Have other members, or other settings, from now on, with no restart.
+    """Put other members or other settings in force without a restart.
 
-    ``clusters`` has the shape of ``settings.REPLICANT`` and may be partial: what it does not name, a cluster or a key
-    of one, stays as the settings have it. ``databases`` has the shape of ``settings.DATABASES``: the settings of
-    aliases that are not there. Without ``clusters`` the settings are in force again.
+    ``clusters`` has the shape of ``settings.REPLICANT`` and may be partial: a cluster, or a key of a cluster, that it
+    does not name keeps its value from the settings. ``databases`` has the shape of ``settings.DATABASES``: the settings
+    of new aliases. Without ``clusters``, the settings are in force again.
 
-    In this process, at once, until the next reload or change of settings. What is known of members that stay is kept,
-    and so is what scopes have read and written. Replicas that are dropped get no reads, and stay known under their
-    aliases.
+    The reload takes effect in this process at once, until the next reload or change of settings. The package keeps its
+    knowledge of members that stay, and the records of what scopes have read and written. Replicas that are dropped get
+    no reads, and stay known under their aliases.
 
-    Raises ``ImproperlyConfigured``, with the text of ``manage.py check``, if anything is wrong; then nothing has
-    changed.
+    Raises ``ImproperlyConfigured``, with the text of ``manage.py check``, if anything is wrong; nothing has changed
+    then.
     """
     given = copy.deepcopy(dict(_checked_clusters(clusters))) if clusters is not None else {}
     new = _completed(databases or {})
@@ -37,7 +37,7 @@ def reload(
     errors = [problem for problem in problems if problem.is_error]
     if errors:
         raise ImproperlyConfigured("\n".join(str(problem) for problem in errors))
-    # Those that are dropped are those that were in force, if they could be used at all.
+    # Replicas that were in force can be dropped. None were in force if the configuration could not be loaded.
     with contextlib.suppress(ImproperlyConfigured):
         conf.load()
     staying = {alias for cluster in found for alias in (cluster.primary, *dict(cluster.replicas))}
@@ -56,14 +56,14 @@ def _checked_clusters(clusters: Any) -> Mapping[str, Any]:
         raise ImproperlyConfigured(f"reload() takes a dictionary in the shape of REPLICANT, not {clusters!r}.")
     if not clusters:
         raise ImproperlyConfigured(
-            "reload({}) names no cluster. A source that is empty is taken for one that failed; reload() without "
-            "clusters goes back to the settings."
+            "reload({}) names no cluster. An empty source counts as a source that failed; to go back to the settings, "
+            "call reload() without clusters."
         )
     for primary, cluster in clusters.items():
         if isinstance(cluster, Mapping) and "REPLICAS" in cluster and not cluster["REPLICAS"]:
             raise ImproperlyConfigured(
-                f"reload() was given no REPLICAS for {primary!r}. A source that is empty is taken for one that failed; "
-                "to have none of them read from, give each the weight 0."
+                f"reload() was given no REPLICAS for {primary!r}. An empty source counts as a source that failed; to "
+                "stop reads from all replicas, give each replica the weight 0."
             )
     return clusters
 
@@ -71,15 +71,15 @@ def _checked_clusters(clusters: Any) -> Mapping[str, Any]:
 def _completed(databases: Any) -> dict[str, dict[str, Any]]:
     """The settings of new aliases, with Django's defaults."""
     if not isinstance(databases, Mapping) or not all(isinstance(each, Mapping) for each in databases.values()):
-        # Not the value: it may hold a password.
+        # The message does not show the value, because it may contain a password.
         raise ImproperlyConfigured("reload() takes databases in the shape of DATABASES: alias to dictionary.")
     copies = {alias: copy.deepcopy(dict(settings)) for alias, settings in databases.items()}
-    # It wants a default, whatever it may be.
+    # Django requires an entry "default", whatever its content.
     complete = connections.configure_settings({"default": {}, **copies})
     for alias in databases:
         if alias in connections.settings and connections.settings[alias] != complete[alias]:
             raise ImproperlyConfigured(
-                f"reload() was given other settings for {alias!r} than it has: connections and objects go by that "
-                "alias. Give the server an alias of its own."
+                f"reload() was given other settings for {alias!r} than its present ones, but open connections and "
+                "loaded objects refer to that alias. Give the server its own alias."
             )
     return {alias: complete[alias] for alias in databases}

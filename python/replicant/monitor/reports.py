@@ -1,9 +1,9 @@
-"""What replicas say of their own lag, for ``status()``: beside the lag that is measured, never in its place.
+"""The lag that replicas report themselves, for ``status()``. It is shown beside the measured lag and never replaces it.
 
-A replica with a configured delay has no lag while the primary is idle, which is right and surprises on a dashboard.
-What the server itself reports takes privileges on some engines, and may be slow while replication is stopped or
-started. So it is asked rarely, over a connection and a thread of its own: no read and no probe waits for it. The
-process that probes a host's members asks; the others find the answers in its samples.
+While the primary is idle, a replica with a configured delay has no measured lag. That is correct, but surprising on a
+dashboard. On some engines the server's own report needs privileges, and the query may be slow while replication is
+stopped or started. The query therefore runs rarely, on its own thread and connection: no read and no probe waits for
+it. The process that probes the members of a host sends the query; the other processes find the answers in its samples.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from replicant.engines import Reported, engine_of
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: How often a replica is asked, and how long after the first probe.
+#: The interval of the query, and the delay of the first one, in seconds.
 SECONDS = 15.0
-#: How often one is asked that did not answer: the account has no right to, most often.
+#: The interval for a replica that did not answer: most often the account lacks the privilege.
 REFUSED_SECONDS = 600.0
 
 
 class Reporter:
-    """Asks one member what it reports."""
+    """Queries what one member reports about its own lag."""
 
     def __init__(
         self, alias: str, settings: Mapping[str, Any], timeout: float, start: Callable[[Callable[[], None], str], None]
     ) -> None:
-        """``start`` runs a function on a thread of the name given; ``timeout`` is in seconds."""
+        """``start`` runs a function on a thread with the given name; ``timeout`` is in seconds."""
         self.found = Reported()
         self._alias = alias
         self._settings = settings
         self._timeout = timeout
         self._start = start
-        # Later than the first probes, for which a process that starts waits.
+        # Later than the first probes, because a process that starts waits for those.
         self._next = time.monotonic() + SECONDS
         self._is_asking = False
         self.has_asked = False
-        """Whether there was an answer, or a refusal."""
+        """Whether an answer or a refusal has arrived."""
 
     def ask(self) -> None:
-        """Have the member asked if it is time. Does not wait."""
+        """Start a query if one is due. Does not wait."""
         if not self._is_asking and time.monotonic() >= self._next:
             self._is_asking = True
             self._start(self._ask, f"replicant-report-{self._alias}")
@@ -57,18 +57,18 @@ class Reporter:
             try:
                 answer = engine_of(connection).reported(connection)
             finally:
-                # Not its own close(), which has a transaction's end in mind.
+                # The driver's close(), because Django's close() also handles the end of a transaction.
                 with contextlib.suppress(Exception):
                     connection.connection.close()
             if answer is not None:
                 seconds, found = SECONDS, answer
-        except Exception:  # whatever a driver raises: the probe says what is wrong with the server
+        except Exception:  # whatever a driver raises: the probe reports what is wrong with the server
             seconds = SECONDS
         self.found, self._next = found, time.monotonic() + seconds
         self._is_asking, self.has_asked = False, True
 
     def _connected(self) -> BaseDatabaseWrapper:
-        """A connection that is nobody else's, as the prober's is."""
+        """A connection for this reporter alone, opened as the prober opens its own."""
         copied = {**self._settings, "OPTIONS": dict(self._settings.get("OPTIONS") or {})}
         wrapper: BaseDatabaseWrapper = load_backend(self._settings["ENGINE"]).DatabaseWrapper(copied, self._alias)
         engine_of(wrapper).prepare_probe(wrapper, self._timeout)

@@ -1,10 +1,10 @@
 """The samples of a host's one prober, in a small file in memory that the other processes read.
 
-One file per cluster and configuration. Whoever holds the kernel's lock on it (``flock``) is the prober and the only
-writer; a process that dies, by whatever signal, loses the lock. Nobody waits for anybody: a reader takes what is there
-and checks it, since the writer may be in the middle of replacing it.
+There is one file for each cluster and configuration. The process that holds the kernel's lock on the file (``flock``)
+is the prober and the only writer; a process that dies, by any signal, loses the lock. No process waits for another: a
+reader takes the content and checks it, because the writer may be in the middle of replacing it.
 
-The file is read and written, not mapped: a mapped file that somebody shortens kills whoever looks at it (SIGBUS).
+The file is read and written, not mapped: if a mapped file is truncated, every process that reads it is killed (SIGBUS).
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-#: To be raised with every change of what is written: processes of different versions do not meet.
+#: Must be raised with every change of the content: processes with different formats do not share a file.
 FORMAT = 6
 _MAGIC = b"replicnt"
 #: The magic, the format, the length of the body, and the SHA-256 of these three and the body.
 _HEADER = struct.Struct("<8sII")
 _DIGEST = 32
-#: What is read at once; positions with more than some hundred intervals take a second read.
+#: The size of the first read; positions with more than some hundred intervals need a second read.
 _PAGE = 64 * 1024
 #: Far more than 100 members with the longest positions the core takes; a larger length is damage.
 _LARGEST = 128 * 1024 * 1024
 _TORN_READS = 5
-#: Clocks that were set to the same boot differ by less. The monotonic clock begins anew with each boot, while a file
-#: outside of memory outlives it: samples from another boot would seem to come from the future.
+#: Two estimates of the time of one boot differ by less. The monotonic clock restarts with each boot, but a file on disk
+#: survives it: samples from another boot would seem to come from the future.
 _SAME_BOOT_NS = 10 * 10**9
 
 
-#: What :func:`name_of` makes, and the format.
+#: The names of these files: the result of :func:`name_of`, and the format.
 _NAME = re.compile(r"[0-9a-f]{32}-[0-9]+")
-#: Nobody has written to a file for so long: one that is in use is written to with every probe.
+#: A file that was not written for this long is abandoned: a file in use is written with every probe.
 _ABANDONED_SECONDS = 24 * 3600.0
 
 
 _NONE = type(None)
-#: What each field of a sample may be, but for its position.
+#: The permitted types of each field of a sample, except its position.
 _KINDS: dict[str, tuple[type, ...]] = {
     "alias": (str,),
     "server": (str,),
@@ -72,31 +72,31 @@ logger = logging.getLogger("replicant")
 
 
 class Published(NamedTuple):
-    """What the prober found."""
+    """The results that the prober published."""
 
     at: int
-    """``time.monotonic_ns()`` when it was written."""
+    """``time.monotonic_ns()`` at the time of writing."""
     samples: list[Sample]
-    """By server: the alias of each is the one whose settings it was asked with."""
+    """One for each server: the alias of a sample is the alias whose settings the probe connected with."""
     is_decided: bool = True
-    """Whether the prober has looked for the primary, and has no doubt which server that is. The placement itself is in
+    """Whether the prober has judged which server is the primary, and has no doubt. The placement itself is in
     :mod:`replicant.connections.shared_placement`: processes with other settings share it, too."""
     view: View | None = None
-    """Which members were found."""
+    """The members that discovery found."""
 
 
 def name_of(key: bytes, described: object) -> str:
-    """The name of the file for what is probed: processes that probe the same thing in the same way meet there.
+    """The name of the file for a probed cluster: processes that probe the same servers in the same way share the file.
 
-    ``described`` is made of mappings, sequences and plain values; it may hold passwords. Others may see the name, so it
-    is a hash under ``key``, a secret of the site.
+    ``described`` consists of mappings, sequences and plain values, and may contain passwords. Other users may see the
+    name, so it is a hash under ``key``, a secret of the site.
     """
     text = json.dumps(_plain(described), sort_keys=True)
     return hashlib.blake2b(text.encode(), key=hashlib.sha256(key).digest(), digest_size=16).hexdigest()
 
 
 def _plain(value: Any) -> Any:
-    """The same in every process: no addresses, no order that is drawn when a process starts."""
+    """The value in a form that is the same in every process: no memory addresses, no order that varies by process."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -112,10 +112,10 @@ def _plain(value: Any) -> Any:
 
 
 class Samples:
-    """One process's hold on the file. Used by one thread."""
+    """One process's access to the file. Used by one thread."""
 
     def __init__(self, name: str) -> None:
-        """Open the file, or make it. Raises :class:`CannotShare`."""
+        """Open the file, or create it. Raises :class:`CannotShare`."""
         self.is_prober = False
         self._has_complained = False
         self._name = f"{name}-{FORMAT}"
@@ -123,7 +123,7 @@ class Samples:
             self._folder, self._file = _open(self._name)
 
     def elect(self) -> bool:
-        """Become the prober, if nobody is; returns whether this process is it. Raises :class:`CannotShare`."""
+        """Become the prober if there is none; return whether this process is it. Raises :class:`CannotShare`."""
         with sharing():
             if not self._is_in_place():
                 raise CannotShare(f"{self._name} was removed")
@@ -132,7 +132,7 @@ class Samples:
                     fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     return False
-                # The prober before may have removed the file between our opening and our locking it.
+                # The previous prober may have removed the file after this process opened it and before it was locked.
                 if not self._is_in_place():
                     raise CannotShare(f"{self._name} was removed")
                 self.is_prober = True
@@ -140,7 +140,8 @@ class Samples:
             return True
 
     def publish(self, samples: Sequence[Sample], is_decided: bool = True, view: View | None = None) -> None:
-        """Replace what is in the file. For the prober alone. Raises :class:`CannotShare`, for want of room, say."""
+        """Replace the content of the file. Only the prober may call this. Raises :class:`CannotShare`, for example if
+        there is no space left."""
         now = time.monotonic_ns()
         found = view and [dict(view.found), None if view.present is None else sorted(view.present), sorted(view.judged)]
         body = json.dumps(
@@ -153,10 +154,9 @@ class Samples:
                 raise CannotShare("no room")
 
     def read(self) -> Published | None:
-        """What the prober published last.
+        """The prober's last published results.
 
-        None if there is nothing that can be used: nothing yet, damaged, of another version, or from before a restart of
-        the machine.
+        None if the file is unusable: it is empty, damaged, of another version, or from before a restart of the machine.
         """
         for _ in range(_TORN_READS):
             content = self._content()
@@ -167,7 +167,7 @@ class Samples:
                 try:
                     return _unpacked(body)
                 except Exception as error:
-                    # It is whole, so whatever is wrong with it was written like that, and stays until the next probe.
+                    # The content is whole, so it was written malformed, and stays malformed until the next probe.
                     self._complain(error)
                     return None
         return None
@@ -179,9 +179,9 @@ class Samples:
             logger.warning("Ignored malformed probe results in the shared file %s (%s).", self._name, why)
 
     def close(self, *, leaves: bool = False) -> None:
-        """Let go. A prober takes the file along: nothing is left behind, and the others make a new one.
+        """Close the file. A prober also removes it: nothing is left behind, and the other processes create a new one.
 
-        With ``leaves`` it stays, as if the prober was killed: the next one begins with what is in it.
+        With ``leaves``, the file stays, as if the prober had been killed: the next prober begins with its content.
         """
         if self.is_prober:
             self.is_prober = False
@@ -191,14 +191,14 @@ class Samples:
         self.abandon()
 
     def abandon(self) -> None:
-        """Close the file and do nothing to it: in a forked child, where it is the parent's."""
+        """Close the file without changing it. For a forked child: the file belongs to the parent."""
         for descriptor in (self._file, self._folder):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._file = self._folder = -1
 
     def _sweep(self) -> None:
-        """Remove what probers of other configurations left when they were killed."""
+        """Remove the files that probers of other configurations left when they were killed."""
         with contextlib.suppress(OSError):
             for name in os.listdir(self._folder):  # noqa: PTH208 - a descriptor
                 if name != self._name and _NAME.fullmatch(name):
@@ -206,7 +206,7 @@ class Samples:
                         _remove_if_abandoned(name, self._folder)
 
     def _is_in_place(self) -> bool:
-        """Whether the file is still what others find under its name."""
+        """Whether the open file is still the one that other processes find under its name."""
         return _is_in_place(self._file, self._name, self._folder)
 
     def _content(self) -> bytes | None:
@@ -229,7 +229,7 @@ def _packed(sample: Sample) -> list[Any]:
 
 
 def _body(content: bytes) -> bytes | None:
-    """The body if it is whole and of this version; None if it is torn, damaged or of another one."""
+    """The body if it is whole and of this version; None if it is torn, damaged or of another version."""
     magic, version, length = _HEADER.unpack_from(content)
     head, digest, body = content[: _HEADER.size], content[_HEADER.size :][:_DIGEST], content[_HEADER.size + _DIGEST :]
     if (magic, version, length) != (_MAGIC, FORMAT, len(body)) or hashlib.sha256(head + body).digest() != digest:
@@ -238,7 +238,7 @@ def _body(content: bytes) -> bytes | None:
 
 
 def _unpacked(body: bytes) -> Published | None:
-    """What a body holds; None if it is from before the machine was started. Raises anything if it is malformed."""
+    """The content of a body; None if it is from before the machine was started. Raises any error if it is malformed."""
     published_at, boot, is_decided, found, packed = json.loads(body)
     now = time.monotonic_ns()
     if published_at > now or abs(time.time_ns() - now - boot) > _SAME_BOOT_NS:
@@ -255,20 +255,21 @@ def _unpacked(body: bytes) -> Published | None:
 
 def _view(found: dict[str, Any], present: list[str] | None, judged: list[str]) -> View:
     if not all(isinstance(name, str) for name in (*(present or ()), *judged)):
-        raise TypeError("a member that is no alias")
+        raise TypeError("a member is not an alias")
     places = {alias: (str(host), str(port)) for alias, (host, port) in found.items()}
     return View(places, None if present is None else frozenset(present), frozenset(judged))
 
 
 def _open(name: str) -> tuple[int, int]:
-    """Open this user's own folder, in memory where there is such a thing, and the file in it."""
+    """Open this user's own folder, in memory where the system has a file system in memory, and the file in it."""
     return private_folder.open_with(lambda folder: private_folder.open_file(name, folder))
 
 
 def _remove_if_abandoned(name: str, folder: int) -> None:
-    """Remove a file that is old and that nobody has locked. Raises ``OSError``, if somebody has it for one.
+    """Remove a file that is old and not locked. Raises ``OSError``, for example if another process has it locked.
 
-    It is locked meanwhile, as by a prober that ends: who opened it before finds out that it is gone, and makes another.
+    The file is locked meanwhile, as by a prober that ends: a process that opened it earlier finds it removed, and
+    creates another one.
     """
     file = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:

@@ -1,11 +1,11 @@
-"""On which timeline PostgreSQL's standbys are, where the monitor's user may not read that.
+"""Finds the timeline of PostgreSQL's standbys where the monitor's user may not read it.
 
-After a promotion an ordinary user is told the old timeline until the standby's next restart point, and positions of two
-timelines cannot be compared: a healthy standby would count as one that lags. The primary's log is marked, and a standby
-that has the marks is on its timeline (:func:`replicant.engines.postgresql.mark`).
+After a promotion, an ordinary user sees the old timeline until the standby's next restart point, and positions of two
+timelines cannot be compared: a healthy standby would count as lagging. The monitor therefore writes marks to the
+primary's log. A standby that has the marks is on the primary's timeline (:func:`replicant.engines.postgresql.mark`).
 
-That a standby has replayed more than the place where the new timeline began says nothing: one that follows the old
-primary has that, too.
+A standby may have replayed past the log position where the new timeline began. That proves nothing: a standby that
+follows the old primary may have done so, too.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class _Primary(NamedTuple):
 
 
 class Timelines:
-    """Those of one cluster. Used by the threads of its probers, each of which asks one server."""
+    """The timelines of one cluster. Used by the threads of its probers, each of which probes one server."""
 
     def __init__(self) -> None:
         self._primary: _Primary | None = None
-        #: Whether a standby is on an earlier timeline, as far as it tells.
+        #: Whether a standby has reported an earlier timeline.
         self._is_in_doubt = False
 
     def completed(self, connection: BaseDatabaseWrapper, sample: Sample, *, is_primary: bool) -> Sample:
-        """The sample just made on ``connection``, with the timeline that the server is found on."""
+        """The sample just taken on ``connection``, with the timeline that was found for the server."""
         position = sample.position
         if position is None or position.kind != "postgresql" or connection.vendor != "postgresql":
             return sample

@@ -1,10 +1,11 @@
 """Members that come and go while a process runs: those that ``TOPOLOGY`` finds, and those that a reload drops.
 
-An alias that Django has seen never vanishes: an object may carry it in ``_state.db``, a thread its connection. So who
-leaves stays a member, in the role of a replica, that serves nothing; and comes back under the same alias.
+An alias that Django has seen is never removed: an object may carry it in ``_state.db``, and a thread may have a
+connection for it. A member that leaves therefore stays a member, in the role of a replica that serves no reads. It
+comes back under the same alias.
 
-What is found are servers, and what is named here are servers, too: each by the alias whose settings lead to it
-(:mod:`replicant.monitor.promotion`), whatever alias it is behind at present.
+Discovery finds servers, and this module names servers, too: each by the alias whose settings lead to it
+(:mod:`replicant.monitor.promotion`), whatever alias the server is behind at present.
 """
 
 from __future__ import annotations
@@ -32,36 +33,36 @@ if TYPE_CHECKING:
 logger = logging.getLogger("replicant")
 
 _PORTS = {"mysql": "3306", "postgresql": "5432"}
-#: What would lead elsewhere than HOST and PORT do.
+#: Options that would override HOST and PORT.
 _OPTIONS_THAT_LEAD = ("host", "hostaddr", "port", "unix_socket")
-#: What a driver takes for one name, and for no list, no path and no address of another notation's.
+#: A host that every driver takes for one name: not for a list, a path, or an address in another notation.
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", re.ASCII)
 _WILDCARDS = ("*", "?", "[")
 
 
 class View(NamedTuple):
-    """What was found of one cluster."""
+    """The members that discovery found of one cluster."""
 
     found: Mapping[str, tuple[str, str]]
     """Every member that was ever found and that no settings list: its alias, host and port."""
     present: frozenset[str] | None = None
-    """The servers that replicate at present and may serve; None: nobody could say yet, and all that are listed do."""
+    """The servers that replicate at present and may serve; None if that is not known yet: all listed replicas serve."""
     judged: frozenset[str] = frozenset()
-    """The members that settings list, of which it says something."""
+    """The members in the settings that this view covers: such a member is absent unless it is in ``present``."""
 
 
 _NOTHING = View({})
 _views: dict[str, View] = {}
-#: What each view was found for.
+#: For each view, the primary's address and the ``TOPOLOGY`` that it was found with.
 _bases: dict[str, tuple[Any, ...]] = {}
 #: The replicas of each cluster that a reload dropped.
 _dropped: dict[str, frozenset[str]] = {}
 _limits: dict[str, observations.Limit] = {}
-#: Held while aliases are added, so that two clusters do not lose one another's.
+#: Held while aliases are added, so that one cluster does not overwrite the new aliases of another.
 _adding = allocate_lock()
 
 
-# What is in force
+# The members in force
 
 
 def view_of(primary: str) -> View:
@@ -69,18 +70,18 @@ def view_of(primary: str) -> View:
 
 
 def present(cluster: conf.Cluster) -> frozenset[str] | None:
-    """The servers of a cluster, in force or about to be, that are there and may serve; None: nobody could say yet."""
+    """The servers of a cluster, in force or about to be, that are present and may serve; None if not known yet."""
     return view_of(cluster.primary).present if _bases.get(cluster.primary) == _basis(cluster) else None
 
 
 def is_known(alias: str) -> bool:
-    """Whether it is a replica that no settings list."""
+    """Whether ``alias`` is a replica that no settings list: discovery found it, or a reload dropped it."""
     found = [view.found for view in list(_views.values())]
     return any(alias in each for each in (*found, *list(_dropped.values())))
 
 
 def is_called_replica(alias: str) -> bool:
-    """Whether settings that may be wrong list ``alias`` as a replica, or it was found. Called by the core."""
+    """Whether ``alias`` was found, or is a replica by the settings, even if those are wrong. Called by the core."""
     clusters, _ = conf.read()
     return is_known(alias) or any(alias == replica for cluster in clusters for replica, _ in cluster.replicas)
 
@@ -91,7 +92,7 @@ def listed(cluster: conf.Cluster) -> list[str]:
 
 
 def followed(cluster: conf.Cluster, taken: Collection[str] = ()) -> conf.Cluster:
-    """A cluster as its settings have it, with the members that were found, and without those that are not there.
+    """The cluster of the settings, with the members that were found, and with weight 0 for the absent ones.
 
     ``taken``: the aliases that the settings give a role.
     """
@@ -101,7 +102,7 @@ def followed(cluster: conf.Cluster, taken: Collection[str] = ()) -> conf.Cluster
     there = present(cluster)
     if there is None and not later:
         return cluster
-    # In a process that lives long there may be thousands.
+    # A set, because a long-lived process may have thousands of them.
     are_later = frozenset(later)
 
     def is_absent(alias: str) -> bool:
@@ -115,7 +116,7 @@ def followed(cluster: conf.Cluster, taken: Collection[str] = ()) -> conf.Cluster
     absent = {alias: None for alias, _ in members if is_absent(alias)}
     return dataclasses.replace(
         cluster,
-        # Without a weight nobody waits until they have what was written.
+        # With weight 0, no write record waits until an absent replica has its writes.
         replicas=[(alias, 0.0 if alias in absent else weight) for alias, weight in members],
         forbidden=[*cluster.forbidden, *absent],
         addresses=[*cluster.addresses, *(conf.address_of(connections.settings[alias]) for alias in later)],
@@ -128,10 +129,10 @@ def _basis(cluster: conf.Cluster) -> tuple[Any, ...]:
 
 
 def put(cluster: conf.Cluster, view: View, answering: Collection[str] = ()) -> bool:
-    """Remember what was found for ``cluster``, which is in force; returns whether that is another cluster then.
+    """Store what was found for ``cluster``, which is in force; return whether the cluster's members differ then.
 
-    ``conf.load()`` puts it in force. ``answering``: the servers that have answered a probe. Others that are new serve
-    later: nobody knows whether they take readers, nor how far they are.
+    ``conf.load()`` puts the result in force. ``answering``: the servers that have answered a probe. Other new servers
+    serve later, because it is not known whether they accept connections, nor which position they have.
     """
     primary = cluster.primary
     if cluster.topology is None or cluster not in conf.in_force():
@@ -140,11 +141,11 @@ def put(cluster: conf.Cluster, view: View, answering: Collection[str] = ()) -> b
     before = present(cluster)
     view = view._replace(found={**view_of(primary).found, **view.found})
     if view.present is None:
-        # Who has just begun to look knows less.
+        # The prober has only just started to discover, so the earlier view knows more.
         view = view._replace(present=before, judged=view_of(primary).judged)
     else:
         known = (before or frozenset()) | view.judged | frozenset(answering)
-        # Never nobody.
+        # Never shrink to an empty replica set.
         view = view._replace(present=(view.present & known) or before)
     if (before, view) == (view.present, _views.get(primary)) and view.found.keys() <= connections.settings.keys():
         return False
@@ -158,7 +159,7 @@ def put(cluster: conf.Cluster, view: View, answering: Collection[str] = ()) -> b
 
 
 def add(aliases: Mapping[str, dict[str, Any]]) -> None:
-    """Let Django know these database aliases, unless it does. Other threads may be looking through those it knows."""
+    """Add the new ones of these database aliases to Django's. Other threads may iterate over Django's aliases."""
     with _adding:
         new = {alias: settings for alias, settings in aliases.items() if alias not in connections.settings}
         if new:
@@ -166,7 +167,7 @@ def add(aliases: Mapping[str, dict[str, Any]]) -> None:
 
 
 def drop(replicas: Mapping[str, Iterable[str]]) -> None:
-    """Have these replicas of each cluster serve nothing any more."""
+    """Stop all reads from these replicas of each cluster."""
     for primary, aliases in replicas.items():
         _dropped[primary] = _dropped.get(primary, frozenset()) | frozenset(aliases)
         for alias in aliases:
@@ -174,7 +175,7 @@ def drop(replicas: Mapping[str, Iterable[str]]) -> None:
 
 
 def forget() -> None:
-    """The settings have changed: whatever was found was found for others."""
+    """Drop all findings. The settings have changed, and the findings hold only for the previous settings."""
     for state in (_views, _bases, _dropped, _limits):
         state.clear()
 
@@ -184,26 +185,26 @@ def _announce(primary: str, before: frozenset[str], after: frozenset[str]) -> No
     for server in sorted(before ^ after):
         alias = aliases.get(server, server)
         if alias == primary:
-            # It was promoted.
+            # The server was promoted.
             continue
         if server not in after:
             server_map.retire(alias)
         if _limits.setdefault(alias, observations.Limit()).admits():
             if server in after:
-                logger.info("The replica %r of %r is found to replicate, and serves.", alias, primary)
+                logger.info("The replica %r of %r replicates and serves reads.", alias, primary)
             else:
-                logger.warning("The replica %r of %r is not found to replicate any more: no reads.", alias, primary)
+                logger.warning("The replica %r of %r no longer replicates and gets no reads.", alias, primary)
 
 
-# Who is who
+# From discovered members to servers
 
 
 def recognised(
     cluster: conf.Cluster, members: Iterable[Member], samples: Mapping[str, Sample], primary: str
 ) -> tuple[frozenset[str], dict[str, tuple[str, str]], list[str]]:
-    """The servers that ``members`` are, those among them that are new, and the hosts that may not be connected with.
+    """The servers of ``members``, the new ones among them, and the hosts that ``ALLOW`` refuses.
 
-    ``samples``: the last one of each server. ``primary``: the server that is the primary now.
+    ``samples``: the last sample of each server. ``primary``: the server that is the primary now.
     """
     assert cluster.topology is not None
     template = connections.settings[cluster.topology["TEMPLATE"]]
@@ -215,7 +216,7 @@ def recognised(
         if alias in samples and samples[alias].error is None:
             identities.setdefault(samples[alias].identity, []).append(alias)
     hosts = {host for host, _ in places}
-    # Who was dropped stays so, and is not found under another alias. Unless it is listed under another one.
+    # A dropped replica stays dropped and is not found under another alias, except if the settings list that alias.
     for alias in _dropped.get(cluster.primary, frozenset()).difference(listed(cluster)):
         for place in _places(connections.settings[alias]):
             places.setdefault(place, [alias])
@@ -225,10 +226,10 @@ def recognised(
     refused = []
     for member in members:
         place = _place(member.host, member.port or template.get("PORT"), template)
-        # Those that are listed first: one that was down may have been found under another name.
+        # Listed aliases come first: a listed replica that was down may have been found under another name.
         servers = places.get(place) or (member.server and identities.get(member.server))
         if not servers:
-            # Also of those that were found earlier: a reload may have changed what is allowed.
+            # Members that were found earlier are checked, too: a reload may have changed ALLOW.
             if not is_allowed(member.host, cluster.topology["ALLOW"], hosts):
                 refused.append(member.host)
                 continue
@@ -242,7 +243,7 @@ def recognised(
 
 
 def found_at(cluster: conf.Cluster, host: str, port: str) -> View | None:
-    """The view with a member at this place, which another process has found; None if it may not be connected with."""
+    """The view with a member at this address, which another process has found; None if ``ALLOW`` refuses the host."""
     assert cluster.topology is not None
     hosts = {
         place[0] for alias in (cluster.primary, *listed(cluster)) for place in _places(connections.settings[alias])
@@ -255,12 +256,12 @@ def found_at(cluster: conf.Cluster, host: str, port: str) -> View | None:
 
 
 def alias_of(primary: str, host: str, port: str) -> str:
-    """The alias of a found member: the same in every process, and each time that it is found."""
+    """The alias of a found member: the same in every process, and each time that the member is found."""
     return f"{primary}@{host}:{port}"
 
 
 def is_allowed(host: str, allow: Iterable[str] | None, hosts: Collection[str]) -> bool:
-    """Whether credentials may be sent to ``host``: one that ``allow`` matches, or if it is None one of ``hosts``."""
+    """Whether credentials may be sent to ``host``: ``allow`` matches it, or ``allow`` is None and ``hosts`` has it."""
     host = _written(host)
     if _address(host) is None and not _NAME.fullmatch(host):
         return False
@@ -270,17 +271,17 @@ def is_allowed(host: str, allow: Iterable[str] | None, hosts: Collection[str]) -
 
 
 def _matches(host: str, pattern: str) -> bool:
-    """Whether ``pattern`` is meant to match. In names a wildcard stands for no dot, but for one at the beginning:
-    anybody can have a name that begins as ours do, but not one that ends so."""
+    """Whether ``pattern`` is meant to match ``host``. In names, only a wildcard at the beginning matches dots: an
+    attacker can own a name that begins as the site's names do, but not one that ends as they do."""
     address = _address(host)
     if "/" in pattern:
-        # Not of a name, which may lead anywhere.
+        # A network matches addresses only, because a name may lead anywhere.
         return address is not None and address in ipaddress.ip_network(pattern, strict=False)
     pattern = _written(pattern)
     if address is not None or pattern == "*":
         return fnmatch.fnmatchcase(host, pattern)
     if not any(letter.isalpha() for letter in pattern):
-        # '10.0.0.*' is of addresses, and no other name is to look like one.
+        # '10.0.0.*' matches addresses only: a host name that resembles an address must not match.
         return False
     wanted, labels = pattern.split("."), host.split(".")
     if wanted[0].startswith("*") and not any(wildcard in wanted[0][1:] for wildcard in _WILDCARDS):
@@ -297,20 +298,20 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _written(host: str) -> str:
-    """A host as it is written here: an address has many forms, and a name may end with a dot."""
+    """A host in its canonical form: an address has many notations, and a name may end with a dot."""
     host = host.lower()
     return str(_address(host) or host.removesuffix("."))
 
 
 def settings_of(template: Mapping[str, Any], primary: str, host: str, port: str) -> dict[str, Any]:
-    """The settings of a found member: the template's, but for where it is."""
+    """The settings of a found member: the template's, with the member's own host and port."""
     settings = {**copy.deepcopy(dict(template)), "HOST": host, "PORT": port}
     if host == "localhost" and conf.vendor_of(template) == "mysql":
-        # For which mysqlclient takes the Unix socket of its own default, whatever the port: of another server.
+        # For "localhost", mysqlclient uses its default Unix socket, whatever the port: that is another server.
         settings["HOST"] = "127.0.0.1"
     settings["OPTIONS"] = _without(settings.get("OPTIONS"), _OPTIONS_THAT_LEAD)
     settings["TEST"] = {**(settings.get("TEST") or {}), "MIRROR": primary}
-    # Or Django would open a transaction with each of them around each view.
+    # Otherwise Django would open a transaction with each of them around each view.
     settings["ATOMIC_REQUESTS"] = False
     if settings.get("PROBE"):
         probe = _without(settings["PROBE"], ("HOST", "PORT"))
@@ -323,7 +324,7 @@ def _without(values: Mapping[str, Any] | None, keys: Collection[str]) -> dict[st
 
 
 def _places(settings: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Where an alias leads, and where the monitor finds what is there."""
+    """The address of an alias, and the address at which the monitor probes it."""
     probe = {**settings, **(settings.get("PROBE") or {})}
     return {_place(each.get("HOST"), each.get("PORT"), settings) for each in (settings, probe)}
 

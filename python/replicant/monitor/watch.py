@@ -1,6 +1,6 @@
-"""Watches one cluster: asks its members or reads what another process found, judges, and passes it on.
+"""Watches one cluster: probes its members or reads the results of another process, judges them, and passes them on.
 
-The file is long, since it is one state machine: a cycle runs from top to bottom, and every part of it shares the state.
+The file is long because it is one state machine: a cycle runs from top to bottom, and all its parts share the state.
 """
 
 from __future__ import annotations
@@ -32,35 +32,38 @@ from replicant.threads import Wakeup, import_driver, start_thread
 
 logger = logging.getLogger("replicant")
 
-#: Takes the samples that are new to this process, once in a cycle, on the monitor's thread.
+#: Receives the samples that are new to this process, once in a cycle, on the monitor's thread.
 Consumer = Callable[[Sequence[Sample]], None]
 
-#: A member has this part of the interval to answer, so that the next cycle finds it late, whatever its jitter;
-#: but at least and at most so many seconds.
+#: A member has this fraction of the interval to answer, so that the next cycle finds it late, whatever its jitter;
+#: _TIMEOUT has the lower and the upper limit in seconds.
 _TIMEOUT_INTERVALS = 0.8
 _TIMEOUT = (0.8, 5.0)
-#: For this part of the interval, and never beyond the time to answer, a cycle waits for those that were in time before.
+#: For this fraction of the interval, and never longer than the timeout, a cycle waits for the members that were in time
+#: in the last cycle.
 _PATIENCE = 0.5
-#: Each cycle is up to this much shorter or longer, so that the hosts of a site do not ask all at once.
+#: Each cycle is shorter or longer by up to this fraction, so that the hosts of a site do not all probe at once.
 _JITTER = 0.1
-#: Those who are no prober look more often than it publishes, so that what they have is never two intervals old.
+#: The other processes read more often than the prober publishes, so that their results are never two intervals old.
 _LOOKS_PER_INTERVAL = 2
-#: Without news for so many intervals, the prober counts as stuck, and this process asks for itself.
+#: Without new results for this many intervals, the prober counts as stuck, and this process probes the servers itself.
 _STUCK_INTERVALS = 4
-#: No cycle follows another in less than this part of the interval, however often it is asked for.
+#: The shortest pause between two cycles, as a fraction of the interval, however often a cycle is requested.
 _LEAST_PAUSE = 0.1
-#: A prober that was killed so long ago says nothing of who the primary is now.
+#: The published view of a prober that was killed longer ago than this is not used.
 _RECENT_NS = 60 * 10**9
-#: Reads that wait are looked after so often, in seconds: a replica that has kept a read waiting for so long, and has
-#: not answered a probe since, is asked at once, and not waited for if it does not answer within the shortest timeout.
+#: How often waiting reads are checked, and how long a replica may keep a read waiting before it is suspicious, in
+#: seconds. If such a replica has not answered a probe since, it is probed at once. If it does not answer within the
+#: shortest timeout, the read's wait ends.
 _CHECK_SECONDS = 0.1
 _SUSPICIOUS_SECONDS = 0.15
-#: A process that wakes up so much later than it meant to, in seconds, is starved, or was stopped: what the servers have
-#: not answered by then may be its own fault.
+#: A process that wakes up later than intended by this many seconds is starved, or was stopped: the process itself may
+#: have caused the missing answers.
 _LATE_SECONDS = 0.25
-#: While every member is silent, the fault is most likely on this side. After so many seconds it counts all the same.
+#: While every member is silent, the fault is most likely on this side. After this many seconds, the silence counts
+#: nevertheless.
 _COMMON_SILENCE_SECONDS = 5.0
-#: How long the end of a watch waits for probes to end, in seconds.
+#: How long a watch that ends waits for its probes to end, in seconds.
 STOP_SECONDS = 0.1
 
 
@@ -71,7 +74,7 @@ class Watch:
         self.name = cluster.primary
         self.interval = interval
         self.stopping = False
-        #: By server, not by member.
+        #: The last sample of each server, by server, not by the member's alias.
         self._latest: dict[str, Sample] = {}
         self._judge = Judge(cluster.primary)
         self.ended = False
@@ -79,7 +82,7 @@ class Watch:
         self._patience = min(interval * _PATIENCE, self._timeout)
         self._longest_cycle = interval + self._timeout + self._patience
         self._probers: dict[str, Prober] = {}
-        #: Those that were told to end.
+        #: The probers that were told to end.
         self._leaving: list[Prober] = []
         self._samples: Samples | None = None
         self._published: Published | None = None
@@ -89,7 +92,7 @@ class Watch:
         self._answered = Wakeup()
         #: When this thread last woke up late (``time.monotonic_ns()``).
         self._late_at = 0
-        #: Those that ask the servers of this process's own waiting reads, where another process is the prober.
+        #: The probers for servers that keep reads of this process waiting, while another process is the prober.
         self._suspects: dict[str, Prober] = {}
         self._end = Wakeup()
         self._timelines = Timelines()
@@ -109,17 +112,17 @@ class Watch:
         return bool(self._probers)
 
     def wake(self) -> None:
-        """Have the next cycle begin soon. Does not wait."""
+        """Make the next cycle begin soon. Does not wait."""
         self._woken.ring()
 
     def follow(self, cluster: conf.Cluster) -> None:
-        """Go on soon with the cluster as it is in force now. Does not wait; who stays a member notices nothing."""
+        """Go on soon with the cluster that is in force now. Does not wait. Members that stay are not affected."""
         if cluster != self._cluster:
             _import_drivers(cluster)
             self._woken.ring()
 
     def stop(self) -> None:
-        """Have it end. Does not wait."""
+        """Tell the watch to end. Does not wait."""
         self.stopping = True
         self._woken.ring()
         self._answered.ring()
@@ -130,7 +133,7 @@ class Watch:
             self._end.wait(until - time.monotonic())
 
     def abandon(self) -> None:
-        """In a forked child: let go of what is the parent's, and do nothing to it."""
+        """In a forked child: close the parent's file without changing it."""
         if self._samples is not None:
             self._samples.abandon()
 
@@ -138,28 +141,28 @@ class Watch:
         try:
             secret = settings.SECRET_KEY
         except ImproperlyConfigured:
-            # Others would see in the name what it was made of.
+            # Without a secret key, other users could guess from the name what it was made of.
             return None
         key = secret if isinstance(secret, bytes) else str(secret).encode()
-        # Those who were found are no part of it: they are found by whoever meets there.
+        # Found members are not part of the name: the processes that share the file find them.
         members = {alias: settings_of(alias) for alias in (self.name, *topology.listed(self._cluster))}
         return name_of(key, [self.name, self.interval, members, self._cluster.topology])
 
     def _adopt(self, cluster: conf.Cluster) -> None:
-        """Go on with the cluster as it is now."""
+        """Go on with the present configuration of the cluster."""
         self._cluster = cluster
         self._placement = server_map.begin(cluster)
         self._is_followed = server_map.can_follow(cluster.primary)
         self._shared_roles: frozenset[str] = frozenset()
         name = self._name_of_file()
         if name != self._file_name:
-            # Those with other settings meet elsewhere.
+            # Processes with other settings share another file.
             self._let_go()
             self._published = None
             self._file_name = name
 
     def _reload(self) -> None:
-        """Have in force what was found."""
+        """Put the found members in force."""
         conf.load()
         self._adopt_present()
 
@@ -168,7 +171,7 @@ class Watch:
             if cluster.primary == self.name and cluster != self._cluster and not self.stopping:
                 self._adopt(cluster)
 
-    # On the thread.
+    # The methods below run on the monitor's thread.
 
     def _run(self) -> None:
         try:
@@ -177,17 +180,17 @@ class Watch:
                 try:
                     pause = self._cycle()
                 except Exception:
-                    # What it is about to end for may be what it stumbled upon: aliases that are not there any more.
+                    # When the watch ends, the cause of its end may also cause the error: aliases that were removed.
                     if not self.stopping:
-                        logger.exception("The monitor of %r failed, and goes on.", self.name)
+                        logger.exception("A cycle of the monitor of %r failed; the monitor goes on.", self.name)
                     pause = self.interval
-                # Drawn once for a cycle.
+                # The jitter is drawn once for each cycle.
                 self._rest(begun + pause * random.uniform(1 - _JITTER, 1 + _JITTER))
         finally:
             self._finish()
 
     def _cycle(self) -> float:
-        """Find out what is new, and pass it on; returns the time from the beginning of this cycle to the next."""
+        """Collect new samples and pass them on; return the time from the beginning of this cycle to the next."""
         self._adopt_present()
         self._catch_up()
         begun = time.monotonic()
@@ -195,8 +198,8 @@ class Watch:
             found = self._probe()
             is_waiting = self._follow_members(self._look(found))
             self._note(found, self._probers)
-            # What was found before another process decided is no reason to decide anything else. Neither is what was
-            # found before this process was stopped for a while.
+            # Samples that are older than another process's decision are no reason for another decision. The same is
+            # true of samples from before this process was stopped for a while.
             is_news = self._catch_up() or time.monotonic() - begun > self._longest_cycle
             if self._is_followed and not is_news and not self.stopping:
                 self._decide(self._judge.judge(self._placement, found))
@@ -206,7 +209,7 @@ class Watch:
             found = self._read()
             self._follow_members(self._published and self._published.view)
             self._note(found, {sample.alias for sample in self._published.samples} if self._published else ())
-            # Published samples were found with a placement that was shared before they were.
+            # The placement of published samples was shared before the samples were.
             self._catch_up()
             pause = self.interval / _LOOKS_PER_INTERVAL
             is_decided = self._published is not None and self._published.is_decided
@@ -219,7 +222,7 @@ class Watch:
 
     def _note(self, found: Sequence[Sample], watched: Container[str]) -> None:
         self._latest.update((sample.alias, sample) for sample in found)
-        # Who comes back is to be looked at anew.
+        # Samples of servers that are not watched any more are dropped: a server that comes back needs a new sample.
         for server in [server for server in self._latest if server not in watched]:
             del self._latest[server]
 
@@ -230,24 +233,24 @@ class Watch:
         return self._scout.look(self._cluster, self._placement.servers[self.name], samples)
 
     def _follow_members(self, view: View | None) -> bool:
-        """Put in force who was found; returns whether there is somebody else who is yet to be looked at."""
+        """Put the found members in force; return whether there are other servers that were not probed yet."""
         if view is None or self.stopping:
             return False
-        # Of these the core knows how far they are.
+        # The core knows the positions of these servers.
         answering = [server for server, sample in self._latest.items() if sample.error is None]
         if topology.put(self._cluster, view, answering):
             self._reload()
         return not (view.present or self._latest.keys()) <= self._latest.keys()
 
     def _catch_up(self) -> bool:
-        """Go on with what any process of this host has decided; returns whether that is new."""
+        """Adopt the decisions of all processes of this host; return whether the placement changed."""
         if self.stopping or not self._is_followed:
             return False
         primary = self._placement.servers[self.name]
         read_only = server_map.catch_up(self.name, self.interval, gone=self._is_gone(primary))
         place = server_map.unlisted(self.name) if self._cluster.topology is not None else None
         if place is not None and (found := topology.found_at(self._cluster, *place)) is not None:
-            # A server that TOPOLOGY found was promoted: a process that starts knows it from the others alone.
+            # A server that TOPOLOGY found was promoted: a new process knows this server only from the other processes.
             self._follow_members(found)
             server_map.catch_up(self.name, self.interval, gone=self._is_gone(primary))
         self._shared_roles |= read_only
@@ -255,7 +258,7 @@ class Watch:
         return self._has_moved(primary)
 
     def _decide(self, after: Placement) -> None:
-        """Have this in force, in all processes of this host."""
+        """Put this placement in force in all processes of this host."""
         if not self._judge.were_read_only <= self._shared_roles:
             self._shared_roles = frozenset(self._judge.were_read_only)
             server_map.share_roles(self.name, self._shared_roles)
@@ -265,16 +268,16 @@ class Watch:
             self._has_moved(primary)
 
     def _has_moved(self, primary: str) -> bool:
-        """Take up the placement that is in force; returns whether it is another one. ``primary``: the one before."""
+        """Adopt the placement in force; return whether it is new. ``primary``: the previous primary's server."""
         after = server_map.present(self.name) or self._placement
         if after == self._placement:
             return False
         self._placement = after
         if after.servers[self.name] != primary and self._is_gone(primary):
-            # Another thread may have put it in force, which did not know that.
+            # Another thread may have put the placement in force without knowing that the former primary is gone.
             sockets.hang_up(self.name, primary)
         if self._cluster.topology is not None:
-            # Who is there was said of servers, and these are behind other aliases now.
+            # The view of the members names servers, and these are behind other aliases now.
             self._reload()
         return True
 
@@ -286,22 +289,22 @@ class Watch:
         until = max(until, earliest)
         while not self.stopping and (now := time.monotonic()) < until:
             if self._pause(self._woken, min(until - now, self._look_after_reads())):
-                # What wakes this thread up wants news, and must not cause a storm of probes.
+                # The caller that wakes this thread wants new samples, but must not cause a storm of probes.
                 until = max(earliest, time.monotonic())
 
     def _pause(self, bell: Wakeup, seconds: float) -> bool:
-        """Wait for a bell, and note if that took much longer than it should. Returns whether it was rung."""
+        """Wait for a bell, and note if the wait was much too long. Returns whether the bell was rung."""
         due = time.monotonic() + max(0.0, seconds)
         is_rung = bell.wait(seconds)
         if time.monotonic() > due + _LATE_SECONDS:
             self._late_at = time.monotonic_ns()
         return is_rung
 
-    # Reads that wait.
+    # Waiting reads.
 
     def _look_after_reads(self) -> float:
-        """Ask the replicas that keep reads of this process waiting, and end the wait for those that do not answer. Ask
-        again, too, those that have missed a probe. Returns when to come here again, in seconds."""
+        """Probe the replicas that keep reads of this process waiting, and end the wait for those that do not answer.
+        Members that missed a probe are probed again, too. Returns the time until the next call, in seconds."""
         found, waited_for = [], set()
         for alias, server in self._placement.servers.items():
             since = sockets.waiting_since(alias, server) if alias != self.name else None
@@ -314,7 +317,7 @@ class Watch:
                 self._end_prober(self._suspects.pop(server))
         owing = [prober for prober in self._probers.values() if prober.silence(self._late_at) > 0]
         for prober in owing:
-            # One that is known to be silent has time until the next cycle.
+            # A member that is known to be silent has time until the next cycle.
             if prober.silence(self._late_at) >= self._timeout and not self._is_gone(prober.alias):
                 sample = prober.take(self._late_at)
                 found += [] if sample is None else [sample]
@@ -326,9 +329,9 @@ class Watch:
         return _CHECK_SECONDS if sockets.is_in_use or owing else threading.TIMEOUT_MAX
 
     def _look_after(self, server: str, since: float) -> Sample | None:
-        """What is found out about a replica for which a read has waited since ``since``.
+        """The sample of a replica for which a read has waited since ``since``; None while there is no result.
 
-        A read that waits for long is a question, too: with it and one probe, a silent server has missed two.
+        A read that waits for long counts as a missed probe: with one more probe, a silent server has missed two.
         """
         known = self._latest.get(server)
         heard = 0.0 if known is None or known.is_gone else known.asked_at / 1e9 + known.latency
@@ -337,7 +340,7 @@ class Watch:
         if quiet < _SUSPICIOUS_SECONDS and (prober is None or not prober.is_busy):
             return None
         if prober is None:
-            # Another process asks for all, and may be about to; but not because of this read.
+            # Another process is the prober of this host and may probe soon, but it does not know of this read.
             prober = Prober(server, settings_of(server), self._timeout, self._answered)
             self._suspects[server] = prober
         sample = prober.take(self._late_at)
@@ -355,7 +358,7 @@ class Watch:
             consumer(self._placement.labelled(found))
 
     def _credible(self, found: Sequence[Sample]) -> list[Sample]:
-        """What was found, but for the silence of members while all are silent: then the fault is on this side."""
+        """The samples, without those of silent members while all members are silent: then the fault is on this side."""
         silences = [prober.silence(self._late_at) for prober in self._probers.values()]
         if len(silences) > 1 and all(silences) and min(silences) < _COMMON_SILENCE_SECONDS:
             return [sample for sample in found if not (sample.is_gone and sample.latency >= self._timeout)]
@@ -363,12 +366,12 @@ class Watch:
 
     def _finish(self) -> None:
         self._dismiss(STOP_SECONDS)
-        # Only now, so that there are never two probers' connections.
+        # Last, so that the connections of two probers never exist at the same time.
         self._let_go()
         self.ended = True
         self._end.ring()
 
-    # Who probes.
+    # The election of the prober.
 
     def _is_to_probe(self) -> bool:
         is_prober = self._elect()
@@ -378,15 +381,15 @@ class Watch:
         self._reading_since = self._reading_since or time.monotonic_ns()
         assert self._samples is not None
         self._published = self._samples.read()
-        # It lives, or its lock would be free; but it was stopped by a signal, or somebody has it in a debugger.
+        # A prober without new results is alive, or its lock would be free. A signal or a debugger may have stopped it.
         heard_at = max(self._reading_since, self._published.at if self._published else 0)
         return time.monotonic_ns() - heard_at > _STUCK_INTERVALS * self.interval * 1e9
 
     def _elect(self) -> bool | None:
-        """Whether this process probes for all; None if each has to probe for itself."""
+        """Whether this process probes for all processes; None if each process has to probe for itself."""
         if self._file_name is None:
             return None
-        # A prober that ends removes the file: then there is a new one to be had at once.
+        # A prober that ends removes the file: the second attempt then creates a new one at once.
         for attempt in range(2):
             try:
                 if self._samples is None:
@@ -403,7 +406,7 @@ class Watch:
         return None
 
     def _take_over(self) -> None:
-        """Begin with what the prober before found, if it was killed and this process has not read it."""
+        """Begin with the results of the previous prober, if it was killed and this process has not read them."""
         assert self._samples is not None
         self._published = self._samples.read()
         published = self._published
@@ -422,8 +425,8 @@ class Watch:
 
     def _let_go(self) -> None:
         if self._samples is not None:
-            # A primary that no settings name cannot be found by whoever is started now: it is the primary of the
-            # settings that would have to tell of it, and that one is gone.
+            # A process that starts now cannot discover a primary that no settings name: the primary of the settings
+            # would have to report it, and that server is gone. The file therefore stays for such a process.
             server = self._placement.servers[self.name]
             is_found = server not in (self.name, *topology.listed(self._cluster))
             self._samples.close(leaves=is_found and not self._is_gone(server))
@@ -432,9 +435,11 @@ class Watch:
     def _complain(self, error: CannotShare) -> None:
         if not self._has_complained:
             self._has_complained = True
-            logger.warning("No file to share samples in (%s): each process asks the servers for itself.", error)
+            logger.warning(
+                "Cannot share probe results between processes (%s): every process will probe the servers itself.", error
+            )
 
-    # Reading what another process found.
+    # Reading the results of another process.
 
     def _read(self) -> list[Sample]:
         self._dismiss(0.0)
@@ -448,7 +453,7 @@ class Watch:
         known = self._latest.get(sample.alias)
         return known is None or (sample.asked_at >= known.asked_at and sample != known)
 
-    # Asking the members.
+    # Probing the members.
 
     def _probe(self) -> list[Sample]:
         self._choose()
@@ -457,7 +462,7 @@ class Watch:
         server = self._placement.servers[self.name]
         if self._cluster.topology is not None:
             self._scout.ask(self._cluster, server, self._probers[server].settings)
-        # Those that were late the last time are not waited for; what they answer is passed on by the next cycle.
+        # The cycle does not wait for members that were late the last time; the next cycle passes on their answers.
         punctual = [prober for prober in self._probers.values() if not prober.is_late]
         until = time.monotonic() + self._patience
         while any(prober.is_busy for prober in punctual) and (now := time.monotonic()) < until and not self.stopping:
@@ -466,7 +471,7 @@ class Watch:
         return self._credible([sample for sample in samples if sample is not None])
 
     def _choose(self) -> None:
-        """Have a prober for each member that is listed, or was found and is there, and for the primary."""
+        """Have one prober for each member that is listed, or was found and is present, and for the primary."""
         servers = [self.name, *topology.listed(self._cluster)]
         if self._cluster.topology is not None:
             servers += sorted(self._scout.wanted() & self._placement.servers.keys())
@@ -499,7 +504,7 @@ class Watch:
         return server == self._placement.servers[self.name]
 
     def _dismiss(self, seconds: float) -> None:
-        """Have the probers end, and wait up to so many seconds for them to close their connections."""
+        """Tell the probers to end, and wait at most ``seconds`` until they have closed their connections."""
         for prober in self._probers.values():
             self._end_prober(prober)
         self._probers.clear()
@@ -527,7 +532,7 @@ def _import_drivers(cluster: conf.Cluster) -> None:
 
 
 def settings_of(alias: str) -> dict[str, Any]:
-    """What the monitor connects with: the member's settings, and over them its ``PROBE``."""
+    """The settings that the monitor connects with: the member's, overridden by its ``PROBE``."""
     member = dict(connections.settings[alias])
     probe = member.pop("PROBE", None) or {}
     options = {**(member.get("OPTIONS") or {}), **(probe.get("OPTIONS") or {})}
@@ -535,4 +540,4 @@ def settings_of(alias: str) -> dict[str, Any]:
 
 
 consumer: Consumer = observations.observe
-"""Where new samples go."""
+"""The function that receives new samples."""

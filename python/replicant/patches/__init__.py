@@ -1,7 +1,7 @@
 """Every method of Django, of a driver and of another package that this package replaces or relies on.
 
-:data:`PATCHES` is the complete list. A signal, a setting or a class of our own comes first; a method is patched only
-where none of them will do. ``tests/patches/test_patch_list.py`` compares each signature with the one that is installed.
+:data:`PATCHES` is the complete list. A method is patched only if no signal, no setting and no class of this package can
+do the same. ``tests/patches/test_patch_list.py`` compares each signature with the installed one.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ class Patch(NamedTuple):
     target: str
     """The module, the class and the method, ``module:Class.method``."""
     parameters: str
-    """The names of its parameters, as the replacement calls it."""
+    """The names of the parameters with which the replacement calls the method."""
     where: str
-    """The module of this package that replaces it."""
+    """The module of this package that replaces the method."""
     purpose: str
-    """What breaks without it."""
+    """The failure that would happen without the patch."""
     since: str = ""
-    """The first version that has the method; empty for every supported one."""
+    """The first version that has the method; empty if every supported version has it."""
     before: str = ""
-    """The first version that has it no more."""
+    """The first version that no longer has the method."""
     ticket: str = ""
-    """What would make the patch unnecessary: a ticket of the project, or a feature that it lacks."""
+    """The ticket of the project, or the missing feature, that would make the patch unnecessary."""
 
 
 #: Classes and modules of Django.
@@ -36,14 +36,14 @@ DJANGO = (
         "django.db.backends.base.base:BaseDatabaseWrapper.connect",
         "self",
         "replicant.patches.connections",
-        "What receivers of connection_created send would count as a change of the session, and pin reads.",
+        "Statements of connection_created receivers would count as changes of the session, and pin reads.",
         ticket="a signal that is sent after all receivers of connection_created",
     ),
     Patch(
         "django.db.models.base:Model.save_base",
         "self, raw, force_insert, force_update, using, update_fields",
         "replicant.patches.partial_save",
-        "A row that was loaded in part from a replica would overwrite the other fields with older values.",
+        "A save of a row that was partly loaded from a replica would overwrite the other fields with older values.",
         ticket="a hook for the comparison of Model._state.db with using in Model.save()",
     ),
     Patch(
@@ -57,14 +57,14 @@ DJANGO = (
         "django.db.models.query:QuerySet.select_for_update",
         "self, nowait, skip_locked, of, no_key",
         "replicant.patches.found_rows",
-        "The same on SQLite, where the statement has no FOR UPDATE.",
+        "On SQLite, where the statement has no FOR UPDATE, the row could be missing in the next read of a replica.",
         ticket="a hint for db_for_write() that says which query it is for",
     ),
     Patch(
         "django.db.models.query:QuerySet.delete",
         "self",
         "replicant.patches.found_rows",
-        "A row that a deletion did not find could be shown by the next read of a replica.",
+        "The next read of a replica could show a row that a deletion did not find.",
         ticket="a hint for db_for_write() that says which query it is for",
     ),
     Patch(
@@ -79,14 +79,14 @@ DJANGO = (
         "django.db.models.query:QuerySet.raw",
         "self, raw_query, params, translations, using",
         "replicant.patches.raw_queries",
-        "A raw query would be read from the replica that was chosen when it was built, before a write of the scope.",
+        "A raw query would read from the replica that was chosen when it was built, before a write of the scope.",
         ticket="RawQuerySet.db that is decided at execution, as that of QuerySet is",
     ),
     Patch(
         "django.db.models.query:RawQuerySet.iterator",
         "self",
         "replicant.patches.raw_queries",
-        "As above: the alias is chosen when the query is executed.",
+        "The alias of a raw query could not be chosen at its execution.",
         ticket="RawQuerySet.db that is decided at execution, as that of QuerySet is",
     ),
     Patch(
@@ -94,7 +94,7 @@ DJANGO = (
         "args, kwargs",
         "replicant.patches.commands",
         "RunPython operations of a migration would read from replicas that lack the new tables.",
-        ticket="a post_migrate signal that is sent after a failure, too",
+        ticket="a post_migrate signal that is also sent after a failure",
     ),
     Patch(
         "django.core.management.base:BaseCommand.execute",
@@ -108,14 +108,14 @@ DJANGO = (
         "self, field, is_next, kwargs",
         "replicant.patches.instances",
         "get_next_by_FOO() of an instance from a replica would read that replica after a write.",
-        ticket="reads of related rows that ask the router with the hint instance",
+        ticket="reads of related rows that call the router with the hint instance",
     ),
     Patch(
         "django.forms.models:BaseModelFormSet.add_fields",
         "self, form, index",
         "replicant.patches.instances",
-        "A formset would look for the row that a form names on the replica that its instance came from.",
-        ticket="reads of related rows that ask the router with the hint instance",
+        "A formset would read the row that a form names from the replica that its instance came from.",
+        ticket="reads of related rows that call the router with the hint instance",
     ),
     Patch(
         "django.db.models.query_utils:DeferredAttribute.fetch_many",
@@ -123,14 +123,14 @@ DJANGO = (
         "replicant.patches.instances",
         "A deferred field of several rows would be read from the replica that they came from, after a write.",
         since="6.1",
-        ticket="reads of related rows that ask the router with the hint instance",
+        ticket="reads of related rows that call the router with the hint instance",
     ),
     Patch(
         "django.contrib.contenttypes.fields:GenericForeignKey.get_content_type",
         "self, obj, id, using, model",
         "replicant.patches.instances",
         "A content type that a replica lacks would be created on that replica.",
-        ticket="reads of related rows that ask the router with the hint instance",
+        ticket="reads of related rows that call the router with the hint instance",
     ),
     Patch(
         "django.contrib.contenttypes.fields:GenericForeignKey.__get__",
@@ -138,22 +138,29 @@ DJANGO = (
         "replicant.patches.instances",
         "The target of a generic foreign key would be read from the replica of its instance, after a write.",
         before="6.1",
-        ticket="reads of related rows that ask the router with the hint instance",
+        ticket="reads of related rows that call the router with the hint instance",
     ),
     Patch(
         "django.contrib.contenttypes.fields:GenericForeignKeyDescriptor.__get__",
         "self, instance, cls",
         "replicant.patches.instances",
-        "As above, where the descriptor is a class of its own.",
+        "The target of a generic foreign key would be read from the replica of its instance, after a write.",
         since="6.1",
-        ticket="reads of related rows that ask the router with the hint instance",
+        ticket="reads of related rows that call the router with the hint instance",
     ),
     Patch(
         "django.db.models.fields.related_descriptors:create_reverse_many_to_one_manager",
         "superclass, rel",
         "replicant.patches.related_managers",
         "author.books.add(book) would refuse a book that was loaded from a replica.",
-        ticket="a comparison of aliases that asks the router's allow_relation()",
+        ticket="a comparison of aliases that calls the router's allow_relation()",
+    ),
+    Patch(
+        "django.db.models.fields.related_descriptors:create_forward_many_to_many_manager",
+        "superclass, rel, reverse",
+        "replicant.patches.related_managers",
+        "After item.tags.set(tags) that changed nothing, the next read of a replica could lack these tags.",
+        ticket="a hint for db_for_write() that says which query it is for",
     ),
     Patch(
         "django.contrib.contenttypes.fields:create_generic_related_manager",
@@ -164,20 +171,20 @@ DJANGO = (
     ),
 )
 
-#: Django's test machinery. Nothing of it is called in production.
+#: Django's test machinery, which is never called in production.
 TEST_RUNNER = (
     Patch(
         "django.db.backends.base.creation:BaseDatabaseCreation.create_test_db",
         "self, verbosity, autoclobber, serialize, keepdb",
         "replicant.patches.test_runner",
-        "Mirrors would have a connection of their own, which does not see what a test has not committed.",
+        "Mirrors would have separate connections, which do not see the uncommitted rows of a test.",
         ticket="https://code.djangoproject.com/ticket/23718",
     ),
     Patch(
         "django.db.utils:ConnectionHandler.create_connection",
         "self, alias",
         "replicant.patches.test_runner",
-        "The same in the threads of a test.",
+        "In other threads of a test, mirrors would have separate connections.",
         ticket="https://code.djangoproject.com/ticket/23718",
     ),
     Patch(
@@ -191,25 +198,25 @@ TEST_RUNNER = (
         "django.test.testcases:SimpleTestCase._remove_databases_failures",
         "cls",
         "replicant.patches.test_runner",
-        "As above, at the end of the test case.",
+        "After a test case, the limits of its databases would still apply.",
         ticket="a signal that is sent when a test case limits its databases",
     ),
 )
 
-#: Installed by :class:`replicant.testing.lag` alone, while it is in force.
+#: Installed only by :class:`replicant.testing.lag`, while it is in force.
 TESTING = (
     Patch(
         "django.db.backends.base.base:BaseDatabaseWrapper._cursor",
         "self, name",
         "replicant.testing.lagging",
-        "A replica that a test has lag would show what it has.",
+        "A replica that lags virtually would show its current rows.",
         ticket="a cursor that execute wrappers can replace",
     ),
     Patch(
         "django.db.transaction:Atomic.__exit__",
         "self, exc_type, exc_value, traceback",
         "replicant.testing.lagging",
-        "The end of a transaction inside a test case's own would not be noticed, and its writes would not lag.",
+        "The end of a transaction inside a test case's transaction would not be noticed, and its writes would not lag.",
         ticket="signals at the end of a transaction",
     ),
 )
@@ -220,7 +227,7 @@ OBJECTS = (
         "django.http.response:HttpResponseBase.close",
         "self",
         "replicant.scopes.suspended",
-        "Receivers of request_finished, and what a body closes, would run outside the scopes of the request.",
+        "Receivers of request_finished, and the close() of a body, would run outside the scopes of the request.",
         ticket="a context for the body of a streamed response",
     ),
     *(
@@ -229,12 +236,12 @@ OBJECTS = (
             parameters,
             "replicant.connections.tracker",
             purpose,
-            ticket="signals at the end of a transaction; on_commit() callbacks that come before those of the site",
+            ticket="signals at the end of a transaction; on_commit() callbacks that run before those of the site",
         )
         for name, parameters, purpose in (
-            ("_commit", "self", "A write would not be known to be visible to other sessions."),
+            ("_commit", "self", "The tracker would not know that a write is visible to other sessions."),
             ("_rollback", "self", "A write that was rolled back would pin reads."),
-            ("_close", "self", "A transaction that ended with its connection would seem to be open."),
+            ("_close", "self", "A transaction that ended with its connection would count as open."),
             (
                 "set_autocommit",
                 "self, autocommit, force_begin_transaction_with_broken_autocommit",
@@ -248,33 +255,33 @@ OBJECTS = (
             "self, cursor",
             "replicant.connections.cursors",
             "callproc(), COPY and executescript() bypass execute wrappers: their writes would not be noticed.",
-            ticket="execute wrappers that see every call on a cursor",
+            ticket="execute wrappers that wrap every call on a cursor",
         )
         for name in ("make_cursor", "make_debug_cursor")
     ),
 )
 
-#: Classes of drivers and of other packages, where they are installed.
+#: Classes of drivers and of other packages, if they are installed.
 OTHERS = (
     Patch(
         "psycopg:Connection._connect_gen",
         "cls, conninfo",
         "replicant.engines.connect_deadline",
-        "Connecting would take two seconds at least, as libpq counts.",
-        ticket="a connect timeout in parts of a second",
+        "The shortest connect timeout would be two seconds, the minimum of libpq.",
+        ticket="a connect timeout in fractions of a second",
     ),
     Patch(
         "pymysql.connections:Connection._execute_command",
         "self, command, sql",
         "replicant.engines.mysql_session_track",
-        "The position of a commit would have to be asked for in a round trip.",
+        "The position of a commit would cost a query (a round trip).",
         ticket="a public way to the session state of an OK packet",
     ),
     Patch(
         "pymysql.connections:Connection._read_ok_packet",
         "self",
         "replicant.engines.mysql_session_track",
-        "As above.",
+        "The position of a commit would cost a query (a round trip).",
         ticket="a public way to the session state of an OK packet",
     ),
     Patch(
@@ -282,7 +289,7 @@ OTHERS = (
         "self, args, kwargs",
         "replicant.engines.tenants",
         "A tenant that is set before the first statement would be unknown, and reads would go to another schema.",
-        ticket="a signal that is sent by connection.set_tenant()",
+        ticket="a signal that connection.set_tenant() sends",
     ),
     *(
         Patch(
@@ -290,7 +297,7 @@ OTHERS = (
             "self",
             "replicant.patches.instances",
             "The row with the real class would be read from the replica of the instance, after a write.",
-            ticket="reads of related rows that ask the router with the hint instance",
+            ticket="reads of related rows that call the router with the hint instance",
         )
         for name in (
             "get_real_instance",
@@ -303,8 +310,8 @@ OTHERS = (
         "polymorphic.managers:PolymorphicManager.create_from_super",
         "self, obj, kwargs",
         "replicant.patches.instances",
-        "The row that is to be extended would be looked for on a replica.",
-        ticket="reads of related rows that ask the router with the hint instance",
+        "The row that is to be extended would be read from a replica.",
+        ticket="reads of related rows that call the router with the hint instance",
     ),
     *(
         Patch(
@@ -312,7 +319,7 @@ OTHERS = (
             parameters,
             "replicant.patches.instances",
             "The tree around a node would be read from a replica, and written to the primary.",
-            ticket="reads that ask the router for a write",
+            ticket="reads that call the router's db_for_write()",
         )
         for name, parameters in (
             ("save", "self, args, kwargs"),
@@ -326,17 +333,17 @@ OTHERS = (
 PATCHES = (*DJANGO, *TEST_RUNNER, *TESTING, *OBJECTS, *OTHERS)
 
 _installed = False
-#: Held while the patches are installed, by threads that read the settings at the same time.
+#: Held during the installation, because several threads may load the settings at the same time.
 _installing = threading.Lock()
 
 
 def install() -> None:
-    """Install what does not depend on the installed apps. May be called again.
+    """Install the patches that do not depend on the installed apps. May be called again.
 
     :mod:`replicant.patches.instances` and :mod:`replicant.patches.related_managers` are installed when the apps are
     ready.
     """
-    # Connecting a signal again would take its lock, which a fork in the middle would never release.
+    # Returns early: connecting a signal again would take its lock, and a fork at that time would leave it locked.
     if _installed:
         return
     with _installing:
@@ -350,7 +357,7 @@ def _install() -> None:
 
     for module in (connections, partial_save, found_rows, raw_queries, commands, test_runner):
         module.install()
-    # At the end: a thread that sees it does not wait, and its connections must be tracked.
+    # Set last: a thread that sees the flag does not wait, and its connections must already be tracked.
     _installed = True
 
 

@@ -1,4 +1,4 @@
-"""Management commands: what they read, and the scope of ``migrate``."""
+"""Management commands: the memory of their reads, and the scope of ``migrate``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from replicant.patches.wrapping import wrap
 
 
 def install() -> None:
-    """Wrap ``migrate`` and the method that all commands share. May be called again."""
+    """Wrap ``migrate``, and the method that all commands share. May be called again."""
     from django.core.management.commands.migrate import Command
 
     wrap(Command, "handle", _scoped)
@@ -20,10 +20,11 @@ def install() -> None:
 
 
 def _scoped(handle: Callable[..., Any]) -> Callable[..., Any]:
-    """Run ``migrate`` in a scope of its own, which keeps the reads of its RunPython operations on the primary.
+    """Run ``migrate`` in a separate scope, which keeps the reads of its RunPython operations on the primary.
 
-    Its signals tell when it begins but, after a failure, not that it ended; a command of our own by that name would
-    displace other packages' commands. So the method itself is wrapped, which those that derive from it share.
+    The signals of ``migrate`` mark its beginning, but after a failure no signal marks its end. A command of this
+    package with the same name would displace the commands of other packages. Therefore the method itself is wrapped,
+    which derived commands share.
     """
 
     def scoped(self: BaseCommand, *args: Any, **options: Any) -> Any:
@@ -38,14 +39,15 @@ def _scoped(handle: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _remembering(execute: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a management command read as a request does: from one replica, and never from an older one afterwards.
+    """Make a management command read as a request does: from one replica, and never from an older one afterwards.
 
-    It cannot be a request scope. ``OUTSIDE_REQUESTS`` says where commands read; a command that never ends
-    (``runserver``, a worker) would keep its replica and its writes for ever; and the code around ``call_command()``
-    must see what that wrote. So a command shares what its thread remembers, which ends by itself, and only remembers a
-    read earlier: when it is routed. Where a scope is open around ``call_command()``, that one remembers.
+    A request scope cannot do this, for three reasons: ``OUTSIDE_REQUESTS`` says where commands read, a command that
+    never ends (``runserver``, a worker) would keep its replica and its writes forever, and the code around
+    ``call_command()`` must see what the command wrote. Therefore a command uses the memory of its thread, which ends by
+    itself. The only difference is that a command remembers a read earlier: when it is routed. If a scope is open around
+    ``call_command()``, that scope remembers.
 
-    ``execute`` is wrapped, which ``manage.py`` and ``call_command()`` share, in the class of all commands.
+    The wrapper is around ``execute`` of the base class, which ``manage.py`` and ``call_command()`` both call.
     """
 
     def executed(self: BaseCommand, *args: Any, **options: Any) -> Any:

@@ -1,4 +1,5 @@
-"""New connections: each of them is tracked, and what is sent while one is being opened changes no session."""
+"""New connections: each one is tracked, and statements that are sent while it is opened do not count as changes of the
+session."""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ from replicant.patches.wrapping import wrap
 
 
 def install() -> None:
-    """Track every connection that is opened from now on, and those of this thread that are open. May be called again.
+    """Track every connection that is opened from now on, and the open connections of this thread. May be called again.
 
-    ``connection_created`` says that a connection was opened. No signal says when that ends: a receiver that comes after
-    ours may send more. So ``connect`` is wrapped, too.
+    ``connection_created`` reports that a connection was opened. No signal reports the end of that phase, and later
+    receivers may send more statements. Therefore ``connect`` is wrapped, too.
     """
     wrap(BaseDatabaseWrapper, "connect", _marking)
     connection_created.connect(_opened, dispatch_uid="replicant.patches.connections")
@@ -36,6 +37,6 @@ def _marking(connect: Callable[..., Any]) -> Callable[..., Any]:
 
 def _opened(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     if asyncio._get_running_loop() is not None:
-        # Where DJANGO_ALLOW_ASYNC_UNSAFE allows it: in a notebook, under Playwright.
+        # DJANGO_ALLOW_ASYNC_UNSAFE allows this, in a notebook or under Playwright.
         _core.opened_beside_a_loop()
     track(connection).opened(connection)

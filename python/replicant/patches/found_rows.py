@@ -1,8 +1,8 @@
-"""Reads find what the primary has revealed by other means than the text of a statement.
+"""Binds a scope to facts that the primary has revealed and that the text of a statement does not show.
 
-- A row that ``get_or_create`` found on the primary. The query is a plain one: its text does not say why it was sent to
-  the primary. The same holds for ``select_for_update`` where a database locks no rows (SQLite).
-- That a deletion found no row, or that other rows forbid it. Django looks for the rows first, and then sends no DELETE.
+- ``get_or_create`` found a row on the primary. Its query is a plain SELECT: the text does not show why it was sent to
+  the primary. The same holds for ``select_for_update`` if a database locks no rows (SQLite).
+- A deletion found no row, or other rows forbid it. Django queries the rows first, and then sends no DELETE.
 """
 
 from __future__ import annotations
@@ -71,4 +71,6 @@ def _collecting(collect: Callable[..., Any]) -> Callable[..., Any]:
 
 def _found(queryset: QuerySet[Any]) -> None:
     connection = connections[queryset.db]
-    track(connection).found(connection, queryset.model._meta.db_table)
+    # A row of a child model is a row of each of its parents, too, which may be read from replicas.
+    for model in (queryset.model, *queryset.model._meta.all_parents):
+        track(connection).found(connection, model._meta.db_table)

@@ -1,8 +1,9 @@
-"""Reads that follow an instance, and go where a routed read goes.
+"""Routes the reads that follow an instance.
 
-Django sends a few reads with ``.using(instance._state.db)``, and so do other packages: no router sees them. An instance
-keeps the alias of the replica that it was loaded from, so after a write such a read would show the old state. The
-methods that send them are wrapped here, one by one. ``.using("replica1")`` itself is left alone: it is a user's choice.
+Django and other packages send a few reads with ``.using(instance._state.db)``, without a call of the router. An
+instance keeps the alias of the replica that it was loaded from, so that after a write such a read would show the old
+state. This module wraps each method that sends such reads. ``.using("replica1")`` itself is not changed, because it is
+a user's choice.
 
 Django, all versions unless one is named:
 
@@ -12,12 +13,12 @@ Django, all versions unless one is named:
 - ``BaseModelFormSet.add_fields`` prepares the read of the row that a form names by its primary key.
 - ``DeferredAttribute.fetch_many`` (since 6.1) reads a deferred field of all rows of a query (``FETCH_PEERS``).
 
-The managers of generic relations read a content type, too: see :mod:`replicant.patches.related_managers`.
+The managers of generic relations also read a content type: see :mod:`replicant.patches.related_managers`.
 
-Other packages, where they are installed:
+Other packages, if they are installed:
 
-- django-polymorphic 4: ``get_real_instance`` and the other methods of that kind read the row with its real class, and
-  content types; ``create_from_super`` reads the row that it is about to change.
+- django-polymorphic 4: ``get_real_instance`` and similar methods read the row with its real class, and content types;
+  ``create_from_super`` reads the row that it is about to change.
 - django-mptt 0.17: ``save``, ``delete`` and ``insert_at`` of a node read the tree around it, which they change.
 """
 
@@ -35,8 +36,8 @@ from django.db.models.query_utils import DeferredAttribute
 from replicant import _core, conf
 from replicant.patches.wrapping import wrap
 
-#: Methods of other packages that change what an instance leads to, having read it with ``_state.db``: app, module,
-#: class and methods. The instance is about to be changed on the primary, so it is the primary's from there on.
+#: Methods of other packages that read rows with ``_state.db`` and then change them: app, module, class and methods. The
+#: instance is about to be changed on the primary, so that from then on it counts as loaded from the primary.
 _CHANGES = [
     ("mptt", "mptt.models", "MPTTModel", ("save", "delete", "insert_at", "_mptt_refresh")),
 ]
@@ -69,7 +70,7 @@ def install() -> None:
 
 
 def _wrap_neighbours() -> None:
-    """Wrap the method behind ``get_next_by_FOO``. Models that are loaded have it already, bound to a field."""
+    """Wrap the method behind ``get_next_by_FOO``. Loaded models already have it as an attribute, bound to a field."""
     name = "_get_next_or_previous_by_FIELD"
     method = getattr(models.Model, name)
     wrap(models.Model, name, _neighbour)
@@ -81,9 +82,9 @@ def _wrap_neighbours() -> None:
 
 
 def follows_the_router(alias: str | None) -> bool:
-    """Whether the reads that follow rows of ``alias`` are routed: it is a replica, or an alias without a connection.
+    """Whether the reads that follow rows of ``alias`` are routed: ``alias`` is a replica, or DATABASES lacks it.
 
-    The latter comes with an instance that was pickled or cached before a deploy renamed or removed the alias.
+    DATABASES lacks the alias of an instance that was pickled or cached before a deploy renamed or removed the alias.
     """
     return alias is not None and (alias not in connections.settings or _core.role(alias) == "replica")
 
@@ -92,9 +93,10 @@ _twin_classes: dict[type[Any], type[Any]] = {}
 
 
 def _twins(state: type[Any]) -> type[Any]:
-    """A class of states whose end leaves alone what was found of related objects.
+    """A subclass of ``state`` whose deletion does not clear the cache of related objects.
 
-    Since Django 6.1 a state clears it when it is freed, and the twin's state shares it with that of the instance.
+    Since Django 6.1 a state clears this cache when it is freed, and the twin's state shares the cache with the
+    instance's state.
     """
     if state not in _twin_classes:
         _twin_classes[state] = type(state.__name__, (state,), {"__del__": lambda self: None})
@@ -102,16 +104,17 @@ def _twins(state: type[Any]) -> type[Any]:
 
 
 def read_as(instance: Any, model: type[models.Model]) -> Any:
-    """``instance``, or if it is a replica's a twin that says to be from where a read of ``model`` beside it goes.
+    """``instance``; or, if it came from a replica, a twin with the alias that a read of ``model`` for it is routed to.
 
-    A twin, and not the instance with another alias for a while: other threads may use the instance. What the twin finds
-    of related objects, the instance has found, too.
+    The alias of the instance itself is not changed, even for a short time, because other threads may use the instance.
+    Related objects that the twin loads are also cached on the instance.
     """
     state = instance._state
     if not follows_the_router(state.db):
         return instance
     twin, twins_state = object.__new__(type(instance)), object.__new__(_twins(type(state)))
-    # Django makes the dictionary when it is first asked for, and then each would have its own.
+    # Django makes the dictionary at the first access. It must exist before the copy: otherwise the twin and the
+    # instance would have one each.
     _ = state.fields_cache
     vars(twins_state).update(vars(state), db=router.db_for_read(model, instance=instance))
     vars(twin).update(vars(instance), _state=twins_state)
@@ -119,7 +122,8 @@ def read_as(instance: Any, model: type[models.Model]) -> Any:
 
 
 def take_over(instance: Any) -> None:
-    """Call an instance of a replica the primary's, where it is about to be changed, as ``save()`` would call it."""
+    """Set the alias of an instance from a replica to the primary, where it is about to be changed, as ``save()``
+    does."""
     if follows_the_router(instance._state.db):
         instance._state.db = router.db_for_write(type(instance), instance=instance)
 
@@ -127,9 +131,10 @@ def take_over(instance: Any) -> None:
 def learn_content_type(
     alias: str | None, *, id: Any = None, model: Any = None, for_concrete_model: bool = True
 ) -> None:
-    """Have Django find a content type in its cache, under the alias of a replica where it is about to look for it.
+    """Put a content type into Django's cache, under the alias of a replica, before Django searches it there.
 
-    It is read where the router says, and if it is missing created on the primary: Django would do that on the replica.
+    The content type is read from the alias that the router returns, and created on the primary if it is missing:
+    without this, Django would read and create it on the replica.
     """
     from django.contrib.contenttypes.models import ContentType
 
@@ -150,13 +155,13 @@ def learn_content_type(
     manager._add_to_cache(alias, found)  # type: ignore[attr-defined]
 
 
-# Django's own.
+# Wrappers of Django's methods.
 
 
 def _neighbour(method: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(self: Any, field: Any, is_next: bool, **kwargs: Any) -> Any:
         if self._state.db is not None:
-            # A deferred field is loaded into the instance, not into its twin.
+            # Loads a deferred field into the instance; without this, it would be loaded only into the twin.
             getattr(self, field.attname)
         return method(read_as(self, type(self)), field, is_next, **kwargs)
 
@@ -180,7 +185,8 @@ def _deferred_of_peers(method: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(self: Any, instances: list[Any]) -> None:
         first = read_as(instances[0], self.field.model)
         if first is not instances[0]:
-            # The first one names the alias. The twin seems to have the field, so that it is not read for the twin.
+            # Django takes the alias from the first instance. The twin gets a value for the field, so that the field is
+            # not read for the twin.
             vars(first)[self.field.attname] = None
             instances = [first, *instances]
         method(self, instances)
@@ -202,7 +208,7 @@ def _content_type(method: Callable[..., Any]) -> Callable[..., Any]:
 def _target(method: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(self: Any, instance: Any, cls: Any = None) -> Any:
         if instance is not None and follows_the_router(instance._state.db):
-            # Since Django 6.1 a descriptor of the field.
+            # Since Django 6.1, `self` is a descriptor of the field.
             model = _model_to_read(getattr(self, "field", self), instance)
             if model is not None:
                 instance = read_as(instance, model)
@@ -213,7 +219,7 @@ def _target(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _model_to_read(field: Any, instance: Any) -> type[models.Model] | None:
     """The model that a generic foreign key of ``instance`` leads to; None if nothing is to be read."""
-    # Read from the instance, which keeps them if they were deferred.
+    # These reads load deferred fields into the instance itself, which keeps them.
     ct_id = getattr(instance, field.model._meta.get_field(field.ct_field).attname, None)
     pk = getattr(instance, field.fk_field)
     if ct_id is None:
@@ -228,7 +234,7 @@ def _model_to_read(field: Any, instance: Any) -> type[models.Model] | None:
     return found
 
 
-# django-polymorphic's.
+# Wrappers of django-polymorphic's methods.
 
 
 def _real_instance(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -267,7 +273,7 @@ def _created_from_super(method: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-# Of packages that change.
+# The wrapper of the methods in `_CHANGES`.
 
 
 def _changed(method: Callable[..., Any]) -> Callable[..., Any]:

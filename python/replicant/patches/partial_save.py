@@ -1,8 +1,8 @@
-"""A row that was loaded in part from a replica is saved in that part, as a row of the primary is.
+"""Saves only the loaded fields of a row that was partly loaded from a replica, as for a row of the primary.
 
-Django does so where a row is saved in the database that it came from. Elsewhere Django saves all fields, after it has
-loaded the missing ones from the database of the row: values that the caller never saw, and that may be older than
-those that they overwrite.
+Django does this if a row is saved in the database that it came from. In any other database Django saves all fields,
+after it has loaded the missing ones from the row's own database: values that the caller never saw, and that may be
+older than the values that they overwrite.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _saving_in_part(save_base: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _loaded_from_a_replica(instance: Model, using: str) -> frozenset[str] | None:
-    """Which fields a row has that came in part from a replica of ``using``; None for any other row."""
+    """The loaded fields of a row that was partly loaded from a replica of ``using``; None for any other row."""
     alias = instance._state.db
     if alias is None or alias == using:
         return None
@@ -47,7 +47,7 @@ def _loaded_from_a_replica(instance: Model, using: str) -> frozenset[str] | None
     loaded = {field.attname for field in meta.concrete_fields if field.generated or field.attname in vars(instance)}
     if len(loaded) == len(meta.concrete_fields):
         return None
-    # An alias without a connection is one that a member of the cluster had when the row was pickled or cached.
+    # An alias that DATABASES lacks belonged to a member of the cluster when the row was pickled or cached.
     if not conf.is_replica_of(alias, using) and (alias in connections.settings or _core.role(using) != "primary"):
         return None
     return frozenset(loaded.difference(field.attname for field in meta.pk_fields)) or None

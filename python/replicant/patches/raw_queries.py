@@ -1,10 +1,11 @@
-"""``Model.objects.raw()`` asks where to read when it is iterated, as other querysets do.
+"""``Model.objects.raw()`` is routed when it is iterated, as other querysets are.
 
-Django asks the router when the query is built. What a scope writes between then and the iteration, the replica chosen
-before may lack. An alias that is named, by ``using=``, ``.using()`` or ``db_manager()``, stays a user's choice.
+Django calls the router when the query is built. If the scope writes between that time and the iteration, the chosen
+replica may lack the write. An alias that is named by ``using=``, ``.using()`` or ``db_manager()`` stays the user's
+choice.
 
-``QuerySet.raw`` names the alias that the router has just answered, so that it looks like a user's choice afterwards.
-``RawQuerySet.iterator`` is what every other way to the rows leads through.
+``QuerySet.raw`` stores the alias that the router has just returned, so that it later looks like a user's choice. Every
+other access to the rows goes through ``RawQuerySet.iterator``.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from django.db.models.query import RawQuerySet
 
 from replicant.patches.wrapping import wrap
 
-#: Where ``using`` stands among the arguments: ``raw(raw_query, params, translations, using)``.
+#: The index of ``using`` among the arguments: ``raw(raw_query, params, translations, using)``.
 _PLACE_OF_USING = 3
-#: What a queryset finds out of its first rows.
+#: The attributes that a queryset caches when it reads its rows.
 _FOUND = ("columns", "model_fields")
 
 
@@ -49,7 +50,8 @@ def _asking(iterator: Callable[..., Any]) -> Callable[..., Any]:
             return
         alias = self.db
         self.query = self.query.chain(using=alias)
-        # One answer for all: Django would ask again for the alias of the rows, and for how that spells columns.
+        # A copy with a fixed alias: Django would call the router again for the rows' alias, and for the spelling of
+        # column names on that alias.
         decided = copy.copy(self)
         decided._db = alias
         try:

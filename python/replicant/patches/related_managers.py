@@ -1,11 +1,12 @@
-"""Rows read from a replica, and the managers of related objects.
+"""The managers of related objects, for rows that were read from a replica.
 
-``author.books.add(book)`` compares where the book was loaded from with where it is about to write, and takes a row of
-a replica for one that was never saved. No answer of a router changes that, so such a row is called the primary's just
-before: there it is about to be changed, as ``save()`` would call it.
+``author.books.add(book)`` compares the alias from which the book was loaded with the alias to which it is about to
+write, and treats a row of a replica as one that was never saved. No answer of a router changes that. Therefore the
+alias of such a row is set to the primary just before: the row is about to be changed there, and ``save()`` sets the
+same alias.
 
-``book.notes`` of a generic relation settles for the alias to read from as soon as it is asked for anything, and would
-send ``update()`` and ``delete()`` there too (Django's ticket 36389). Other managers leave that to the query.
+``book.notes`` of a generic relation fixes the alias for reads at the first access, and would also send ``update()`` and
+``delete()`` to it (Django's ticket 36389). Other managers leave the alias to the query.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.apps import apps
-from django.db import models, router
+from django.db import connections, models, router
 from django.db.models.fields import related_descriptors
 
+from replicant.connections.tracker import track
 from replicant.patches import instances
 from replicant.patches.wrapping import wrap
 
 
 def install() -> None:
-    """Let the managers that are made from now on take rows of replicas. May be called again."""
+    """Let the managers that are made from now on accept rows of replicas. May be called again."""
     wrap(related_descriptors, "create_reverse_many_to_one_manager", _taking_rows_of_replicas)
+    wrap(related_descriptors, "create_forward_many_to_many_manager", _of_rows_between)
     if apps.is_installed("django.contrib.contenttypes"):
         from django.contrib.contenttypes import fields
 
@@ -47,6 +50,36 @@ def _taking_rows_of_replicas(create: Callable[..., type[Any]]) -> Callable[..., 
     return created
 
 
+def _of_rows_between(create: Callable[..., type[Any]]) -> Callable[..., type[Any]]:
+    def created(superclass: type[Any], rel: Any, reverse: bool) -> type[Any]:
+        manager = create(superclass, rel, reverse)
+        _reveal(manager, ("add", "set"), lambda self: self.through)
+        return manager
+
+    return created
+
+
+def _reveal(manager: type[Any], names: Iterable[str], model_of: Callable[[Any], type[models.Model]]) -> None:
+    """Have later reads find the rows that these methods compared with on the primary.
+
+    Django reads the rows first, and sends nothing if they are as wanted already.
+    """
+    for name in names:
+        setattr(manager, name, _revealing(getattr(manager, name), model_of))
+
+
+def _revealing(method: Callable[..., Any], model_of: Callable[[Any], type[models.Model]]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def revealing(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = method(self, *args, **kwargs)
+        model = model_of(self)
+        connection = connections[router.db_for_write(model, instance=self.instance)]
+        track(connection).found(connection, model._meta.db_table)
+        return result
+
+    return revealing
+
+
 def _leaving_the_alias_to_the_query(create: Callable[..., type[Any]]) -> Callable[..., type[Any]]:
     create = _taking_rows_of_replicas(create)
 
@@ -64,7 +97,8 @@ def _leave_the_alias_to_the_query(manager: type[Any], rel: Any) -> None:
     @functools.wraps(initialise)
     def initialised(self: Any, instance: Any = None) -> None:
         if instance is not None:
-            # Django would look for it where the instance is from, and create it there if it is missing.
+            # Without this, Django would search the content type on the instance's alias, and create it there if it is
+            # missing.
             instances.learn_content_type(
                 instance._state.db, model=instance, for_concrete_model=rel.field.for_concrete_model
             )
@@ -83,9 +117,9 @@ def _leave_the_alias_to_the_query(manager: type[Any], rel: Any) -> None:
 
 
 def _take_over(objs: Iterable[Any], primary: str) -> None:
-    """Call the rows that were read from replicas of ``primary`` its own."""
+    """Set the alias of rows that were read from replicas of ``primary`` to ``primary``."""
     for obj in objs:
-        # Anything may be handed over; Django says what may not.
+        # `objs` may contain any object; Django raises an error for a wrong one.
         if not isinstance(obj, models.Model) or obj._state.db in (None, primary):
             continue
         if instances.follows_the_router(obj._state.db) and router.db_for_write(type(obj), instance=obj) == primary:

@@ -1,11 +1,11 @@
-"""A run of tests: what a test may use, and how clusters behave whose replicas are mirrors.
+"""Test runs: the aliases that a test may use, and the behaviour of clusters with mirrors as replicas.
 
-Django forbids a test every alias that its ``databases`` does not list, so a replica that is not listed must not be
+Django forbids a test every alias that its ``databases`` does not list, so that a replica that is not listed must not be
 chosen. A mirror that is listed shares the primary's connection (:mod:`replicant.connections.shared_connection`): it is
-never behind, so nothing is pinned, probed or waited for, and when no replica is listed the primary serves.
+never behind, so that nothing is pinned, probed or waited for. If no replica is listed, the primary serves the reads.
 
-All of this hangs on methods that only Django's test machinery calls. It puts other clusters in force than the settings
-have, so that a decision costs in tests what it costs elsewhere, and nothing is asked in production.
+All of this is attached to methods that only Django's test machinery calls. It brings clusters into force that differ
+from the settings, so that a decision costs the same in tests as elsewhere, and production code needs no check.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from replicant.under_test import stand_ins
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: What the test classes that are set up allow, the innermost last.
+#: The aliases that the active test classes allow, the innermost class last.
 _allowed: list[frozenset[str]] = []
-#: The primary of each replica that shares its connection.
+#: The primary of each mirror (a replica that shares the primary's connection).
 _mirrored: dict[str, str] = {}
 
 
 def adapted(cluster: conf.Cluster) -> conf.Cluster:
-    """A cluster as it is to be in force: unchanged, unless tests run."""
+    """The cluster that comes into force: unchanged, unless tests run."""
     if not under_test.databases_are_tests and not _allowed:
         return cluster
     allowed = _allowed[-1] if _allowed else None
     members = (cluster.primary, *dict(cluster.replicas))
     forbidden = [alias for alias in members if allowed is not None and alias not in allowed]
     are_mirrors = all(alias in _mirrored or alias in forbidden for alias in dict(cluster.replicas))
-    # Not those that replicant.testing has behind: they are to be judged as real ones are.
+    # Mirrors that lag virtually (replicant.testing) are excepted: they must be judged as real replicas are.
     if are_mirrors and cluster.primary not in stand_ins:
         return dataclasses.replace(
             cluster,
@@ -53,7 +53,7 @@ def adapted(cluster: conf.Cluster) -> conf.Cluster:
             forbidden=forbidden,
             are_mirrors=True,
         )
-    # Tests that use real replicas get what those do.
+    # Tests that use real replicas keep the behaviour of the settings.
     return dataclasses.replace(cluster, forbidden=forbidden)
 
 
@@ -67,18 +67,18 @@ def mirror_of(alias: str) -> str:
 
 
 def _begin() -> None:
-    """Test databases are about to take the place of the real ones."""
+    """Prepare for the moment at which test databases replace the real ones."""
     under_test.databases_are_tests = True
     _wrap_test_cases()
     _mirror()
     monitor = sys.modules.get("replicant.monitor.cluster_monitor")
     if monitor is not None:
-        # Whoever has a connection to a database keeps it from being dropped.
+        # An open connection of the monitor would prevent the drop of a database.
         monitor.stop()
 
 
 def _mirror() -> None:
-    """Find the replicas that are mirrors, have them share this thread's connections, and decide anew."""
+    """Find the replicas that are mirrors, let them share this thread's connections, and reload the configuration."""
     global _mirrored
     clusters, _ = conf.read()
     _mirrored = {
@@ -92,7 +92,7 @@ def _mirror() -> None:
         if not shared_connection.is_shared(connection):
             connection.close()
             connections[alias] = _shared(connection)
-        # In the workers of --parallel Django does not do this for a mirror that no test lists.
+        # In the workers of --parallel, Django omits this call for a mirror that no test lists.
         connection.creation.set_as_test_mirror(connections[primary].settings_dict)
     _core.invalidate()
 
@@ -100,21 +100,21 @@ def _mirror() -> None:
 def _shared(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
     primary = connections[_mirrored[connection.alias]]
     mirror = shared_connection.mirrored(connection, primary)
-    # No signal tells of its opening.
+    # Tracked here, because no signal is sent when a mirror opens.
     track(mirror)
-    # A test case ends its transaction through whichever of its aliases came first.
+    # A test case may end its transaction through any of its aliases.
     track(primary).follow(mirror, primary)
     return mirror
 
 
-# What of Django is wrapped.
+# The wrappers of Django's methods.
 
 
 def install() -> None:
-    """Notice when tests begin. To be called once in a process."""
+    """Wrap the methods that show the beginning of a test run. Called once in a process."""
     _wrap(BaseDatabaseCreation, "create_test_db", _creating)
     _wrap(ConnectionHandler, "create_connection", _connecting)
-    # pytest-django imports the test cases only when it sets up the first.
+    # pytest-django imports the test cases only when it sets up the first one.
     if sys.modules.keys() & {"django.test.testcases", "pytest"}:
         _wrap_test_cases()
 
@@ -135,7 +135,7 @@ def _creating(create: Any, self: BaseDatabaseCreation, *args: Any, **kwargs: Any
 
 
 def _connecting(create: Any, self: ConnectionHandler, alias: str) -> Any:
-    """A thread's first look at an alias."""
+    """Create the connection object at a thread's first access to an alias."""
     if not _wrapped and "django.test.testcases" in sys.modules:
         _wrap_test_cases()
     connection = create(alias)
@@ -159,7 +159,7 @@ def _wrap_test_cases() -> None:
 
     @functools.wraps(forbid)
     def forbidding(cls: type[Any]) -> None:
-        # Before: what is put in the way of a connection object is to stay there.
+        # Mirrors are set up first, because Django's failure methods must stay on the connection objects.
         _mirror()
         forbid(cls)
         _allowed.append(frozenset(cls.databases))

@@ -1,4 +1,4 @@
-"""How a method is patched: replaced once by a function that calls it."""
+"""The way to patch a method: it is replaced once by a function that calls it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MARK = "_replicant_patched"
 
 
 def wrap(owner: Any, name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Replace ``owner.name`` by what ``wrapper`` makes of it, unless that was done before.
+    """Replace ``owner.name`` by the function that ``wrapper`` returns for it, unless it is already replaced.
 
     Raises ``AttributeError`` if ``owner`` has no such method.
     """

@@ -1,11 +1,11 @@
 """Scopes: ``use_replica``, ``use_primary`` and ``request_scope``.
 
-A scope is entered in a context variable, so that it follows the code through threads that are waited for and through
-tasks, and never leaks into others. Each is a context manager, sync and async, and (but for ``request_scope``) a
-decorator of whatever a view, a task or a helper may be.
+A scope is stored in a context variable, so that it follows the code into tasks and into threads that the code waits
+for, and never leaks into others. Each scope is a context manager, sync and async. Except for ``request_scope``, each is
+also a decorator for views, tasks and helpers of any kind.
 
-What a decorated function returns may run later: a template that renders lazily, a streamed body, a coroutine. That
-runs inside the function's scope, too; see :mod:`replicant.scopes.suspended`.
+A decorated function may return work that runs later: a template that renders lazily, a streamed body, a coroutine. Such
+work also runs inside the function's scope; see :mod:`replicant.scopes.suspended`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Decorated = TypeVar("_Decorated")
 
 
 class _ContextScope(ContextManager, _core.Scope):
-    """A scope as a context manager. Keeps no state of its own: one object may be entered many times, at once too."""
+    """A scope as a context manager. It keeps no state: one object may be entered many times, also at the same time."""
 
     def __enter__(self: _Scope) -> _Scope:
         self.enter()
@@ -39,14 +39,14 @@ class _ContextScope(ContextManager, _core.Scope):
 
 
 class UseScope(_ContextScope):
-    """What ``use_replica`` and ``use_primary`` return: a context manager and a decorator."""
+    """The result of ``use_replica`` and ``use_primary``: a context manager and a decorator."""
 
     def __call__(self, decorated: _Decorated) -> _Decorated:
         return cast(_Decorated, _decorate(self, decorated))
 
 
 class RequestScope(_ContextScope):
-    """What ``request_scope`` returns: one sticky replica and one write record."""
+    """The result of ``request_scope``: a scope with one sticky replica and one write record."""
 
 
 @overload
@@ -56,11 +56,12 @@ def use_replica(alias: _Decorated, *, stale_ok: bool = False) -> _Decorated: ...
 def use_replica(alias: Any = None, *, stale_ok: bool = False) -> Any:
     """Let the reads inside go to replicas.
 
-    As a decorator, bare or called, or as a context manager, ``with`` or ``async with``.
+    Usable as a decorator, bare or called, or as a context manager, ``with`` or ``async with``.
 
-    ``alias`` names a replica, for the reads of its cluster, or a primary, for that cluster alone; None concerns every
-    cluster. ``stale_ok`` also allows replicas that lack what this scope has written or seen; a transaction still reads
-    from the primary. Entering raises ``ImproperlyConfigured`` if no cluster has the alias.
+    ``alias`` names a replica, which then serves the reads of its cluster, or a primary, which limits the scope to its
+    cluster; None affects every cluster. ``stale_ok`` also allows replicas that lack data which this scope has written
+    or seen; a transaction still reads from the primary. Entry raises ``ImproperlyConfigured`` if no cluster has the
+    alias.
     """
     return _scope("use_replica", alias, stale_ok)
 
@@ -72,19 +73,19 @@ def use_primary(alias: _Decorated) -> _Decorated: ...
 def use_primary(alias: Any = None) -> Any:
     """Keep the reads inside on the primary.
 
-    As a decorator, bare or called, or as a context manager, ``with`` or ``async with``.
+    Usable as a decorator, bare or called, or as a context manager, ``with`` or ``async with``.
 
-    ``alias`` names a member of the one cluster concerned; None concerns every cluster. Entering raises
+    ``alias`` names a member and limits the scope to its cluster; None affects every cluster. Entry raises
     ``ImproperlyConfigured`` if no cluster has the alias.
     """
     return _scope("use_primary", alias, False)
 
 
 def request_scope() -> RequestScope:
-    """What the middleware opens around a request, for task runners to open around a task.
+    """The scope that the middleware opens around a request, and that a task runner should open around a task.
 
-    Inside, reads stick to one replica, and after a write they stay on the primary until the scope ends. A context
-    manager, ``with`` or ``async with``.
+    Inside, reads stay on one replica, and after a write they stay on the primary until a replica has the write. It is a
+    context manager, ``with`` or ``async with``.
     """
     return RequestScope("request")
 
@@ -96,7 +97,7 @@ def _scope(kind: str, alias: Any, stale_ok: bool) -> Any:
 
 
 def _decorate(scope: UseScope, decorated: Any) -> Any:
-    """Open ``scope`` around every call of what is decorated."""
+    """Open ``scope`` around every call of ``decorated``."""
     if isinstance(decorated, type):
         return _decorate_class(scope, decorated)
     if isinstance(decorated, (classmethod, staticmethod)):
@@ -127,7 +128,7 @@ def _decorate(scope: UseScope, decorated: Any) -> Any:
 
 
 def _decorate_class(scope: UseScope, decorated: type) -> type:
-    """A class-based view: its ``dispatch`` is what a request runs."""
+    """Decorate a class-based view: wrap ``dispatch``, which a request calls."""
     dispatch = getattr(decorated, "dispatch", None)
     if dispatch is None:
         raise TypeError(f"{decorated!r} has no dispatch(): decorate a class-based view, or one of its methods.")
@@ -136,9 +137,9 @@ def _decorate_class(scope: UseScope, decorated: type) -> type:
 
 
 class _Resumed(Suspended):
-    """A scope entered again at each step of a generator, with all that its body had open inside.
+    """A scope that is entered again at each step of a generator, with all the scopes that its body had open inside.
 
-    It is open only while the body runs, not while the consumer does; the sticky replica stays.
+    It is open only while the body runs, not while the consumer runs; the sticky replica stays the same.
     """
 
     def __init__(self, scope: UseScope) -> None:

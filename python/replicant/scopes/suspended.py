@@ -1,7 +1,7 @@
-"""What a function has returned and what runs later: generators, coroutines, lazily rendered and streamed responses.
+"""Work that a function returns and that runs later: generators, coroutines, lazily rendered and streamed responses.
 
-It must run inside the scopes that were open when the function returned, a step at a time, and leave its consumer's
-scopes alone in between.
+Such work must run inside the scopes that were open when the function returned, one step at a time. Between two steps,
+its consumer's scopes must be in force.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from replicant import _core
 
 
 class Suspended:
-    """The scopes of a body that runs in steps. A context manager, entered around each step.
+    """The scopes of a body that runs in steps: a context manager that is entered around each step.
 
-    Begins inside the scopes of ``node``. What the body itself has open when a step ends is open again in the next one,
-    and not in between.
+    The body begins inside the scopes of ``node``. Scopes that the body itself has open at the end of a step are open
+    again in the next step, and closed in between.
     """
 
     def __init__(self, node: _core.ScopeNode | None) -> None:
@@ -37,17 +37,17 @@ class Suspended:
 
     def __exit__(self, *error: object) -> None:
         self._node = _core.scope_variable.get(None)
-        # Not by token: an async body may be resumed in another context than it was begun in.
+        # Restored with set(), not with a token: an async body may resume in another context than it began in.
         _core.scope_variable.set(self._outer)
         self._outer = None
 
 
 def generator_function(make: Callable[..., Any], inside: Callable[[], Suspended]) -> Callable[..., Any]:
-    """A generator function that does what the generators of ``make`` do, with ``inside()`` around each step."""
+    """A generator function that behaves like ``make``, with ``inside()`` around each step of its generators."""
 
     def generate(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         generator, scopes = make(*args, **kwargs), inside()
-        # What `yield from` does.
+        # The loop forwards items, sent values and errors as `yield from` does.
         step: Callable[[], Any] = generator.__next__
         while True:
             try:
@@ -56,7 +56,7 @@ def generator_function(make: Callable[..., Any], inside: Callable[[], Suspended]
             except StopIteration as stop:
                 return stop.value
             finally:
-                # An error that is thrown in refers to this frame; kept in it, it would make a cycle.
+                # An error that is thrown in refers to this frame; a reference from the frame to it would make a cycle.
                 del step
             try:
                 received = yield item
@@ -101,10 +101,10 @@ def async_generator_function(make: Callable[..., Any], inside: Callable[[], Susp
 
 
 def finish_later(result: Any) -> Any:
-    """Make what ``result`` does later run inside the scopes that are open now.
+    """Make the later work of ``result`` run inside the scopes that are open now.
 
-    Concerns an awaitable (``dispatch`` of an async class-based view returns one), a generator, a response that is not
-    yet rendered and a streamed one; anything else is returned as it is.
+    This applies to an awaitable (``dispatch`` of an async class-based view returns one), a generator, a response that
+    is not yet rendered, and a streamed response. Any other result is returned unchanged.
     """
     if _is_coroutine_like(result):
         return _finish_awaitable(result, _now())
@@ -126,7 +126,7 @@ def _now() -> Suspended:
 
 
 def _is_coroutine_like(result: Any) -> bool:
-    """Whether all one can do with it is await it. A future runs elsewhere, in the context it was made in."""
+    """Whether ``result`` can only be awaited. A future does not count: it runs in the context in which it was made."""
     return inspect.iscoroutine(result) or (
         inspect.isawaitable(result) and not asyncio.isfuture(result) and not hasattr(type(result), "__aenter__")
     )
@@ -141,7 +141,7 @@ def _render_inside(response: Any, inside: Suspended) -> None:
     render = response.render
 
     def render_inside() -> Any:
-        # The class's own method again, so that a rendered response can be pickled into a cache.
+        # Restores the class's own method, so that a rendered response can be pickled into a cache.
         response.__dict__.pop("render", None)
         with inside:
             return render()
@@ -154,7 +154,7 @@ def _stream_inside(response: StreamingHttpResponse, inside: Suspended) -> None:
     content: Any = response.streaming_content
     response.streaming_content = _chunks_async(content, inside) if response.is_async else _chunks(content, inside)
     if file is not None:
-        # A server that can send a file by itself still may.
+        # Keeps the attribute, so that a server that can send a file by itself still does.
         response.file_to_stream = file  # type: ignore[attr-defined]
     close = response.close
 

@@ -1,7 +1,7 @@
-"""What tests say about routing: where reads went, in which order, and how the code bears replicas that are behind.
+"""Test helpers for routing: where reads went, in which order, and how the code behaves when replicas are behind.
 
-In tests a replica that is a ``MIRROR`` has all that the primary has, at once: code that reads its own write from a
-replica passes, and fails in production. :func:`lag` makes such a replica late without a server to be late.
+In tests, a replica that is a ``MIRROR`` has all data of the primary at once: code that reads its own write from a
+replica passes in tests, and fails in production. :func:`lag` makes such a replica lag without a real server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the statements of a block of code went."""
+"""Assertions about the aliases that the statements of a block of code were sent to."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class _Recorded(Block):
         self._outer: list[Query] | None = None
 
     def _check(self) -> None:
-        """Raise ``AssertionError`` if the statements are not as they should be."""
+        """Raise ``AssertionError`` if the statements are not as expected."""
 
     @property
     def queries(self) -> list[Query]:
-        """What was sent so far, without what only begins, ends or sets up a transaction or a session."""
+        """The statements sent so far, without those that only begin, end or set up a transaction or a session."""
         return [query for query in self._queries if _verb(query) not in CONTROL_VERBS]
 
     def __enter__(self) -> Self:
@@ -46,7 +46,7 @@ class _Recorded(Block):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Not by token: an async block may be left in another context than it was entered in.
+        # Restored with set(), not with a token: an async block may be left in another context than it was entered in.
         recording.set(self._outer)
         if self._outer is not None:
             self._outer.extend(self._queries)
@@ -57,13 +57,13 @@ class _Recorded(Block):
 class assert_reads(_Recorded):
     """Every read made inside went to ``alias``: a context manager, and a decorator.
 
-    ``alias``: a database alias, or ``"replica"`` for any replica of any cluster. ``count``: how many reads there are;
-    any number but none if it is not given. ``model``: a model, or its name (``"app_label.Model"``), to look only at
-    reads of its table.
+    ``alias``: a database alias, or ``"replica"`` for any replica of any cluster. ``count``: the expected number of
+    reads; without it, at least one read is expected. ``model``: a model, or its name (``"app_label.Model"``), to check
+    only reads of its table.
 
-    Statements are seen that are sent in this thread or task, and in the threads it waits for. Raises
-    ``AssertionError``, with each read that went elsewhere and the reason, and if there were no reads at all: such a
-    test would prove nothing.
+    The check covers statements that are sent in this thread or task, and in the threads that it waits for. Raises
+    ``AssertionError``, with each read that went to another alias and the reason. Also raises it if there were no reads
+    at all, because such a test would prove nothing.
     """
 
     def __init__(self, alias: str, *, count: int | None = None, model: type[Model] | str | None = None) -> None:
@@ -98,10 +98,10 @@ class assert_routes(_Recorded):
     """The statements sent inside are these, in this order: a context manager, and a decorator.
 
     ``routes``: for each statement ``("read", alias)`` or ``("write", alias)``, where ``"replica"`` is any replica of
-    any cluster. What changes data or schema, takes locks, or is not surely a read, is a write. What begins or ends a
-    transaction is left out.
+    any cluster. A statement that changes data or schema, takes locks, or is not surely a read, counts as a write.
+    Statements that begin or end a transaction are left out.
 
-    Raises ``AssertionError`` with what was sent, statement by statement, and the reason.
+    Raises ``AssertionError`` with a list of the statements that were sent, and the reason of each.
     """
 
     def __init__(self, routes: Iterable[tuple[str, str]]) -> None:
@@ -128,8 +128,9 @@ class assert_routes(_Recorded):
 class count_queries(_Recorded):
     """Counts the statements sent inside, alias by alias: a context manager.
 
-    ``by_alias["replica1"]`` is a number, 0 if there were none; ``queries`` are the statements
-    (:class:`replicant.tracing.Query`). Both fill while the block runs, and leave out what begins or ends a transaction.
+    ``by_alias["replica1"]`` is the number of statements (0 if there were none); ``queries`` are the statements
+    (:class:`replicant.tracing.Query`). Both grow while the block runs, and leave out the statements that begin or end a
+    transaction.
     """
 
     @property

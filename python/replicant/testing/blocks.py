@@ -1,4 +1,5 @@
-"""What surrounds a block of code: a context manager, sync and async, and a decorator of functions of both kinds."""
+"""The base of objects around a block of code: a context manager, sync and async, and a decorator of functions of both
+kinds."""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Block(ContextManager):
-    """A subclass says what happens on the way in and out, and how to make another of its kind."""
+    """A subclass defines entry, exit, and how to make another object like itself."""
 
     def again(self) -> Self:
-        """Another one like this, for each call of a function."""
+        """Another object like this one, for each call of a decorated function."""
         raise NotImplementedError
 
     def __call__(self, function: _F) -> _F:

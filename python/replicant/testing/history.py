@@ -1,4 +1,4 @@
-"""The versions that a primary's data have gone through, and which of them a replica shows that is behind."""
+"""The versions of a primary's data over time, and the version that a lagging replica shows."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from replicant._core import Position
 from replicant.engines import Engine, Sample
 from replicant.testing.snapshots import Snapshot
 
-#: How often the router is told how far the replicas are, and the primary, in seconds.
+#: The intervals at which the positions of the replicas, and of the primary, are reported to the router, in seconds.
 _REPLICAS_EVERY = 0.05
 _PRIMARY_EVERY = 1.0
-#: Replicas that are late by seconds go through about so many versions in that time, however many commits there are.
+#: Replicas that lag by seconds show about this many versions in that time, however many commits there are.
 _VERSIONS = 20
-#: How often a wait for a position looks whether it is there, in seconds.
+#: The interval at which a wait for a position polls, in seconds.
 _LOOKS_EVERY = 0.002
 
-#: Positions for databases that have none. Never the same twice, so that a later block contains all of an earlier one.
+#: Positions for databases without positions. They never repeat, so that a later block contains all of an earlier one.
 _numbers = itertools.count(1)
-#: A count is not atomic without the GIL.
+#: A lock, because ``next()`` of a count is not atomic without the GIL.
 _counting = threading.Lock()
 
 
@@ -38,7 +38,7 @@ def _next_position() -> Position:
 
 
 class Version(NamedTuple):
-    """The primary's data at a moment."""
+    """The primary's data at one time."""
 
     made_at: int
     """``time.monotonic_ns()``."""
@@ -47,10 +47,10 @@ class Version(NamedTuple):
 
 
 class History:
-    """What a primary's commits make of its data, from what ``connection`` shows now on.
+    """The versions of a primary's data, beginning with the data that ``connection`` shows now.
 
-    For ``replicas`` that are behind it by so many commits, or seconds, or (with neither) that stand still; ``others``
-    of the cluster are not.
+    ``replicas`` lag by this number of ``commits`` or ``seconds``, or (with neither) stand still. The ``others`` of the
+    cluster do not lag.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class History:
         self._thread = threading.Thread(target=self._keep_telling, name=f"replicant-lag-{self.primary}", daemon=True)
 
     def start(self) -> None:
-        """Begin to tell the router."""
+        """Begin to report to the router."""
         self._thread.start()
 
     def advance(self, connection: BaseDatabaseWrapper) -> None:
-        """Something was committed on a ``connection`` to the primary."""
+        """Record a new version after a commit on a ``connection`` to the primary."""
         with self._lock:
             now = time.monotonic_ns()
             snapshot = Snapshot(connection)
@@ -90,12 +90,12 @@ class History:
             self.tell(primary=True)
 
     def _latest_is_spare(self) -> bool:
-        """Whether the replicas need never show the latest version, now that there is another."""
+        """Whether the replicas never need to show the latest version, because a newer one follows."""
         if self._commits is not None or len(self._versions) < 2:
             return False
         if self._seconds is None:
             return True
-        # Each version is a session with the server, and it has only so many.
+        # Each version is a session with the server, which has a limited number of sessions.
         return self._versions[-1].made_at - self._versions[-2].made_at < self._seconds / _VERSIONS * 1e9
 
     @property
@@ -104,7 +104,7 @@ class History:
             return self._versions[-1]
 
     def shown(self) -> Version:
-        """What the replicas show now."""
+        """The version that the replicas show now."""
         with self._lock:
             while self._may_drop_first():
                 self._retired.append(self._versions.popleft().snapshot)
@@ -122,7 +122,8 @@ class History:
         return False
 
     def wait(self, position: Position, seconds: float) -> Position | None:
-        """Wait up to so long for the replicas to have ``position``; what they then have, or None."""
+        """Wait for at most ``seconds`` until the replicas have ``position``; returns the position that they then have,
+        or None."""
         until = time.monotonic() + seconds
         while not (reached := self.shown().position).contains(position):
             if time.monotonic() >= until:
@@ -130,7 +131,7 @@ class History:
             time.sleep(_LOOKS_EVERY)
         return reached
 
-    # What the router is told, as the monitor would.
+    # Reports to the router, as the monitor would send them.
 
     def tell(self, *, primary: bool = False) -> None:
         with self._lock:
@@ -142,7 +143,7 @@ class History:
             shown, latest = self.shown().position, self.latest.position
             answers += [(replica, shown, now, "") for replica in self.replicas]
             answers += [(other, latest, now, "") for other in self._others]
-            # A test may try settings that cannot be used; they are no concern of this.
+            # A test may use invalid settings on purpose; this thread must ignore their errors.
             with contextlib.suppress(ImproperlyConfigured):
                 _core.observe(answers)
 
@@ -151,7 +152,7 @@ class History:
             self.tell()
 
     def close(self) -> None:
-        """The replicas have caught up."""
+        """End the lag: report that the replicas have caught up."""
         self._ending.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -164,7 +165,7 @@ class History:
 
 
 class StandIn:
-    """Answers for a member in place of its engine; in all that is not about positions as the engine does."""
+    """Answers for a member in place of its engine. It passes everything that is not about positions to the engine."""
 
     def __init__(self, alias: str, engine: Engine, history: History) -> None:
         self._alias = alias

@@ -1,4 +1,4 @@
-"""Replicas that are behind, with no replica at all."""
+"""Virtual lag: replicas that are behind, without a real replica."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from replicant.testing.history import History, StandIn
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: Makes real replicas late: takes their aliases, and ``commits`` and ``seconds`` as ``lag()`` was given them.
+#: Makes real replicas lag: takes their aliases, and the arguments ``commits`` and ``seconds`` of ``lag()``.
 RealLag = Callable[..., AbstractContextManager[Any]]
 
 _real_lag: RealLag | None = None
-#: The clusters whose replicas are behind, by the aliases of their primaries.
+#: The histories of the clusters with lagging replicas, by the aliases of their primaries.
 _histories: dict[str, History] = {}
 
 
 @contextmanager
 def use_real_lag(delay: RealLag) -> Iterator[None]:
-    """Let ``lag()`` make real replicas late by ``delay(aliases, commits=..., seconds=...)``, a context manager.
+    """Let ``lag()`` make real replicas lag by ``delay(aliases, commits=..., seconds=...)``, a context manager.
 
-    For a run of the same tests on servers that replicate. Without it ``lag()`` leaves real replicas as late as they
-    are.
+    Use it to run the same tests on servers that replicate. Without it, ``lag()`` does not change the lag of real
+    replicas.
     """
     global _real_lag
     before, _real_lag = _real_lag, delay
@@ -50,28 +50,28 @@ def use_real_lag(delay: RealLag) -> Iterator[None]:
 class lag(Block):
     """Make replicas behave as if they were behind: a context manager, sync and async, and a decorator.
 
-    ``replicas``: their aliases; all of them if none is given. ``commits``: how many commits of the primary they lack.
-    ``seconds``: how late they are. With neither they stand still until the end of the block. They begin with all that
-    the primary has, and at the end they have it again.
+    ``replicas``: their aliases; all replicas if none is given. ``commits``: how many commits of the primary they lack.
+    ``seconds``: how many seconds they lag. With neither, they stand still until the end of the block. They begin with
+    all data of the primary, and at the end they have all of it again.
 
-    Reads on such a replica show the rows of then, in every thread, and the router knows how far it is: a scope that
-    wrote reads from the primary until the replica has the write, and ``replicant.status()`` shows the lag.
+    Reads on such a replica show the older rows, in every thread, and the router knows the replica's position: a scope
+    that wrote reads from the primary until the replica has the write, and ``replicant.status()`` shows the lag.
 
-    What it is for are replicas that have no server of their own, as a ``MIRROR`` in tests; real ones are left as late
-    as they are, or as :func:`use_real_lag` makes them. On MySQL, MariaDB and PostgreSQL the test must commit
-    (``TransactionTestCase``, pytest-django's ``transactional_db``): it raises ``RuntimeError`` in a ``TestCase``, whose
-    rows no other session ever sees. On SQLite it works in both, and there the router goes by commits, too, and not by
-    time.
+    It is meant for replicas without a separate server, as a ``MIRROR`` in tests. It does not change the lag of real
+    replicas, except by :func:`use_real_lag`. On MySQL, MariaDB and PostgreSQL the test must commit
+    (``TransactionTestCase``, pytest-django's ``transactional_db``): it raises ``RuntimeError`` in a ``TestCase``,
+    because no other session ever sees the rows of a ``TestCase``. On SQLite it works in both, and there, too, the
+    router judges by commits and not by time.
 
-    Raises ``ValueError`` for a number that makes no sense; when it is entered, ``ImproperlyConfigured`` for an alias
-    that is no replica, and ``RuntimeError`` if the replicas of that cluster are behind already.
+    Raises ``ValueError`` for a number that is not positive. On entry, raises ``ImproperlyConfigured`` for an alias that
+    is not a replica, and ``RuntimeError`` if the replicas of that cluster already lag.
     """
 
     def __init__(self, *replicas: str, commits: int | None = None, seconds: float | None = None) -> None:
         if commits is not None and seconds is not None:
             raise ValueError("replicas are behind by commits or by seconds, not by both")
         if (commits is not None and commits < 1) or (seconds is not None and seconds <= 0):
-            raise ValueError("replicas cannot be behind by less than nothing, or by nothing")
+            raise ValueError("commits must be at least 1, and seconds must be above 0")
         self._replicas = replicas
         self._commits = commits
         self._seconds = seconds
@@ -97,7 +97,7 @@ class lag(Block):
     ) -> None:
         self._stack.close()
 
-    # On the thread whose connections async code uses.
+    # Async entry and exit run in the thread with the connections that async code uses.
 
     async def __aenter__(self) -> Self:
         return await sync_to_async(self.__enter__)()
@@ -112,7 +112,7 @@ def _replicas_by_primary(replicas: tuple[str, ...]) -> dict[str, list[str]]:
     for alias in replicas:
         if _core.role(alias) != "replica":
             raise ImproperlyConfigured(f"{alias!r} is not a replica of any cluster in REPLICANT")
-    _core.role("")  # reads the settings, if nobody has yet
+    _core.role("")  # loads the settings if they are not loaded yet
     found: dict[str, list[str]] = {}
     for cluster in conf.in_force():
         if aliases := [alias for alias, _ in cluster.replicas if not replicas or alias in replicas]:
@@ -135,7 +135,7 @@ def _is_mirror(alias: str, primary: str) -> bool:
 @contextmanager
 def _behind(primary: str, replicas: list[str], commits: int | None, seconds: float | None) -> Iterator[None]:
     if primary in _histories:
-        raise RuntimeError(f"the replicas of {primary!r} are behind already: lag() does not nest")
+        raise RuntimeError(f"the replicas of {primary!r} are already behind: lag() does not nest")
     connection = connections[primary]
     connection.ensure_connection()
     _refuse_in_test_case(connection)
@@ -151,7 +151,8 @@ def _behind(primary: str, replicas: list[str], commits: int | None, seconds: flo
         _install()
         _core.invalidate()
         history.tell(primary=True)
-        # What was written before they have. Asked for later, it would be taken for what others write in the meantime.
+        # The replicas have all earlier writes. The positions of these writes must be reported now: if they were queried
+        # later, they would include writes that other code makes in the meantime.
         for asked, asked_at in _core.pending_primaries():
             if asked == primary:
                 _core.position_received(primary, history.latest.position, asked_at)
@@ -165,8 +166,8 @@ def _behind(primary: str, replicas: list[str], commits: int | None, seconds: flo
         history.close()
         _core.invalidate()
         if engine_of(connections[primary]).kind(connections[primary]) is None:
-            # Positions that nobody will ever tell again must not stand for an unknown lag: another configuration comes
-            # between, of which nothing can be taken over.
+            # These positions will never be reported again, and must not count as an unknown lag. An empty configuration
+            # in between makes the core forget them.
             _core.configure([], _core.generation())
             _core.invalidate()
 
@@ -175,8 +176,8 @@ def _refuse_in_test_case(connection: BaseDatabaseWrapper) -> None:
     if connection.vendor != "sqlite" and _is_held(connection):
         raise RuntimeError(
             f"lag() cannot tell apart the commits of a TestCase on {connection.display_name}: its rows are in a "
-            "transaction that never ends. Use TransactionTestCase (with pytest-django the fixture transactional_db, or "
-            "django_db(transaction=True))."
+            "transaction that never commits. Use TransactionTestCase (with pytest-django the fixture transactional_db, "
+            "or django_db(transaction=True))."
         )
 
 
@@ -185,7 +186,7 @@ def _is_held(connection: BaseDatabaseWrapper) -> bool:
     return any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
 
 
-# What is hung on Django and on the tracker while anything is behind.
+# The patches of Django, and the tracker's observer, that are installed while any replica lags.
 
 _plain_cursor = BaseDatabaseWrapper._cursor  # type: ignore[attr-defined]
 _plain_exit = Atomic.__exit__
@@ -211,7 +212,7 @@ def _install() -> None:
 
 
 def _cursor(connection: Any, name: str | None = None) -> CursorWrapper:
-    """Django's ``BaseDatabaseWrapper._cursor``: for a replica that is behind, on what it shows."""
+    """Django's ``BaseDatabaseWrapper._cursor``, which for a lagging replica opens a cursor on its version."""
     for history in list(_histories.values()):
         if connection.alias in history.replicas:
             connection.close_if_health_check_failed()
@@ -222,7 +223,8 @@ def _cursor(connection: Any, name: str | None = None) -> CursorWrapper:
 
 
 def _exit(self: Atomic, kind: Any, error: Any, trace: Any) -> None:
-    """Django's ``Atomic.__exit__``: inside of a test case's transaction it commits, as far as the replicas can tell."""
+    """Django's ``Atomic.__exit__``. Inside a test case's transaction, the end of a block counts as a commit for the
+    lagging replicas."""
     try:
         _plain_exit(self, kind, error, trace)
     finally:

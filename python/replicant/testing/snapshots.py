@@ -1,7 +1,7 @@
-"""The primary's data as they are now, kept for later: what a replica that stands still would show.
+"""A snapshot keeps the primary's data as they are now, for later: the data that a replica that stands still would show.
 
-On MySQL, MariaDB and PostgreSQL a transaction with a snapshot is just that; on SQLite a copy in memory, which has the
-uncommitted rows of the connection it is made on, too.
+On MySQL, MariaDB and PostgreSQL it is a transaction with a consistent snapshot. On SQLite it is a copy in memory, which
+also has the uncommitted rows of the connection from which it was made.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from replicant._core import Position
 from replicant.engines import engine_of
 
-#: No alias that anybody has: what is sent under this one is nobody's.
+#: An alias that no settings have, so that statements under it belong to no cluster.
 _ALIAS = "replicant.testing snapshot"
 _BEGIN = {
     "mysql": (
         "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
         "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
     ),
-    # A snapshot is taken by the first query. One that fails would end the transaction, but for the savepoint.
+    # The first query takes the snapshot. Without the savepoint, a query that fails would end the transaction.
     "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SELECT 1", "SAVEPOINT replicant"),
 }
 
 
 class Snapshot:
-    """What a connection to a primary shows now."""
+    """The data that a connection to a primary shows now."""
 
     def __init__(self, primary: BaseDatabaseWrapper) -> None:
         self.position: Position | None = None
-        """Where the primary was, at least; None if it does not count."""
+        """A position of the primary that the snapshot contains; None if the database has no positions."""
         self._vendor = primary.vendor
-        # Its session is shared by all threads that read, and a driver's is for one at a time.
+        # All threads that read share the session, and a driver's session is for one thread at a time.
         self._lock = threading.RLock()
         self._cursors: weakref.WeakSet[_Cursor] = weakref.WeakSet()
         settings = {**primary.settings_dict, "OPTIONS": dict(primary.settings_dict["OPTIONS"] or {})}
@@ -55,7 +55,7 @@ class Snapshot:
             raise
 
     def _open(self) -> None:
-        # Not by connect(), which tells every receiver of connection_created.
+        # Does not call connect(), which would send connection_created to every receiver.
         session = self._session
         session.inc_thread_sharing()
         with session.wrap_database_errors:
@@ -70,14 +70,14 @@ class Snapshot:
             _copy(primary.connection, session.connection)
             session.connection.execute("PRAGMA query_only = 1")
             return
-        # Before the snapshot, which so has at least this much.
+        # Queried before the snapshot is taken, so that the snapshot contains at least this position.
         self.position = engine_of(session).ask_position(session)
         with session.connection.cursor() as cursor:
             for statement in _BEGIN[self._vendor]:
                 cursor.execute(statement)
 
     def cursor(self, name: str | None) -> _Cursor:
-        """A cursor of the engine's kind, as ``create_cursor()`` of its connection would make it."""
+        """A cursor like the one that ``create_cursor()`` of the engine's connection makes."""
         with self._lock, self._session.wrap_database_errors:
             cursor = _Cursor(self, self._session.create_cursor(name))
         self._cursors.add(cursor)
@@ -95,7 +95,7 @@ class Snapshot:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether somebody may still fetch rows of it."""
+        """Whether a cursor of this snapshot still exists, so that rows may still be fetched."""
         return bool(self._cursors)
 
     def close(self) -> None:
@@ -105,16 +105,16 @@ class Snapshot:
                 self._session.connection = None
 
 
-#: Where a database's header says how it is read and written, and the value for "without a write-ahead log".
+#: The bytes of a database's header for its read and write versions, and their value for "no write-ahead log".
 _VERSIONS = slice(18, 20)
 _NO_LOG = b"\x01\x01"
 
 
 def _copy(source: Any, target: Any) -> None:
-    """Copy what ``source`` shows, its own uncommitted rows included, into the empty database of ``target``.
+    """Copy the data of ``source``, including its own uncommitted rows, into the empty database of ``target``.
 
-    Not by ``backup()``, which waits for ever while ``source`` has a transaction that wrote, or an INSERT with rows
-    still to be fetched.
+    ``backup()`` cannot be used: it would wait forever while ``source`` has a transaction that wrote, or an INSERT with
+    unfetched rows.
     """
     (pages,) = source.execute("PRAGMA page_count").fetchone()
     if pages and hasattr(source, "serialize"):
@@ -122,7 +122,7 @@ def _copy(source: Any, target: Any) -> None:
         image[_VERSIONS] = _NO_LOG
         target.deserialize(bytes(image))
         return
-    # Python 3.10, or an empty database. The tables come in an order of their own.
+    # For Python 3.10, or an empty database. The dump may list a table before the tables that it refers to.
     target.execute("PRAGMA foreign_keys = OFF")
     target.executescript("\n".join(source.iterdump()))
 

@@ -1,24 +1,24 @@
-"""Tokens: what a scope must see, as text that travels to the next request, to a task or to another service.
+"""Tokens: a scope's requirements, as text that travels to the next request, to a task or to another service.
 
-A token has at most 1 KiB. :mod:`replicant.tokens.seal` encrypts and authenticates it. Inside are the host that made it,
-its monotonic clock, and the scope's causality, as JSON. On the host that made it a token ages by the monotonic clock,
-so that a change of the wall clock makes it neither younger nor older; on others it ages by the wall clock. Aliases and
-servers stand as keyed hashes, so that each takes the same few bytes.
+A token has at most 1 KiB. :mod:`replicant.tokens.seal` encrypts and authenticates it. It contains the host that made
+it, that host's monotonic clock, and the scope's causality, as JSON. On the host that made it, a token ages by the
+monotonic clock, so that a change of the wall clock does not change its age; on other hosts it ages by the wall clock.
+Aliases and servers are keyed hashes, so that each takes the same few bytes.
 
-How a token that would be too long is cut. What it asks for may grow, never shrink:
+A token that would be too long is cut in these steps. The requirements may grow, but never shrink:
 
-1. Each position gets an equal share of the room (what short ones leave over goes to the long ones) and is replaced by
-   a shorter one that contains it: :meth:`Position.shortened`.
-2. A position that cannot be shortened so far becomes a write at the time of issue, to be judged by time.
-3. If even that is too much, because there are dozens of clusters, those that do not fit become one entry for a cluster
-   that nobody has.
+1. Each position gets an equal share of the room (room that short positions leave goes to the long ones) and is replaced
+   by a shorter position that contains it: :meth:`Position.shortened`.
+2. A position that cannot be shortened enough becomes a write at the time of issue, which is judged by time.
+3. If the token is still too long, because there are dozens of clusters, the entries that do not fit become one entry
+   for a cluster that does not exist.
 
-The entry of 3 stands for a write to every cluster, at the time of issue.
+The entry of step 3 stands for a write to every cluster, at the time of issue.
 
-What the receiver cannot compare (a cluster or a member that its settings do not have, a position of an unknown kind,
-all of a token of another version, which may be newer than this code) is a time pin. It begins when this process
-receives the token for the first time, since the age of the token says nothing of the servers here, and ends
-``PIN_SECONDS`` later.
+A requirement that the receiver cannot compare (a cluster or a member that its settings do not have, a position of an
+unknown kind, a whole token of another version, which may be newer than this code) becomes a time pin. The pin begins
+when this process receives the token for the first time, because the age of the token says nothing about the servers
+here, and ends ``PIN_SECONDS`` later.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ from replicant.scopes import request_scope
 from replicant.tokens import seal
 from replicant.tokens.seal import MAX_BYTES, ROOM, keyed_hash
 
-#: How far two hosts' clocks may be apart, in seconds. NTP keeps them within a tenth of it.
+#: The largest allowed difference between two hosts' clocks, in seconds. NTP keeps clocks within a tenth of it.
 CLOCK_SKEW = 1.0
 
-#: How many tokens this process has ignored, by reason. Counted without a lock: on a free-threaded interpreter one may
-#: be lost when two arrive in the same instant.
+#: How many tokens this process has ignored, by reason. Counted without a lock: on a free-threaded interpreter, a count
+#: may be lost when two tokens arrive at the same instant.
 rejected = {"too_long": 0, "forged": 0, "expired": 0}
 
 _VERSION = 3
-#: Stands where the hash of an alias would: no cluster has it.
+#: Stands in place of the hash of an alias: no cluster has this hash.
 _NO_CLUSTER = ""
 #: The flags of an entry.
 _UNPUBLISHED, _LEFT, _MISSED = 1, 2, 4
 
-#: When this process received a token for the first time, by the end of its text.
+#: The time at which this process received each token for the first time, by the end of the token's text.
 _receipts: dict[str, float] = {}
-#: The receipts that are kept: the later half of these stays when there are more.
+#: The limit for the receipts: when there are more, the older half of the limit is dropped.
 _MOST_RECEIPTS = 4096
 
 
@@ -67,43 +67,43 @@ class Opened(NamedTuple):
     """A genuine token."""
 
     items: tuple[Causality, ...]
-    """What it requires, aged until now."""
+    """The token's requirements, aged until now."""
     age: float
-    """Seconds since it was issued."""
+    """Seconds since the token was issued."""
     is_understood: bool
-    """Whether another token of this process may stand for it: everything in it can be compared here."""
+    """Whether everything in the token can be compared here, so that another token of this process may replace it."""
 
 
 def token() -> str:
-    """What this scope has written and read, as opaque text of at most 1 KiB; ``""`` if neither.
+    """A token for the writes and reads of this scope, as opaque text of at most 1 KiB; ``""`` if there are none.
 
-    Inside an open transaction it stands for a write that is not yet published: whoever presents it reads from the
-    primary for ``PIN_SECONDS``, then by time.
+    Inside an open transaction, the token stands for a write that is not yet published: a scope that presents it reads
+    from the primary for ``PIN_SECONDS``; after that, its reads are routed by time.
     """
     return encode(causality.current())
 
 
 def after(token: str) -> After:
-    """Reads inside see at least what the scope that made ``token`` had written and read.
+    """Reads inside see at least the data that the scope of ``token`` had written and read.
 
-    A context manager, ``with`` or ``async with``. Inside an open request scope the token's requirements are added to it
-    and stay until it ends, since what was read here must not disappear again; otherwise a request scope is opened
-    around the block. In a request that the middleware opened they also belong to the token that its client gets. A
-    token does not grow too old here: tasks wait in queues for hours. One that is empty, forged, damaged or made
-    with another ``SECRET_KEY`` requires nothing.
+    It is a context manager, ``with`` or ``async with``. Inside an open request scope, the token's requirements are
+    added to that scope and stay until it ends, because rows that were read here must not disappear again. Otherwise a
+    request scope is opened around the block. In a request scope of the middleware, the requirements also become part of
+    the token that the client gets. A token never expires here, because tasks wait in queues for hours. A token that is
+    empty, forged, damaged or made with another ``SECRET_KEY`` requires nothing.
     """
     return After(token)
 
 
 class After(ContextManager):
-    """What ``after`` returns: a context manager for one ``with`` at a time."""
+    """The result of ``after``: a context manager for one ``with`` at a time."""
 
     def __init__(self, token: str) -> None:
         self._token = token
         self._scope = request_scope()
 
     def __enter__(self) -> None:
-        # A header may have brought several.
+        # A header may contain several tokens.
         required = [item for each in _texts(self._token) for item in decode(each.strip()) or ()]
         node = _core.scope_variable.get(None)
         if node is None or not node.in_request:
@@ -113,12 +113,12 @@ class After(ContextManager):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Changes nothing if it was not entered.
+        # leave() changes nothing if the scope was not entered.
         self._scope.leave()
 
 
 def _texts(token: object) -> list[str]:
-    """The tokens in a header's text. Whatever is no text holds none, and counts as forged."""
+    """The tokens in a header's text. An object that is not text contains no token, and counts as forged."""
     if isinstance(token, str):
         return token.split(",")
     if token is not None:
@@ -127,7 +127,8 @@ def _texts(token: object) -> list[str]:
 
 
 def encode(items: Sequence[Causality]) -> str:
-    """A token for ``items``; ``""`` for none. At most :data:`MAX_BYTES` long; the module says how it is cut."""
+    """A token for ``items``; ``""`` for none. At most :data:`MAX_BYTES` long; the module's docstring explains the
+    cut."""
     if not items:
         return ""
     secret = settings.SECRET_KEY
@@ -138,12 +139,13 @@ def encode(items: Sequence[Causality]) -> str:
 
 
 def decode(token: object, max_age: float | None = None) -> tuple[Causality, ...] | None:
-    """What a token requires, aged until now; None, and counted in :data:`rejected`, if it is not to be trusted.
+    """A token's requirements, aged until now; None if the token cannot be trusted, which :data:`rejected` then counts.
 
-    ``max_age`` is in seconds; None lets a token be of any age. Anything may be passed: the cost is bounded, and nothing
-    is raised but ``ImproperlyConfigured``, if the settings cannot be used.
+    ``max_age`` is in seconds; None allows any age. Any object may be passed as ``token``: the cost is bounded, and the
+    only error is ``ImproperlyConfigured``, if the settings cannot be used.
 
-    What was made here and cannot be compared becomes a write at the time of its first receipt, to be judged by time.
+    A requirement of a genuine token that cannot be compared becomes a write at the time of the token's first receipt,
+    which is judged by time.
     """
     if token is None or token == "":
         return ()
@@ -152,7 +154,7 @@ def decode(token: object, max_age: float | None = None) -> tuple[Causality, ...]
 
 
 def opened(token: object, max_age: float | None = None) -> Opened | None:
-    """A token and what it requires, as :func:`decode` says; None if it is not to be trusted."""
+    """A token and its requirements, as in :func:`decode`; None if the token cannot be trusted."""
     if not isinstance(token, str):
         rejected["forged"] += 1
         return None
@@ -164,13 +166,13 @@ def opened(token: object, max_age: float | None = None) -> Opened | None:
         rejected["forged"] += 1
         return None
     secret = unsealed.secret
-    # Another host's clock may be ahead of ours.
+    # The other host's clock may be ahead of this host's, so that the age would be negative.
     age = max(0.0, time.time() - unsealed.issued)
     entries: list[Any] | None = None
     if unsealed.version == _VERSION:
         origin, ticks, *entries = json.loads(unsealed.text)
         if origin != keyed_hash(secret, _host()):
-            # Its clock may have been behind ours: too old is the unsafe side.
+            # The other host's clock may have been behind this host's. An age that is too large would be unsafe.
             age = max(0.0, age - CLOCK_SKEW)
         elif ticks is not None:
             age = max(0.0, ((_ticks() or ticks) - ticks) / 1000)
@@ -199,7 +201,7 @@ def opened(token: object, max_age: float | None = None) -> Opened | None:
 def _required(
     secret: str | bytes, primary: str, members: dict[str, str], entry: list[Any], age: float, received: float
 ) -> tuple[Causality, bool]:
-    """What an entry requires of the cluster of ``primary``, and whether all of it can be compared here."""
+    """The requirement of an entry for the cluster of ``primary``, and whether all of it can be compared here."""
     kind, text, written, flags, member, server, read = entry
     ages = [] if written is None else [age + written / 1000]
     pins = [] if received >= conf.pin_seconds(primary) else [received]
@@ -213,7 +215,7 @@ def _required(
     read = None if read is None else age + read / 1000
     is_left = bool(flags & _LEFT)
     if member is not None and member not in members:
-        # A mere preference, which binds nothing, can be dropped.
+        # An unknown member that is only a preference can be dropped, because it requires nothing.
         if read is not None and not is_left:
             is_whole = False
             ages += pins
@@ -259,7 +261,7 @@ def _since_receipt(token: str) -> float:
 
 
 def _pins(clusters: Mapping[str, tuple[str, object]], received: float) -> list[Causality]:
-    """A time pin on each cluster for a token that was received ``received`` seconds ago, unless the pin is over."""
+    """A time pin on each cluster, for a token that arrived ``received`` seconds ago, unless the pin is over."""
     return [_write(primary, received) for primary, _ in clusters.values() if received < conf.pin_seconds(primary)]
 
 
@@ -267,15 +269,16 @@ def _write(cluster: str, age: float) -> Causality:
     return Causality(cluster=cluster, position=None, written=age, unpublished=False, member=None, read=None)
 
 
-# What is inside.
+# The content of a token.
 
 
 def _plain(secret: str | bytes, items: Iterable[Causality], *, and_more: bool = False) -> bytes:
-    """The JSON: who made it, its monotonic clock, and an entry for each cluster. Times and ages are in milliseconds."""
+    """The JSON: the host that made the token, its monotonic clock, and an entry for each cluster. Times and ages are in
+    milliseconds."""
     entries: list[object] = [keyed_hash(secret, _host()), _ticks()]
     for item in items:
         position = item.position
-        # Only the age of what was left may be negative.
+        # Only the age of a read on a member that the scope has left may be negative.
         read = None if item.read is None else int((item.read if item.left else max(0.0, item.read)) * 1000)
         entries.append(
             (
@@ -299,7 +302,7 @@ def _server(number: int) -> str:
 
 
 def _cut(secret: str | bytes, items: Sequence[Causality]) -> bytes:
-    """The JSON in at most :data:`~replicant.tokens.seal.ROOM` bytes, asking for as much or more."""
+    """The JSON in at most :data:`~replicant.tokens.seal.ROOM` bytes, with the same or larger requirements."""
     kept = list(items)
     with_position = [place for place, item in enumerate(kept) if item.position is not None]
     with_position.sort(key=lambda place: len(str(kept[place].position)))
@@ -322,7 +325,8 @@ def _cut(secret: str | bytes, items: Sequence[Causality]) -> bytes:
 
 @functools.lru_cache(maxsize=8)
 def _clusters(secret: str | bytes, generation: int) -> dict[str, tuple[str, dict[str, str]]]:
-    """By the hash of its primary's alias, each cluster's primary, and its members by hash, in that configuration."""
+    """For each cluster, by the hash of its primary's alias: the primary, and the members by hash, in that
+    configuration."""
     return {
         keyed_hash(secret, primary): (
             primary,
@@ -338,17 +342,18 @@ _CLOCK = Path("/proc/self/ns/time")
 
 @functools.cache
 def _host() -> str:
-    """Names this host: two processes with the same name share a clock."""
+    """The name of this host: two processes with the same name share a clock."""
     try:
         name = _BOOT.read_text().strip()
     except OSError:
         return platform.node()
-    # A container may have a monotonic clock of its own.
+    # A container may have a separate monotonic clock.
     with contextlib.suppress(OSError):
         name += str(_CLOCK.readlink())
     return name
 
 
 def _ticks() -> int | None:
-    """The monotonic clock, in milliseconds; None where it begins anew at a boot, and the host keeps its name."""
+    """The monotonic clock, in milliseconds; None if the host's name stays the same over a boot, which restarts the
+    clock."""
     return None if _host() == platform.node() else int(time.monotonic() * 1000)

@@ -1,11 +1,11 @@
 """The tokens of one user in a cache that several processes share: a list to which entries are only appended.
 
-An entry is appended with ``add``, which only one of two requests can do for the same number. The other one then reads
-the entry that was there first, so that its own entry contains that one. Thus the last entry contains all entries
-before it, however many requests append at the same time, and no entry is ever replaced or deleted: each expires by
-itself.
+An entry is appended with ``add``, which succeeds for only one of two requests with the same index. The other request
+then reads the first one's entry, so that its own entry contains it. Thus the last entry contains all entries before it,
+however many requests append at the same time. No entry is ever replaced or deleted: each expires by itself.
 
-Where the list ends is a hint (``set`` by each request that appended): a reader looks at the entries that follow, too.
+The stored end of the list is only a hint (each request that appended does ``set``): a reader also reads the entries
+after it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any, NamedTuple
 
 from django.core.cache import cache
 
-#: How many entries behind the hint are read at once.
+#: How many entries after the hint are read at once.
 _AHEAD = 4
-#: Far more than requests of one user that append at the same time.
+#: Far more than the requests of one user that append at the same time.
 _ATTEMPTS = 1000
-#: Where ``add`` fails so many times in a row and nothing is there, the cache is out of order, and hides it: Redis with
-#: ``IGNORE_EXCEPTIONS``, a Memcached without memory. Each attempt may take as long as a connection to it.
+#: If ``add`` fails this many times in a row and there is no entry, the cache is broken and hides its errors: Redis with
+#: ``IGNORE_EXCEPTIONS``, or a Memcached without memory. Each attempt may take as long as a connection to the cache.
 _MOST_FAILURES = 3
 
 
 class CannotAppend(Exception):
-    """The cache keeps nothing."""
+    """The cache does not store entries."""
 
 
 class Last(NamedTuple):
@@ -42,7 +42,8 @@ class Log:
     """The list of ``user``. ``timeout``: seconds that an entry is kept."""
 
     def __init__(self, name: str, user: Any, timeout: float) -> None:
-        # As text: what one process has as a number the session may have as its digits. As a hash: keys are short.
+        # Converted to text, because a session may hold the digits of an id that other code has as a number. Hashed,
+        # because keys must be short.
         digest = hashlib.sha256(str(user).encode()).hexdigest()[:32]
         self._prefix = f"{name}:{digest}"
         self._timeout = timeout
@@ -72,10 +73,11 @@ class Log:
             number, ahead = last, 2 * ahead
 
     def append(self, after: int | None, entry: Callable[[], str], learn: Callable[[str], None]) -> None:
-        """Append what ``entry`` returns behind the entry ``after``.
+        """Append the result of ``entry`` after the entry with the index ``after``.
 
-        An entry that another request has appended meanwhile is passed to ``learn`` before ``entry`` is asked again.
-        Raises :class:`CannotAppend`; then the hint stays where it is, or the entries before it would not be found.
+        An entry that another request has appended in the meantime is passed to ``learn`` before ``entry`` is called
+        again. Raises :class:`CannotAppend`; then the hint stays unchanged, because otherwise the earlier entries would
+        not be found.
         """
         number = self._begun(learn) if after is None else after
         failures = 0
@@ -89,15 +91,15 @@ class Log:
             elif (failures := failures + 1) == _MOST_FAILURES:
                 raise CannotAppend("add() of the default cache adds nothing, and raises no error")
         else:
-            raise CannotAppend(f"other requests have appended {_ATTEMPTS} entries meanwhile")
+            raise CannotAppend(f"other requests have appended {_ATTEMPTS} entries in the meantime")
         hint = cache.get(self._hint)
         if hint is None or hint < number:
-            # It outlives the entries, or they would not be found.
+            # The hint must outlive the entries, because they are found only by it.
             cache.set(self._hint, number, 2 * self._timeout)
 
     def _begun(self, learn: Callable[[str], None]) -> int:
-        """Begin the list, or learn the end of the one that another request has begun meanwhile."""
-        # Larger than every number before, should the cache have dropped the hint.
+        """Begin the list, or learn the end of a list that another request has begun in the meantime."""
+        # The time, so that the index is larger than every earlier one, even if the cache has dropped the hint.
         number = int(time.time() * 1000)
         if not cache.add(self._hint, number, 2 * self._timeout):
             last = self.last()

@@ -1,21 +1,21 @@
-"""What a client's request carried, and what its response must carry.
+"""The tokens that a client's request carried, and the token that its response must carry.
 
-Requests of one client run at the same time, and their responses arrive in any order. Therefore no token replaces
-another one by its place: each has a name of its own, a request carries all that the client holds, and a response
-takes away only tokens that its own request carried and that its token contains. What a client holds then always
-contains everything that it was told, whatever the order.
+Requests of one client run at the same time, and their responses arrive in any order. Therefore no token overwrites
+another one: each token has its own name, a request carries all tokens that the client holds, and a response deletes
+only tokens that its own request carried and that its token contains. The tokens of a client then always contain
+everything that it was told, whatever the order.
 
-A token contains the positions and the pins of others. What another token says of *reads* is harder to contain. A token
-says "read from this member, on this server", and a response that changes nothing of that carries no token: requests
-rely on the token for what they read there later. So
+A token can contain the positions and the pins of other tokens. The *reads* of another token are harder to contain. A
+token states "read from this member, on this server", and a response that changes nothing about this carries no token:
+later requests rely on the token for their reads on that member. Therefore
 
-- a token that names the same member and server contains it,
-- a response that had to move to another member says instead: what any member may have shown until :data:`OVERLAP` from
-  now must be seen. Requests that were under way with the old token have ended by then.
-- two tokens that name different members bind in the same way, until :data:`OVERLAP` after the later one was issued.
+- a token that names the same member and server contains the other one,
+- a response that had to move to another member states instead that the client must see everything that any member may
+  have shown until :data:`OVERLAP` from now. Requests that were running with the old token have ended by then.
+- two tokens that name different members have the same effect, until :data:`OVERLAP` after the later one was issued.
 
-During that time reads go to the primary. To keep it rare, a token names a member from the beginning (the first to read
-from, which binds nothing), so that requests that run at the same time choose the same replica.
+During that time reads go to the primary. To keep it rare, a token names a member from the beginning (the preferred
+member for the first read, which requires nothing), so that requests that run at the same time choose the same replica.
 """
 
 from __future__ import annotations
@@ -30,40 +30,40 @@ from replicant.connections import causality
 from replicant.connections.causality import Causality
 from replicant.tokens import Opened
 
-#: Seconds after which no request is under way that carries tokens from before: those that last longer than
-#: :data:`QUICK` carry a token of their own, and the rest is for the way to the client and back.
+#: The seconds after which no request with the earlier tokens is still running: the response of a request that lasts
+#: longer than :data:`QUICK` carries its own token, and the rest is for the way to the client and back.
 OVERLAP = 3.0
-#: Seconds within which a request ends that relies on the tokens it carried for what it read.
+#: The longest request, in seconds, that may rely on the tokens that it carried for its reads.
 QUICK = 1.0
-#: The most tokens of one request that are looked at. More than a browser sends: servers take 8 KiB of headers.
+#: The largest number of tokens of one request that are opened. A browser sends fewer: servers accept 8 KiB of headers.
 MOST = 64
-#: Tokens are merged into one where a request carries so many of them, or so many bytes.
+#: Tokens are merged into one if a request carries this many of them, or this many bytes.
 MANY, LARGE = 8, 2048
-#: Seconds by which two statements of the same time may differ, since ages are whole milliseconds.
+#: The seconds by which two ages of the same event may differ, because tokens hold whole milliseconds.
 _TOLERANCE = 0.05
 
 
 class Answer(NamedTuple):
-    """What a response must carry."""
+    """The token that a response must carry."""
 
     text: str
     """The token."""
     contained: list[str]
     """The keys of the tokens that it contains, and that the client can drop."""
     kept: list[str]
-    """The texts of those that it does not contain, since this process cannot compare them."""
+    """The texts of the tokens that it does not contain, because this process cannot compare them."""
     name: bytes | None
-    """Equal for responses that say the same of the same tokens, so that one can take the place of the other; None if
-    this one says more."""
+    """Equal for responses that state the same for the same request tokens, so that one token can replace the other;
+    None if this response states more."""
 
 
-#: What a client was shown: nothing that binds, what one member shows, or what any member may have shown until a time.
+#: The reads that bind a client: none, the reads of one member, or the reads of any member until a time.
 _Kind = Literal["", "here", "left"]
 
 
 @dataclass
 class _Before:
-    """What the tokens of a request say of one cluster, together. Ages are in seconds."""
+    """The requirements of all tokens of a request for one cluster. Ages are in seconds."""
 
     positions: list[_core.Position] = field(default_factory=list)
     written: float | None = None
@@ -72,19 +72,19 @@ class _Before:
     kind: _Kind = ""
     member: str | None = None
     server: int | None = None
-    #: As :attr:`Causality.doubt`.
+    #: The same as :attr:`Causality.doubt`.
     doubt: Literal["", "other", "unknown"] = ""
     since: float = 0.0
-    """With ``here``: the age of the oldest read that a token says."""
+    """With ``here``: the age of the oldest read in a token."""
     until: float = 0.0
-    """With ``left``: the age of the end; negative while it is still to come."""
+    """With ``left``: the age of the end; negative while the end is in the future."""
 
     def add_write(self, age: float) -> None:
-        """A write that only time can judge."""
+        """Add a write that only time can judge."""
         self.written = age if self.written is None else min(age, self.written)
 
     def add_reads(self, reads: Sequence[_Read]) -> None:
-        """What the tokens say of reads, see the module."""
+        """Combine the reads of the tokens, as the module's docstring explains."""
         left = [read.age for read in reads if read.item.left or read.item.member is None]
         here = [read for read in reads if not read.item.left and read.item.member is not None]
         if not here:
@@ -113,22 +113,22 @@ class _Before:
 
 
 class Carried:
-    """The tokens that a request carried, by what its client calls them."""
+    """The tokens that a request carried, by their names at the client."""
 
     def __init__(self, max_age: float) -> None:
         self._max_age = max_age
         self._begun = time.monotonic()
-        #: With the time at which each was opened.
+        #: The text of each token, its content, and the time at which it was opened.
         self._opened: dict[str, tuple[str, Opened, float]] = {}
         self._left_out: list[str] = []
-        #: Pins that no token says, and that no token is to say, with the time at which each began.
+        #: Pins that come from no token and go into no token, with the time at which each began.
         self._assumed: list[tuple[str, float]] = []
 
     def __bool__(self) -> bool:
         return bool(self._opened)
 
     def take(self, sent: Mapping[str, str]) -> None:
-        """Open tokens, by what the client calls them, and require of the scope in force what they say."""
+        """Open tokens, by their names at the client, and add their requirements to the current scope."""
         for key, text in sent.items():
             if key in self._opened or not text:
                 continue
@@ -139,7 +139,7 @@ class Carried:
         self._require()
 
     def assume(self) -> None:
-        """Read from the primary from now on: it is not known what the client holds."""
+        """Read from the primary from now on, because the client's tokens are not known."""
         now = time.monotonic()
         for primary in _core.snapshot():
             self._assumed.append((primary, now))
@@ -149,7 +149,7 @@ class Carried:
         if not self._opened:
             return
         for _, opened, _ in self._opened.values():
-            # The reads are required together, below.
+            # The reads of all tokens are combined and required below.
             causality.require([item._replace(member=None, read=None, missed=False) for item in opened.items])
         for cluster, before in self._before().items():
             read = {"": None, "here": before.since, "left": before.until}[before.kind]
@@ -170,14 +170,14 @@ class Carried:
                 ]
             )
         if self._left_out:
-            # A requirement may grow, and never shrink: what is not looked at counts as a write now.
+            # A requirement may grow, but never shrink: a token that is not opened counts as a write now.
             causality.require([Causality(primary, None, 0.0, False, None, None) for primary in _core.snapshot()])
 
     def _before(self) -> dict[str, _Before]:
         found: dict[str, _Before] = {}
         reads: dict[str, list[_Read]] = {}
         now, oldest = time.monotonic(), _core.oldest_age()
-        # In an order that is the same for all requests that carry the same tokens.
+        # Sorted, so that the order is the same for all requests that carry the same tokens.
         for _, opened, at in sorted(self._opened.values(), key=lambda each: each[0]):
             gone = now - at
             for item in opened.items:
@@ -202,9 +202,9 @@ class Carried:
         return found
 
     def answer(self, *, forced: bool = False) -> Answer | None:
-        """What the response must carry for what the scope in force must see; None if what the client holds will do.
+        """The token for the requirements of the current scope; None if the client's own tokens suffice.
 
-        ``forced``: the client will not find again what this request carried.
+        ``forced``: the client's next request will not have the tokens that this request carried.
         """
         owes = forced or causality.owes_token()
         if not owes and not self._opened:
@@ -215,7 +215,7 @@ class Carried:
         if not content:
             return None
         says_more = any(item.says_more for item in items)
-        # A request that lasts may have read after OVERLAP is over: no other response can know of that.
+        # A long request may have read after the end of OVERLAP, and no other response can know that read.
         is_late = age >= QUICK and any(item.kind == "here" for item in items)
         moves = is_late or self._is_to_be_merged() or any(item.moves for item in items)
         if not (owes or says_more or moves):
@@ -236,14 +236,15 @@ class Carried:
         return len(texts) >= MANY or (len(texts) > 1 and sum(map(len, texts)) > LARGE)
 
     def _name(self, items: Iterable[_Item]) -> bytes:
-        # The positions and the pins are those of the tokens, as far as they still count.
+        # The name contains the request's tokens, which determine the positions and the pins. Only whether these still
+        # count must be added.
         counts = [(item.content.position is None, item.content.written is None) for item in items]
         says = [each.content._replace(position=None, written=None, read=None, known=0.0) for each in items]
         return repr((sorted(self._opened), counts, says)).encode()
 
 
 class _Read(NamedTuple):
-    """What a token says of reads, and the age of the token."""
+    """A token's statement about reads, and the age of the token."""
 
     item: Causality
     age: float
@@ -251,7 +252,8 @@ class _Read(NamedTuple):
 
 
 class _Item:
-    """What the scope must see of one cluster, beside what the client's tokens said ``before``."""
+    """The requirement of the scope for one cluster, compared with the requirements of the client's tokens
+    (``before``)."""
 
     def __init__(self, before: _Before, item: Causality) -> None:
         self.kind, until = _shown(before, item)
@@ -263,31 +265,31 @@ class _Item:
         read = {"": None, "here": item.read or 0.0, "left": until}[self.kind]
         self.content = item._replace(member=member, read=read, server=server, left=self.kind == "left")
         self.is_empty = written is None and position is None and read is None
-        #: Whether it says more than the client's tokens, reads aside.
+        #: Whether it requires more than the client's tokens, apart from reads.
         self.says_more = (
             (position is not None and not before.covers(position))
             or (written is not None and (before.written is None or written < before.written - _TOLERANCE))
             or (item.unpublished and not before.unpublished)
             or (self.kind == "left" and before.kind == "")
         )
-        #: Whether it says something else of reads, or of waiting.
+        #: Whether it differs from the client's tokens in its reads, or in a missed wait.
         self.moves = (
             (self.kind == "here" and before.kind != "here")
             or (self.kind == "left" and before.kind == "here" and before.doubt != "unknown")
             or (self.kind == "left" and before.kind == "left" and until < before.until - _TOLERANCE)
             or (item.missed and position is not None and not before.missed)
         )
-        #: Whether it must be seen for longer than the client's tokens may live.
+        #: Whether it requires something that may outlive the client's tokens.
         self.is_pending = position is not None or written is not None or (self.kind == "left" and until < 0)
 
 
 def _shown(before: _Before, item: Causality) -> tuple[_Kind, float]:
-    """How a token says what the client was shown, and with ``left`` the age of the end."""
+    """The kind of the reads that bind the client, and with ``left`` the age of the end."""
     if item.read is None:
         return "", 0.0
     is_here = item.member is not None
     if before.kind == "here":
-        # Where only time judges, the server need not be known.
+        # If reads are judged only by time, the server need not be known.
         is_same = before.server is None or before.server == item.server
         stays = is_here and not before.doubt and item.member == before.member and is_same
         return ("here", 0.0) if stays else ("left", -OVERLAP)

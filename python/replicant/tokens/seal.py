@@ -1,4 +1,4 @@
-"""What keeps a token shut: text that only a site with the same ``SECRET_KEY`` can read or make.
+"""The encryption of tokens: only a site with the same ``SECRET_KEY`` can read or make a token.
 
 A token is URL-safe base64 of a header and a sealed text. The header has the same form in every version:
 
@@ -7,12 +7,12 @@ A token is URL-safe base64 of a header and a sealed text. The header has the sam
 - 24 random bytes, the nonce.
 
 The text is sealed with XChaCha20-Poly1305, which also authenticates the header; the key is derived by HKDF-SHA256 from
-``SECRET_KEY``. A token is opened with ``SECRET_KEY_FALLBACKS``, too. Nothing is decrypted, or even parsed, that was not
-made here.
+``SECRET_KEY``. A token is also opened with ``SECRET_KEY_FALLBACKS``. A text that this site did not make is neither
+decrypted nor parsed.
 
-Why encrypted: MySQL's positions name servers by UUID and MariaDB's by number, and a client must learn neither. Hashes
-in their place would do only for a receiver that knows every server already, which a process that has just started does
-not.
+Tokens are encrypted because positions name servers (by UUID on MySQL, by server id on MariaDB), and a client must not
+learn these names. Hashes of the names would work only for a receiver that already knows every server, and a process
+that has just started does not.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ from django.utils.crypto import salted_hmac
 
 from replicant._core import Cipher
 
-#: The longest token, in bytes: servers take 8 KiB for all headers of a request, and this must leave the others room.
+#: The longest token, in bytes: servers accept 8 KiB for all headers of a request, and a token must leave room for the
+#: other headers.
 MAX_BYTES = 1024
 _PURPOSE = b"replicant.token"
 _HEADER = struct.Struct(">BQ24s")
 _TAG_BYTES = 16
 #: Bytes left for the text: base64 turns 3 into 4.
 ROOM = MAX_BYTES // 4 * 3 - _HEADER.size - _TAG_BYTES
-#: The end of a token of which all is random: enough to tell tokens apart.
+#: The length of a token's end that is used to tell tokens apart: all of it is random.
 _TAIL = 20
 
 
 class Unsealed(NamedTuple):
-    """What was in a genuine token."""
+    """The content of a genuine token."""
 
     secret: str | bytes
     """The secret that opened it."""
@@ -52,14 +53,14 @@ class Unsealed(NamedTuple):
 
 
 def seal(secret: str | bytes, version: int, text: bytes) -> str:
-    """``text``, of at most :data:`ROOM` bytes, as a token of this moment."""
+    """``text``, of at most :data:`ROOM` bytes, as a token that is issued now."""
     nonce = os.urandom(24)
     header = _HEADER.pack(version, int(time.time() * 1000), nonce)
     return b64_encode(header + _cipher(secret).seal(nonce, header, text)).decode()
 
 
 def unseal(token: str) -> Unsealed | None:
-    """What is in a token; None if none of this site's secrets made it, or it is damaged."""
+    """The content of a token; None if none of this site's secrets made it, or it is damaged."""
     payload = _payload(token)
     if payload is None:
         return None
@@ -82,7 +83,8 @@ def _payload(token: str) -> bytes | None:
         payload = b64_decode(token.encode())
     except ValueError:
         return None
-    # Python's decoder skips what is not of the alphabet, and bits that no byte needs: a token has one text only.
+    # Python's decoder skips characters outside the alphabet, and surplus bits. Encoding again makes sure that each
+    # token has exactly one text.
     is_whole = len(payload) >= _HEADER.size + _TAG_BYTES and b64_encode(payload) == token.encode()
     return payload if is_whole else None
 
@@ -94,5 +96,6 @@ def _cipher(secret: str | bytes) -> Cipher:
 
 @functools.lru_cache(maxsize=1024)
 def keyed_hash(secret: str | bytes, name: str) -> str:
-    """Stands for an alias or a host: 8 bytes, so that two of a thousand names are alike once in 10^13 sites."""
+    """A hash that stands for an alias or a host: 8 bytes, so that with a thousand names a site has a chance of 1 in
+    10^13 that two hashes collide."""
     return b64_encode(salted_hmac("replicant.token.name", name, secret, algorithm="sha256").digest()[:8]).decode()

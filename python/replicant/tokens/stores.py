@@ -1,4 +1,4 @@
-"""Where a client's tokens are kept between its requests: in cookies, in a header, or in the cache, by user."""
+"""The stores of a client's tokens between its requests: cookies, a header, or the cache (by user)."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ logger = logging.getLogger("replicant")
 
 
 class Store(Protocol):
-    """What the middleware needs. Each step comes in two kinds, as Django's middleware does."""
+    """The operations that the middleware needs. Each one has a sync and an async form, as Django's middleware has."""
 
     def receive(self, request: HttpRequest) -> Carried | None:
-        """Require of the scope in force what the client's tokens say. None if it has none, and will have none."""
+        """Add the requirements of the client's tokens to the current scope. None if the request has no tokens, and will
+        have none."""
 
     async def areceive(self, request: HttpRequest) -> Carried | None: ...
 
     def send(self, request: HttpRequest, response: HttpResponseBase, carried: Carried | None) -> None:
-        """Hand what this scope has written and read to the client's next request."""
+        """Send a token for the writes and reads of this scope to the client, for its next request."""
 
     async def asend(self, request: HttpRequest, response: HttpResponseBase, carried: Carried | None) -> None: ...
 
@@ -49,7 +50,7 @@ class _InMessages:
         self.settings = found
 
     def sent(self, request: HttpRequest) -> Mapping[str, str]:
-        """The tokens, by what the client calls them."""
+        """The tokens, by their names at the client."""
         raise NotImplementedError
 
     def put(self, request: HttpRequest, response: HttpResponseBase, answer: Answer) -> None:
@@ -68,30 +69,30 @@ class _InMessages:
 
     def send(self, request: HttpRequest, response: HttpResponseBase, carried: Carried | None) -> None:
         answer = (carried or Carried(self.settings.max_age)).answer()
-        # Otherwise the client keeps what it holds until that expires: this response stays cacheable.
+        # Without an answer the client keeps its tokens until they expire, and this response stays cacheable.
         if answer is not None:
             self.put(request, response, answer)
 
     async def asend(self, request: HttpRequest, response: HttpResponseBase, carried: Carried | None) -> None:
         if causality.owes_token():
-            # The server may still have to be asked for the position, on the thread whose connection wrote.
+            # The position may still have to be queried, in the thread with the connection that wrote.
             await sync_to_async(self.send)(request, response, carried)
         else:
             self.send(request, response, carried)
 
 
 def _is_for_one(response: HttpResponseBase, header: str) -> None:
-    """Keep a response with a token out of shared caches: it would hold other clients to what this one has seen."""
+    """Keep a response with a token out of shared caches: its requirements would otherwise bind other clients."""
     patch_cache_control(response, private=True)
     patch_vary_headers(response, (header,))
 
 
 class CookieStore(_InMessages):
-    """For browsers. Each token is a cookie with a name of its own, since responses arrive in any order."""
+    """For browsers. Each token is a cookie with its own name, because responses arrive in any order."""
 
     def sent(self, request: HttpRequest) -> Mapping[str, str]:
         name = self.settings.name
-        # Parsing the header takes longer than all the rest, and most requests have no such cookie.
+        # Parsing the header takes longer than the rest of this method, and most requests have no such cookie.
         if "COOKIES" not in request.__dict__ and name not in request.META.get("HTTP_COOKIE", ""):
             return {}
         return {key: value for key, value in request.COOKIES.items() if key.startswith(name) and value}
@@ -103,15 +104,16 @@ class CookieStore(_InMessages):
     def drop(self, request: HttpRequest, response: HttpResponseBase, answer: Answer) -> None:
         """Delete the cookies of this request that ``answer`` contains."""
         for name in answer.contained:
-            # One that came with the request, so that the name is its own.
+            # Only a name that came as a cookie of the request: other keys are not names of cookies.
             if name in request.COOKIES:
                 self._set(request, response, name, "", 0)
         _is_for_one(response, "Cookie")
 
     def _fresh(self, answer: Answer) -> str:
-        """A name that no other token has, but for one that says the same.
+        """A name for a cookie. Only a token that states the same has the same name.
 
-        Otherwise each of fifty requests that a page sends at once would leave a cookie, more than servers accept.
+        With random names, each of fifty requests that a page sends at once would leave a cookie, more than servers
+        accept.
         """
         if answer.name is None:
             suffix = os.urandom(8)
@@ -136,8 +138,8 @@ class CookieStore(_InMessages):
 
 
 class HeaderStore(_InMessages):
-    """For API clients, which send all tokens that they hold, separated by commas. A response with the header takes the
-    place of all that its request sent."""
+    """For API clients, which send all tokens that they hold, separated by commas. The header of a response replaces all
+    tokens that its request sent."""
 
     def __init__(self, found: TokenSettings) -> None:
         super().__init__(found)
@@ -153,14 +155,14 @@ class HeaderStore(_InMessages):
 
 
 class CacheStore:
-    """By authenticated user, in the default cache: what people write with one device they see with the other.
+    """By authenticated user, in the default cache: users see on one device what they wrote with another.
 
-    A user is known by the session, or as a middleware or a view sets ``request.user``: from then on the request sees
-    what that user's other requests wrote. What a request writes is kept for each user that it knew, so that it is
-    found again after a logout and a login. A client that is nobody at the end of its request is handed a cookie, too.
+    The user is known from the session, or when a middleware or a view sets ``request.user``: from then on the request
+    sees what that user's other requests wrote. A request's token is kept for each user that the request had, so that it
+    is found again after a logout and a login. A client that is anonymous at the end of its request also gets a cookie.
 
-    The session is looked at for this alone, which must not make the response vary. A cache that fails is logged, and
-    the request goes on without a token.
+    The session is read only for this, which must not make the response vary. If the cache fails, the failure is logged,
+    and the request continues without a token.
     """
 
     def __init__(self, found: TokenSettings) -> None:
@@ -197,7 +199,7 @@ class CacheStore:
         assert isinstance(carried, _ByUser)
         if user is not None:
             carried.meet(user)
-        # Another user, or nobody, would not find what this one's requests wrote.
+        # If the user has changed or logged out, the next request will not find the tokens of the first user.
         answer = carried.answer(forced=bool(carried) and user != carried.first)
         if answer is None:
             return
@@ -208,29 +210,29 @@ class CacheStore:
             self._cookies.drop(request, response, answer)
 
     def _user(self, request: HttpRequest, user: Any) -> Any:
-        """The key of the user of ``request``; None if nobody is logged in, as far as is known without a query."""
+        """The key of the user of ``request``; None if no user is logged in, as far as is known without a query."""
         if user is None:
             user = _known(request.__dict__.get("user"))
         return None if user is None else str(user)
 
 
 class _ByUser(Carried):
-    """What the users of a request hold, beside what its client carried."""
+    """The tokens of a request's users, in addition to the tokens that its client carried."""
 
     def __init__(self, found: TokenSettings, first: str | None) -> None:
         super().__init__(found.max_age)
-        #: The user that the request began with.
+        #: The user at the beginning of the request.
         self.first = first
         self._settings = found
-        #: The end of each user's list.
+        #: The list of each user, and the index of its end.
         self._logs: dict[str, tuple[Log, int | None]] = {}
 
     def meet(self, user: str) -> None:
-        """``user`` is, or becomes, the user of this request."""
+        """Add the tokens of ``user``, which is, or becomes, the user of this request."""
         if user in self._logs:
             return
         log = Log(self._settings.name, user, self._settings.max_age)
-        # Also if the cache fails: then the list is begun anew.
+        # Stored before the cache is read: if the cache fails, the list begins anew.
         self._logs[user] = log, None
         with _logged():
             number, entry = log.last()
@@ -241,7 +243,7 @@ class _ByUser(Carried):
         self.take({text: text for text in entry.split(",") if text})
 
     def keep(self, answer: Answer) -> None:
-        """Append ``answer`` to what each user of this request holds."""
+        """Append ``answer`` to the list of each user of this request."""
 
         def entry() -> str:
             again = self.answer(forced=True) or answer
@@ -257,12 +259,12 @@ def _logged() -> Iterator[None]:
     try:
         yield
     except Exception:
-        logger.exception("The cache that holds clients' tokens failed; the request goes on without.")
+        logger.exception("The cache that holds clients' tokens failed; the request continues without a token.")
 
 
 @contextmanager
 def _unnoticed(session: Any) -> Iterator[None]:
-    """Look at a session without having the response vary on it: where its reads go changes nothing in it."""
+    """Read a session without making the response vary on it: the target of the reads does not change the response."""
     accessed = session.accessed
     try:
         yield
@@ -287,9 +289,10 @@ async def _asession_user(request: HttpRequest) -> Any:
 
 
 def _known(user: Any) -> Any:
-    """The key of a user object; None for an anonymous one, and for one that would have to be queried."""
+    """The key of a user object; None for an anonymous user, and for a user that would need a query."""
     if isinstance(user, LazyObject):
-        # AuthenticationMiddleware's, which knows no more than the session, or one that some code has looked at.
+        # The object of AuthenticationMiddleware: it is either unread, and then knows no more than the session, or some
+        # code has already loaded it.
         user = user.__dict__["_wrapped"]
         if user is empty:
             return None
@@ -297,7 +300,7 @@ def _known(user: Any) -> Any:
 
 
 def _watch(request: HttpRequest, carried: _ByUser) -> None:
-    """Tell ``carried`` when a view sets the user of ``request``, as ``login`` and the authentication of an API do."""
+    """Notify ``carried`` when code sets the user of ``request``, as ``login`` and an API's authentication do."""
     if not isinstance(request, _Watched):
         request.__class__ = _watched(type(request))
     request.__dict__[_CARRIED] = carried
@@ -307,8 +310,8 @@ _CARRIED = "_replicant_carried"
 
 
 class _Watched:
-    """A request whose ``user`` is watched. A property, since no signal tells when an API's own authentication sets
-    it."""
+    """A request with a ``user`` property that notifies. A property is needed because no signal is sent when an API's
+    own authentication sets the user."""
 
     @property
     def user(self) -> Any:
@@ -326,11 +329,11 @@ class _Watched:
         if asyncio._get_running_loop() is None:
             carried.meet(str(key))
         else:
-            # The cache must not keep the event loop waiting.
+            # A query to the cache must not block the event loop.
             carried.assume()
 
 
-#: By class, what :func:`_watched` made of it.
+#: The subclasses that :func:`_watched` has made, by their base class.
 _made_of: dict[type[HttpRequest], type[HttpRequest]] = {}
 
 
@@ -345,12 +348,12 @@ _STORES: dict[str, Callable[[TokenSettings], Store]] = {
     "header": HeaderStore,
     "cache": CacheStore,
 }
-#: A setting, and the store made for it.
+#: A setting, and the store that was made for it.
 _made: tuple[TokenSettings | None, Store | None] = (None, None)
 
 
 def in_force() -> Store | None:
-    """The store that ``REPLICANT_TOKEN`` names. Raises ``ImproperlyConfigured`` if it cannot be used."""
+    """The store that ``REPLICANT_TOKEN`` names. Raises ``ImproperlyConfigured`` if the setting cannot be used."""
     global _made
     found = token_settings.load()
     made_for, store = _made

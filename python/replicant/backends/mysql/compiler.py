@@ -1,4 +1,4 @@
-"""Django's compilers for MySQL and MariaDB, with one other way to insert a row."""
+"""Django's compilers for MySQL and MariaDB, with a different way to insert a row on MariaDB."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["SQLAggregateCompiler", "SQLCompiler", "SQLDeleteCompiler", "SQLInser
 
 
 class SQLInsertCompiler(compiler.SQLInsertCompiler):
-    """On MariaDB, takes a new row's number from the answer itself, as on MySQL, where nothing else is to be returned.
+    """On MariaDB, takes a new row's id from the answer itself, as on MySQL, if no other column is to be returned.
 
-    Django asks MariaDB for it by INSERT ... RETURNING. That ends in a result set, which in autocommit leaves the client
-    without the server's report of what was committed.
+    Django gets the id from MariaDB by INSERT ... RETURNING. The answer to that ends in a result set, and so, in
+    autocommit, carries no report of the commit's position.
     """
 
     def execute_sql(self, returning_fields: Any = None) -> Any:  # type: ignore[override]

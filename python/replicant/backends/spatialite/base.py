@@ -8,4 +8,4 @@ from replicant.backends import ReplicantMixin
 
 
 class DatabaseWrapper(ReplicantMixin, base.DatabaseWrapper):
-    """Django's own, with what ``ReplicantMixin`` adds."""
+    """Django's database wrapper with the features of ``ReplicantMixin``."""

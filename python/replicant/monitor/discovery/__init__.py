@@ -1,8 +1,9 @@
-"""Which replicas there are, by the servers' own view. One file per method of ``TOPOLOGY``.
+"""Discovers the replicas of a cluster by the servers' own view. One file per method of ``TOPOLOGY``.
 
-Each asks the primary, because it alone is told of those that follow it, and each rather says that it does not know
-(:class:`Unusable`) than leave a replica out: whoever is left out loses its reads. What is seen is not yet trusted: a
-server prints whatever its replicas claim to be, so where credentials may go is for ``ALLOW`` to say, elsewhere.
+Each method queries the primary, because only the primary knows the replicas that follow it. A method raises
+:class:`Unusable` rather than leave a replica out, because a replica that is left out gets no reads. The result is not
+trusted yet: a server prints whatever its replicas claim to be. ``ALLOW`` decides elsewhere which hosts may get
+credentials.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ _ERROR_LENGTH = 300
 def members(connection: BaseDatabaseWrapper, topology: Mapping[str, Any], sample: Sample) -> list[Member]:
     """The replicas of a primary, never the primary itself, each once, sorted.
 
-    One round trip, by the driver's own cursor.
+    Takes one round trip, on the driver's own cursor.
 
-    :param connection: an open session with the server behind the primary's alias, in autocommit and nobody else's
-    :param topology: the setting ``TOPOLOGY``; every METHOD but "dns", for which there is :func:`resolved`
-    :param sample: what a probe over this session has just found
+    :param connection: an open session with the server behind the primary's alias, in autocommit, used only here
+    :param topology: the setting ``TOPOLOGY``; every METHOD except "dns", for which there is :func:`resolved`
+    :param sample: the result of a probe that has just run over this session
     :raises Unusable: the view is empty, partial or stale, or this user may not see it
     :raises django.db.DatabaseError: the session is gone
     """
     if sample.error is not None or not sample.is_writable:
-        # Its own replicas are at best some of the cluster's, and it may be one of them itself by now.
+        # Its own replicas are at best some of the cluster's, and the server may itself be a replica by now.
         raise Unusable("the server asked takes no writes: it is not the primary, or not any more")
     method, hosts = topology["METHOD"], topology.get("HOSTS") or {}
     try:

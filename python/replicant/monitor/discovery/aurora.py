@@ -1,7 +1,7 @@
-"""Readers of an Amazon Aurora cluster, by its status table. Written by AWS's documentation; never run on Aurora.
+"""Readers of an Amazon Aurora cluster, by its status table. Follows AWS's documentation; was never run on Aurora.
 
-Rows outlive their instances, and after a failover two may call themselves the writer. So a row counts for 180 seconds,
-by the clock of the server that is asked, and of two writers the one that was heard of last.
+Rows outlive their instances, and after a failover two rows may claim to be the writer. A row therefore counts for 180
+seconds, by the clock of the queried server, and of two writers the one with the newest row counts.
 
 Sources: "Aurora MySQL-specific information_schema tables", "aurora_replica_status" and
 "aurora_db_instance_identifier" in the Amazon Aurora User Guide.
@@ -19,8 +19,8 @@ from replicant.monitor.discovery.member import Member, Unusable
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: In UTC, as the table is; a session's time zone is the application's. A row of tomorrow would be of another time zone,
-#: and says as little as one of yesterday.
+#: In UTC, as the table is; the session has the application's time zone. A row from the future would come from another
+#: time zone, and says as little as an old row.
 _MYSQL = """
     SELECT SERVER_ID AS server_id, SESSION_ID = 'MASTER_SESSION_ID' AS is_writer,
         SERVER_ID = @@aurora_server_id AS is_asked
@@ -28,7 +28,7 @@ _MYSQL = """
     WHERE ABS(TIMESTAMPDIFF(SECOND, LAST_UPDATE_TIMESTAMP, UTC_TIMESTAMP(6))) <= 180
     ORDER BY LAST_UPDATE_TIMESTAMP DESC
 """
-#: The instance that is asked has no timestamp, from 13.9 on: it is there.
+#: Since 13.9, the queried instance has no timestamp, and is present.
 _POSTGRESQL = """
     SELECT server_id, session_id = 'MASTER_SESSION_ID' AS is_writer,
         server_id = aurora_db_instance_identifier() AS is_asked
@@ -40,12 +40,12 @@ _POSTGRESQL = """
 
 
 def replicas(connection: BaseDatabaseWrapper, hosts: Mapping[str, str]) -> list[Member]:
-    """The readers, where ``hosts`` says by the instance's identifier, or by the pattern under ``"*"``."""
+    """The readers, at the addresses that ``hosts`` has for their identifiers, or by the pattern under ``"*"``."""
     return readers(ask_rows(connection, _POSTGRESQL if connection.vendor == "postgresql" else _MYSQL), hosts)
 
 
 def readers(rows: list[dict[str, Any]], hosts: Mapping[str, str]) -> list[Member]:
-    """The readers among fresh rows, of which the newest come first."""
+    """The readers among fresh rows, which are ordered from newest to oldest."""
     writer = next((row for row in rows if row["is_writer"]), None)
     if writer is None:
         raise Unusable("it has no writer that was heard of in the last 180 seconds")
@@ -59,6 +59,6 @@ def readers(rows: list[dict[str, Any]], hosts: Mapping[str, str]) -> list[Member
         pattern = {identifier: hosts["*"].replace("?", identifier)} if "*" in hosts else {}
         place = reached({**pattern, **hosts}, identifier)
         if place is None:
-            raise Unusable(f"HOSTS says not where the instance {identifier!r} is: {{'*': '?.<cluster>.<region>...'}}")
+            raise Unusable(f"HOSTS has no entry for the instance {identifier!r}: {{'*': '?.<cluster>.<region>...'}}")
         found.append(Member(*place))
     return [member for member in found if member.host]

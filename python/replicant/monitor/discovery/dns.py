@@ -9,9 +9,9 @@ from replicant.monitor.discovery.member import Member, Unusable
 
 
 def resolved(host: str, port: int | None) -> list[Member]:
-    """Every address of a name once, IPv4 before IPv6, sorted, at ``port``. Asks the system's resolver, and may block.
+    """Every address of a name once, IPv4 before IPv6, sorted, at ``port``. Queries the system's resolver; may block.
 
-    A record's time to live is not looked at: whoever wants to know asks again.
+    The time to live of a record is ignored: the caller resolves the name again when it needs a new answer.
 
     :raises Unusable: there is no answer, or an empty one
     """
@@ -26,6 +26,6 @@ def resolved(host: str, port: int | None) -> list[Member]:
 
 
 def _order(address: str) -> tuple[int, int]:
-    # A link-local address has its interface behind it.
+    # A link-local address is followed by its interface.
     number = ipaddress.ip_address(address.partition("%")[0])
     return number.version, int(number)

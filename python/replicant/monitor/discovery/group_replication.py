@@ -1,7 +1,8 @@
 """Secondaries of a MySQL group, by the group's own membership.
 
-The primary of a group is elected by the group, and found as every promotion is: by what the members say of themselves.
-A member that takes writes is no replica. So in a multi-primary group nobody is, and the view is unusable.
+The group elects its primary. The monitor finds it as it finds every promotion: by what the members report about
+themselves. A member that takes writes is not a replica. A multi-primary group therefore has no replicas, and its view
+is unusable.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ _ACCESS_DENIED = 1142
 
 
 def replicas(connection: BaseDatabaseWrapper, hosts: Mapping[str, str]) -> list[Member]:
-    """The members that are ONLINE and SECONDARY, at the host and port that each reports, or where ``hosts`` says: by
-    host and port, by host, or by the member's UUID."""
+    """The members that are ONLINE and SECONDARY, at the host and port that each reports, or at the address that
+    ``hosts`` has for its host and port, its host, or its UUID."""
     try:
         rows = ask_rows(connection, _QUESTION)
     except DatabaseError as error:
         if error.args and error.args[0] == _ACCESS_DENIED:
             raise Unusable(f"to see the group the monitor's user needs SELECT ON {_TABLE}") from error
         raise
-    # Cut off from the others a member keeps its last list of them, and its role.
+    # A member that is cut off from the others keeps its role and its last list of members.
     present = [row for row in rows if row["state"] in ("ONLINE", "RECOVERING")]
     if not any(row["is_asked"] and row["state"] == "ONLINE" for row in rows):
         raise Unusable("the server asked is not ONLINE in a group")

@@ -1,4 +1,4 @@
-"""From what a server prints of a replica to where this site reaches it: ``HOSTS``."""
+"""``HOSTS``: maps the name that a server prints for a replica to the address at which this site reaches it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 
 def reached(hosts: Mapping[str, str], *names: str) -> tuple[str, int | None] | None:
-    """Where ``HOSTS`` says that a replica is reached: its host and, if it says so, its port. None if it does not say.
+    """The address of a replica in ``HOSTS``: the host and, if it is given, the port. None if there is no entry.
 
-    ``names`` are what the server prints of the replica; the first that is a key counts. An empty host: no replica of
-    this site's, such as a tool that only reads the primary's log.
+    ``names`` are the names that the server prints for the replica; the first one that is a key counts. An empty host
+    means that it is not a replica of this site, but for example a tool that only reads the primary's log.
     """
     return next((_split(hosts[name]) for name in names if name in hosts), None)
 

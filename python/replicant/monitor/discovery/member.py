@@ -1,4 +1,4 @@
-"""A replica as the servers' view has it, and why there may be no such view."""
+"""A replica in the servers' own view, and the error for a view that cannot be used."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import NamedTuple
 
 
 class Member(NamedTuple):
-    """A replica by the servers' own view."""
+    """A replica in the servers' own view."""
 
     host: str
-    """Where it is to be connected to: a name, or an address (IPv6 without brackets, as drivers take it)."""
+    """The host to connect to: a name, or an address (IPv6 without brackets, as drivers take it)."""
     port: int | None
     """None: the port of the template's alias."""
     server: str = ""
-    """Which server it is, comparable with ``engines.Sample.identity``; empty where the view does not say."""
+    """The identity of the server, comparable with ``engines.Sample.identity``; empty where the view does not show it.
+    """
 
 
 class Unusable(Exception):
-    """The view is empty, partial or stale, or this user may not see it; the text says why, without anything secret."""
+    """The view is empty, partial or stale, or this user may not see it. The text gives the reason without secrets."""

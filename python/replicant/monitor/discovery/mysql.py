@@ -1,7 +1,8 @@
 """Replicas that registered with a MySQL or MariaDB primary: ``SHOW REPLICAS``.
 
-Who replicates from a replica registers there and not with the primary: in a chain only the first are seen. A replica is
-listed for as long as it fetches the primary's log. What it calls itself is its ``report_host`` and ``report_port``.
+A server that replicates from a replica registers with that replica and not with the primary: in a chain, only the first
+replicas are found. A replica is listed for as long as it fetches the primary's log. It is listed under its
+``report_host`` and ``report_port``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from replicant.monitor.discovery.member import Member, Unusable
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: Later ones for servers to which the earlier is a syntax error: MySQL before 8.0.22.
+#: The second query is for servers on which the first one is a syntax error: MySQL before 8.0.22.
 _QUESTIONS = {
     "mysql": ("SHOW REPLICAS", "SHOW SLAVE HOSTS"),
     "mariadb": ("SHOW REPLICA HOSTS",),
@@ -30,8 +31,8 @@ _ACCESS_DENIED = 1227
 
 
 def replicas(connection: BaseDatabaseWrapper, hosts: Mapping[str, str]) -> list[Member]:
-    """What the primary lists, at the host and port that each reports, or where ``hosts`` says: by host and port, by
-    host, or by server id."""
+    """The replicas that the primary lists, at the host and port that each reports, or at the address that ``hosts`` has
+    for its host and port, its host, or its server id."""
     found = []
     for row in _rows(connection):
         number, host, port = str(row["Server_id"]), row["Host"] or "", int(row["Port"] or 0)
@@ -41,7 +42,7 @@ def replicas(connection: BaseDatabaseWrapper, hosts: Mapping[str, str]) -> list[
             if not host:
                 raise Unusable(f"the replica with server id {number} sets no report_host, and HOSTS does not name it")
             place = (host, None)
-        # MariaDB prints no identity that the server itself would know.
+        # MariaDB prints no identity that a probe of the replica could confirm.
         found.append(Member(place[0], place[1] or port or None, row.get("Replica_UUID") or ""))
     return [member for member in found if member.host]
 

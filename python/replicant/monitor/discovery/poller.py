@@ -1,7 +1,7 @@
-"""Has the servers asked who replicates from the primary, and judges the answers.
+"""Queries which servers replicate from the primary, and judges the answers.
 
-On a thread and a connection of its own, beside the monitor's: a view that takes long, behind a lock for one, must not
-pass for a primary that does not answer.
+The query has its own thread and connection beside the monitor's: a slow view, for example one that waits for a lock,
+must not be mistaken for a primary that does not answer.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("replicant")
 
-#: The same reason why nothing is applied is given again after so many seconds.
+#: The same complaint is logged again after this many seconds.
 _SECONDS_PER_COMPLAINT = 300.0
 _LONGEST_REASON = 500
-#: The primary is asked again after this part of the interval: a cycle may be that much shorter.
+#: The primary is queried again after this fraction of the interval, because jitter may shorten a cycle by the rest.
 _INTERVAL = 0.9
 
 
 class Looks:
-    """What the views say together: who is new is there at once; who is missing is gone when two in a row lack it."""
+    """Combines successive views: a new server is present at once; a missing one is gone when two in a row lack it."""
 
     def __init__(self) -> None:
         self._missing: frozenset[str] = frozenset()
 
     def settled(self, present: frozenset[str], seen: frozenset[str]) -> frozenset[str]:
-        """Who is there after ``seen``, where ``present`` were there before."""
+        """The servers that are present after ``seen``, where ``present`` were present before."""
         missing = present - seen
         gone, self._missing = missing & self._missing, missing
         return seen | (missing - gone)
 
     def interrupted(self) -> None:
-        """A look failed: the next one is the first of a row."""
+        """A query failed: the next view is the first of a row."""
         self._missing = frozenset()
 
 
@@ -62,30 +62,30 @@ class Scout:
         self._asked_at = 0.0
         #: The servers that the last good views had; None before the first.
         self._seen: frozenset[str] | None = None
-        #: What was said, and when.
+        #: The complaints that were logged, and when.
         self._complaints: dict[str, float] = {}
         self._limit = observations.Limit()
 
     def wanted(self) -> frozenset[str]:
-        """The servers that are to be probed."""
+        """The servers that the monitor must probe."""
         return self._seen or frozenset()
 
     def begin(self, view: View) -> None:
-        """Go on from what another process has found."""
+        """Go on from the view that another process has found."""
         if self._seen is None:
             self._seen = view.present
 
     def ask(self, cluster: conf.Cluster, server: str, settings: Mapping[str, Any]) -> None:
-        """Ask ``server``, the primary, unless that was done within the interval. Does not wait."""
+        """Query ``server``, the primary, unless it was queried within the interval. Does not wait."""
         explorer = self._explorer_of(cluster, server, settings)
         if time.monotonic() - self._asked_at >= (cluster.probe or 0.0) * _INTERVAL:
             self._asked_at = time.monotonic()
             explorer.ask()
 
     def look(self, cluster: conf.Cluster, server: str, samples: Mapping[str, Sample]) -> View:
-        """What is known by now, with the last ``samples`` of the servers, of which ``server`` is the primary.
+        """The present view, given the last ``samples`` of the servers, of which ``server`` is the primary.
 
-        Whether those who are new answer at all, the view does not say.
+        The view does not show whether new members answer at all.
         """
         listed = frozenset((cluster.primary, *topology.listed(cluster)))
         if self._seen is None:
@@ -99,24 +99,24 @@ class Scout:
             seen, new, refused = topology.recognised(cluster, answer, samples, server)
             if refused:
                 hosts = ", ".join(sorted(set(refused)))
-                self._complain(cluster, f"ALLOW does not let {hosts} have the credentials of the template", rest=True)
+                self._complain(cluster, f"ALLOW does not permit the template's credentials for {hosts}", rest=True)
             if seen:
-                # The first view may lack somebody who is there, as any other may.
+                # The first view may lack a server that is present, as any other view may.
                 self._seen = self._looks.settled(listed - {cluster.primary} if self._seen is None else self._seen, seen)
                 found = {**found, **new}
             else:
                 self._looks.interrupted()
                 if not refused:
-                    self._complain(cluster, "none but the primary is in it")
+                    self._complain(cluster, "the servers report no member other than the primary")
         return View(found, self._seen, listed)
 
     def stop(self) -> None:
-        """Have the thread end. Does not wait."""
+        """Tell the thread to end. Does not wait."""
         if self._explorer is not None:
             self._explorer.stop()
             self._ending.append(self._explorer)
             self._explorer = None
-        # Until it is to look again, others do.
+        # Another process discovers the members until this process does so again.
         self._seen = None
         self._ending = [explorer for explorer in self._ending if not explorer.ended]
 
@@ -138,19 +138,19 @@ class Scout:
         return explorer
 
     def _complain(self, cluster: conf.Cluster, why: str, *, rest: bool = False) -> None:
-        # Parts of it others have written.
+        # Servers have written parts of the text, so unprintable characters are replaced.
         why = "".join(letter if letter.isprintable() else " " for letter in why[:_LONGEST_REASON])
         now = time.monotonic()
         self._complaints = {text: at for text, at in self._complaints.items() if now - at < _SECONDS_PER_COMPLAINT}
         if why in self._complaints or not self._limit.admits():
             return
         self._complaints[why] = now
-        what = "of what was found the rest is followed" if rest else "the members stay as they are"
+        what = "the other members that were found are followed" if rest else "the members stay as they are"
         logger.warning("The TOPOLOGY of %r cannot be followed (%s); %s.", cluster.primary, why, what)
 
 
 class _Explorer(Prober):
-    """Asks one server, which is the primary, who replicates from it."""
+    """Queries one server, which is the primary, for the servers that replicate from it."""
 
     def __init__(
         self, cluster: conf.Cluster, server: str, settings: Mapping[str, Any], timeout: float, answered: Wakeup
@@ -169,7 +169,7 @@ class _Explorer(Prober):
         super().ask()
 
     def take_members(self) -> Sequence[Member] | Unusable | None:
-        """What was found since this was last called; None if nothing was."""
+        """The result since the last call; None if there is none."""
         sample = self.take()
         if sample is None:
             return None
@@ -185,10 +185,10 @@ class _Explorer(Prober):
 
 
 class _Resolver(_Explorer):
-    """Asks for the addresses of the template's HOST."""
+    """Resolves the template's HOST to its addresses."""
 
     def is_for(self, cluster: conf.Cluster, server: str, settings: Mapping[str, Any]) -> bool:
-        # Whoever the primary is.
+        # The addresses do not depend on which server is the primary.
         return self.topology == cluster.topology
 
     def _asked_twice(self) -> Sample:

@@ -1,9 +1,9 @@
 """Standbys that stream from a PostgreSQL primary: ``pg_stat_replication``, and a map.
 
-The server knows where its standbys' connections come from and what they call themselves (``application_name``, by
-default their ``cluster_name``), not where they listen. Only physical standbys that stream count: one that starts, or
-catches up, is not there yet, and who takes a backup, receives the log for an archive or subscribes to changes is none.
-In a cascade only the first are seen.
+The server knows the addresses from which its standbys connect and the names they give themselves (``application_name``,
+by default their ``cluster_name``), but not the addresses on which they listen. Only physical standbys that stream
+count. A standby that starts or catches up is not ready yet. A client that takes a backup, receives the log for an
+archive, or subscribes to changes is not a standby. In a cascade, only the first standbys are found.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from replicant.monitor.discovery.member import Member, Unusable
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: A logical subscriber always has a slot of its own. The other user's columns are NULL, but for the name.
+#: A logical subscriber always has its own slot. Without the privilege, the columns of other users' sessions are NULL,
+#: except the name.
 _QUESTION = """
     SELECT application_name, host(client_addr) AS client_addr, state
     FROM pg_stat_replication
@@ -29,14 +30,14 @@ _TOOLS = ("pg_basebackup", "pg_receivewal")
 
 
 def replicas(connection: BaseDatabaseWrapper, hosts: Mapping[str, str]) -> list[Member]:
-    """The standbys that stream, where ``hosts`` says, by name or by address; else at the address that they come from,
-    and the template's port."""
+    """The standbys that stream, at the address that ``hosts`` has for their name or address; otherwise at the address
+    that they connect from, with the template's port."""
     rows = ask_rows(connection, _QUESTION)
     if any(row["state"] is None for row in rows):
         raise Unusable("to see the standbys the monitor's user needs pg_monitor, or pg_read_all_stats")
     rows = [row for row in rows if row["state"] == "streaming" and row["application_name"] not in _TOOLS]
     places = [_place(row, hosts) for row in rows]
-    # Two at one place: standbys that nothing tells apart, or one that came back before its old session timed out.
+    # Two at one address: standbys that cannot be told apart, or one that came back before its old session timed out.
     for place, count in Counter(places).items():
         if count > 1 and place[0]:
             raise Unusable(f"{count} standbys seem to be at {place[0]}: name each of them in HOSTS")
