@@ -26,7 +26,6 @@ __all__ = [
     "__version__",
     "after_fork",
     "analyse",
-    "asked",
     "causality",
     "changed_session",
     "configure",
@@ -50,7 +49,9 @@ __all__ = [
     "opened_beside_a_loop",
     "optimised",
     "owes_token",
+    "pending_primaries",
     "pinned_answer",
+    "position_received",
     "public_lookup",
     "record",
     "refusal",
@@ -73,7 +74,6 @@ __all__ = [
     "take_decision",
     "target_table",
     "text_transaction",
-    "unasked",
     "unwatch",
     "verb",
     "watch",
@@ -330,10 +330,10 @@ def is_behind(alias: str, server: str) -> bool:
     """Whether ``server`` is the server that is known to be behind ``alias``; also true if that server is not known, or
     if several servers are behind the alias."""
 
-def unasked() -> list[tuple[str, int]]:
+def pending_primaries() -> list[tuple[str, int]]:
     """The primaries from which the position must be queried before :func:`causality` is complete, and the time."""
 
-def asked(primary: str, position: Position | None, asked_at: int) -> None:
+def position_received(primary: str, position: Position | None, asked_at: int) -> None:
     """Give the current scope the position of a primary, which was queried after ``asked_at``; None if the primary could
     not tell it."""
 

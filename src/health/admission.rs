@@ -63,9 +63,9 @@ pub enum Admission {
     },
     /// It waits for its floor.
     Returning {
-        /// The primary must have been asked later than this.
+        /// The primary must be queried later than this.
         sampled_after: Duration,
-        /// The position that it must have, once the primary was asked.
+        /// The position that it must have; `None` until the primary was queried.
         floor: Option<Position>,
     },
 }

@@ -20,9 +20,9 @@ use super::thread::{self, Thread};
 use super::{clock, scopes};
 
 /// The primaries that must be queried for their position before [`causality`] is complete, and the time in nanoseconds
-/// of our clock, for [`asked`].
+/// of our clock, for [`position_received`].
 #[pyfunction]
-pub fn unasked(py: Python<'_>) -> PyResult<Vec<(String, u64)>> {
+pub fn pending_primaries(py: Python<'_>) -> PyResult<Vec<(String, u64)>> {
     let now = u64::try_from(clock::now().as_nanos()).unwrap_or(u64::MAX);
     let (table, scope_states) = (table::in_force(py)?, scope_states(py)?);
     let is_pending = |cluster: &Cluster| {
@@ -38,7 +38,7 @@ pub fn unasked(py: Python<'_>) -> PyResult<Vec<(String, u64)>> {
 /// Records the position that a primary had when it was queried, after `asked_at`; None if it could not tell.
 #[pyfunction]
 #[pyo3(signature = (primary, position, asked_at))]
-pub fn asked(py: Python<'_>, primary: &str, position: Option<&Position>, asked_at: u64) -> PyResult<()> {
+pub fn position_received(py: Python<'_>, primary: &str, position: Option<&Position>, asked_at: u64) -> PyResult<()> {
     let table = table::in_force(py)?;
     if let Some(&(index, PRIMARY)) = table.places.get(primary) {
         let cluster = &table.entries[index].cluster;

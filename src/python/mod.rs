@@ -30,7 +30,9 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::causality::{asked, causality, draw_member, has_written, oldest_age, owes_token, require, unasked};
+    use super::causality::{
+        causality, draw_member, has_written, oldest_age, owes_token, pending_primaries, position_received, require,
+    };
     #[pymodule_export]
     use super::cipher::Cipher;
     #[pymodule_export]

@@ -1,4 +1,4 @@
-//! `Position`: how far a server has come.
+//! `Position`, for Python.
 
 use pyo3::prelude::*;
 

@@ -105,12 +105,13 @@ fn query_primary(py: Python<'_>, entry: &Entry, scope_state: &ScopeState) -> PyR
 }
 
 fn ask_primary(py: Python<'_>, entry: &Entry) -> PyResult<Option<Position>> {
-    let answer =
-        py.import("replicant.connections.causality")?.call_method1("ask", (&entry.strings[PRIMARY as usize],))?;
+    let answer = py
+        .import("replicant.connections.causality")?
+        .call_method1("query_position", (&entry.strings[PRIMARY as usize],))?;
     Ok(answer.extract()?)
 }
 
-/// Tells `scope_state` where the primary was when it was asked, after `asked_at`.
+/// Records in `scope_state` the position that the primary had when it was queried, after `asked_at`.
 pub fn tell(scope_state: &ScopeState, cluster: &Cluster, position: Option<&Position>, asked_at: Duration) {
     let position = position.map(|position| &position.0);
     scope_state
@@ -148,7 +149,7 @@ fn wait(
         {
             cluster_state.requirement(|requirement| requirement.confirm(&primary));
         }
-        // The next read asks again.
+        // The next read queries again.
         return Ok(false);
     }
     if let Some(Position(position)) = reached {

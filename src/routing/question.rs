@@ -96,7 +96,7 @@ pub struct Read<'a, C> {
     pub caller: &'a C,
 }
 
-/// The thread or task that reads: what takes time to find out, and is asked for only if the answer matters.
+/// The thread or task that reads. Its answers take time, and are asked for only if they matter.
 pub trait Caller {
     /// The error of an answer.
     type Error;

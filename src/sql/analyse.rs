@@ -179,7 +179,7 @@ fn finish(lexer: &mut Lexer<'_>, effects: Effects) -> (Option<Effects>, bool) {
     finish_after(lexer, token, effects)
 }
 
-/// SELECT and its kin: a read, unless a word or a function in it says otherwise.
+/// SELECT and similar queries: a read, unless a word or a function in it says otherwise.
 fn query(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
     let mut effects = Effects::default();
     let mut around = Surroundings::new();
@@ -208,7 +208,7 @@ fn query(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
             },
             _ => {}
         }
-        // Nested so deep that what is called cannot be told.
+        // Nested so deep that the called function cannot be determined.
         effects.writes |= !around.follow(token);
     }
 }

@@ -2,9 +2,9 @@
 
 use super::dialect::Dialect;
 
-/// Whether no function of the user's own can be called by `word(`, unquoted: the grammar reads the word as a keyword, a
-/// type, or a function with a syntax of its own, wherever it stands. `python -m tests.statements.functions` asks the
-/// servers, by making a function of each name.
+/// Whether `word(`, unquoted, can call no function of the user's own: the grammar reads the word as a keyword, a type,
+/// or a function with a syntax of its own, at any place. `python -m tests.statements.functions` asks the servers, by
+/// creating a function of each name.
 pub fn calls_nothing(word: &str, dialect: Dialect) -> bool {
     let mut buffer = [0_u8; LONGEST];
     let Some(lower) = buffer.get_mut(..word.len()) else { return false };

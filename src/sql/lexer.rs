@@ -1,10 +1,10 @@
-//! SQL text as tokens, as far as telling reads from writes needs them.
+//! SQL text as tokens, in the detail that is needed to distinguish reads from writes.
 //!
 //! This file is longer than others because a lexer is one state machine: its parts make no sense alone.
 
 use super::dialect::Dialect;
 
-/// A token. Words, names, strings and numbers carry their text, the rest is told apart by kind.
+/// A token. Words, names, strings and numbers carry their text; the others are distinguished by kind only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token<'a> {
     /// A bare word: a keyword, a name, a function.
@@ -43,7 +43,7 @@ pub enum Token<'a> {
 pub enum Backslash {
     /// Where it decides which quote ends a string, the rest of the text is unsure.
     Unknown,
-    /// It takes the next character's meaning away.
+    /// It removes the special meaning of the next character.
     Escapes,
     /// It is a character as any other.
     Plain,
@@ -72,8 +72,8 @@ impl<'a> Lexer<'a> {
         Self::reading(text, dialect, backslash)
     }
 
-    /// Reads the text as a server would on which a backslash means this. A string that has no end then ends the text:
-    /// for such a server it is an error, and nothing after it is executed.
+    /// Reads the text as a server does on which a backslash has this meaning. A string that has no end then ends the
+    /// text: for such a server it is an error, and nothing after it is executed.
     pub fn reading(text: &'a str, dialect: Dialect, backslash: Backslash) -> Self {
         Self {
             text,
@@ -190,7 +190,7 @@ impl<'a> Lexer<'a> {
         token
     }
 
-    /// Gives up: nothing after this is believed.
+    /// Gives up: nothing after this is read.
     fn unsure(&mut self) -> Token<'a> {
         self.at = self.text.len();
         Token::Unsure
@@ -224,7 +224,7 @@ impl<'a> Lexer<'a> {
                     self.at += 2;
                     depth += 1;
                 }
-                // Some servers nest and others do not: what they make of it differs.
+                // Some servers nest comments and others do not, so their readings differ.
                 (b'/', b'*') if self.dialect == Dialect::Other => return false,
                 _ => self.at += 1,
             }
@@ -245,7 +245,7 @@ impl<'a> Lexer<'a> {
         let backslash = if may_be_string { Backslash::Unknown } else { Backslash::Plain };
         match self.quoted(end, backslash) {
             Ok(name) => Token::Quoted(name),
-            // Which of the two it is, another setting decides: no single reading is right.
+            // Another setting decides which of the two it is: no single reading is right.
             Err(_) => self.unsure(),
         }
     }
@@ -334,7 +334,7 @@ impl<'a> Lexer<'a> {
         if may_be_several(word) {
             return self.unsure();
         }
-        // PostgreSQL's U&"\0061" is the name a: what it is called cannot be told from its text.
+        // PostgreSQL's `U&"\0061"` is the name a: the text does not show the called name.
         if self.dialect == Dialect::PostgreSql
             && word.eq_ignore_ascii_case("u")
             && self.text[self.at..].starts_with("&\"")

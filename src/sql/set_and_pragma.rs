@@ -5,7 +5,7 @@ use super::effects::{Effects, finish_after};
 use super::lexer::{Lexer, Token};
 use super::surroundings::{Opens, Surroundings};
 
-/// SET: the session's own business, unless it reaches further. MySQL's `autocommit` decides whether every statement
+/// SET: it concerns the session alone, except for a few words. MySQL's `autocommit` decides whether every statement
 /// opens a transaction.
 pub fn set(lexer: &mut Lexer<'_>, dialect: Dialect) -> (Option<Effects>, bool) {
     let mut effects = Effects::default();
@@ -62,7 +62,8 @@ fn autocommit(lexer: &mut Lexer<'_>) -> Effects {
     }
 }
 
-/// Whether a PRAGMA of SQLite only asks, or sets what concerns this connection alone. `alone`: nothing follows its name.
+/// Whether a PRAGMA of SQLite only queries, or sets what concerns this connection alone. `alone`: nothing follows its
+/// name.
 pub fn pragma_reads(name: &str, alone: bool) -> bool {
     const OWN: [&str; 9] = [
         "foreign_keys",
@@ -88,7 +89,7 @@ pub fn pragma_reads(name: &str, alone: bool) -> bool {
         "foreign_key_check",
         "integrity_check",
     ];
-    // Without a value these ask; others (optimize, incremental_vacuum) act.
+    // Without a value these query; others (optimize, incremental_vacuum) act.
     const ASKING_ALONE: [&str; 26] = [
         "page_size",
         "locking_mode",

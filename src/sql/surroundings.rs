@@ -39,7 +39,7 @@ pub enum Opens {
     Call,
 }
 
-/// The last tokens of a statement, and how deep they stand.
+/// The last tokens of a statement, and their depth in parentheses.
 #[derive(Clone, Debug)]
 pub struct Surroundings<'a> {
     /// The last token; `Other` after a parenthesis that an expression follows.
@@ -52,7 +52,8 @@ pub struct Surroundings<'a> {
     before_that: Token<'a>,
     /// How many parentheses are open.
     pub depth: u32,
-    /// At which depths, as bits, a parenthesis is open that an expression follows: DISTINCT ON (...), OPERATOR(...).
+    /// The depths, as bits, at which a parenthesis is open that an expression follows: DISTINCT ON (...),
+    /// OPERATOR(...).
     expression_follows: u128,
     /// The clause that is being read, by depth.
     clauses: [Clause; DEEPEST as usize + 1],
@@ -123,7 +124,7 @@ impl<'a> Surroundings<'a> {
         self.clauses[self.depth as usize]
     }
 
-    /// Another clause is being read from here on.
+    /// Sets the clause that is being read from here on.
     pub fn set_clause(&mut self, clause: Clause) {
         self.clauses[self.depth as usize] = clause;
     }
@@ -156,7 +157,7 @@ impl<'a> Surroundings<'a> {
         self.length.checked_sub(1).map(|last| self.parts.get(last).copied().unwrap_or(Token::Other))
     }
 
-    /// Judges a parenthesis that is opened, which the lexer has read.
+    /// Judges an opening parenthesis that the lexer has just read.
     pub fn opens(&mut self, lexer: &Lexer<'a>, dialect: Dialect) -> Opens {
         match self.name() {
             None => return Opens::Nothing,
@@ -185,7 +186,7 @@ impl<'a> Surroundings<'a> {
         Opens::Call
     }
 
-    /// Whether a word that is the name of a function elsewhere is a keyword, a type or an alias where it stands.
+    /// Whether a word that is the name of a function elsewhere is a keyword, a type or an alias here.
     fn is_keyword_here(&self, word: &str, dialect: Dialect) -> bool {
         let before = self.before;
         // FROM ... AS name (columns), CAST(... AS type(length)), ...::type(length).
@@ -221,9 +222,9 @@ impl<'a> Surroundings<'a> {
         }
     }
 
-    /// Whether a FROM item stands before the name, so that a parenthesis after the name lists its columns:
-    /// `FROM (...) name (columns)`, `WITH ORDINALITY name (columns)`, for PostgreSQL also `FROM table name (columns)`.
-    /// No expression follows another one directly.
+    /// Whether a FROM item precedes the name, so that a parenthesis after the name lists its columns: `FROM (...) name
+    /// (columns)`, `WITH ORDINALITY name (columns)`, for PostgreSQL also `FROM table name (columns)`. No expression
+    /// follows another one directly.
     pub fn may_be_alias(&self, dialect: Dialect) -> bool {
         if self.length != 1 {
             return false;
@@ -242,7 +243,7 @@ impl<'a> Surroundings<'a> {
         }
     }
 
-    /// Whether what is called is known neither to write nor to lock.
+    /// Whether the function that is called is known neither to write nor to lock.
     fn is_harmless(&self, lexer: &Lexer<'a>, dialect: Dialect) -> bool {
         match self.parts {
             [name, _, _] if self.length == 1 => match name {

@@ -1,8 +1,8 @@
 //! Which table a statement writes to.
 //!
-//! Only the plain forms are understood: one INSERT, REPLACE, UPDATE or DELETE of one table. Everything else may write to
-//! any table: a query inside, a join, a list of tables, a function that is not the server's own, several statements.
-//! What no text shows, a trigger, a rule, a view or a cascade of the database, is not looked into.
+//! Only the plain forms are recognised: one INSERT, REPLACE, UPDATE or DELETE of one table. Everything else may write
+//! to any table: a query inside, a join, a list of tables, a function that is not the server's own, several statements.
+//! Effects that no text shows (a trigger, a rule, a view, a cascade of the database) are not considered.
 
 use super::dialect::Dialect;
 use super::lexer::{Lexer, Token};
@@ -45,7 +45,7 @@ pub fn names_one(sql: &str, dialect: Dialect) -> bool {
                 }
             }
             Token::Word(word) if verb == Verb::Insert && word.eq_ignore_ascii_case("select") => {
-                // Django gives PostgreSQL the rows of a `bulk_create` so: SELECT * FROM UNNEST(...).
+                // Django passes the rows of a `bulk_create` to PostgreSQL in this form: SELECT * FROM UNNEST(...).
                 let mut ahead = lexer.clone();
                 let is_unnested = dialect == Dialect::PostgreSql
                     && ahead.next() == Token::Other
@@ -87,7 +87,7 @@ pub fn names_one(sql: &str, dialect: Dialect) -> bool {
     }
 }
 
-/// Words after which another table stands, or may stand.
+/// Words that another table may follow.
 const OTHER_TABLES: [&str; 11] =
     ["select", "from", "join", "using", "with", "table", "into", "union", "call", "execute", "straight_join"];
 

@@ -281,8 +281,8 @@ def test_the_position_is_asked_for_once_and_only_for_a_read_of_a_replica(late: s
     if late == "sqlite":
         pytest.skip("has no positions")
     asked: list[str] = []
-    ask = causality.ask
-    monkeypatch.setattr(causality, "ask", lambda primary: asked.append(primary) or ask(primary))
+    ask = causality.query_position
+    monkeypatch.setattr(causality, "query_position", lambda primary: asked.append(primary) or ask(primary))
     with request_scope():
         for _ in range(3):
             update_nothing()

@@ -54,13 +54,13 @@ def test_rows_still_to_be_read_are_not_lost_to_a_question(cluster: Cluster, data
             with connection.cursor() as cursor:
                 cursor.execute("SELECT name FROM app_tag ORDER BY id")
                 rows = [cursor.fetchone()]
-                assert causality.ask("default") is None
+                assert causality.query_position("default") is None
                 assert causality.position("default") is None
                 assert causality.wait("default", known, 0.1) is None
                 rows += cursor.fetchall()
             assert [name for (name,) in rows] == [f"{number}" for number in range(1000)]
             # PyMySQL tells when all were read.
-            assert (causality.ask("default") is None) is (driver == "mysqlclient")
+            assert (causality.query_position("default") is None) is (driver == "mysqlclient")
 
 
 @pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
@@ -70,12 +70,12 @@ def test_a_question_does_not_wait_for_rows_that_its_own_thread_is_to_read(server
     with connection.connection.cursor() as cursor:
         rows = cursor.stream("SELECT generate_series(1, 1000)")
         read = [next(rows)]
-        assert causality.ask("default") is None
+        assert causality.query_position("default") is None
         assert causality.position("default") is None
         assert causality.wait("default", known, 0.1) is None
         read += rows
     assert len(read) == 1000
-    assert causality.ask("default") is not None
+    assert causality.query_position("default") is not None
 
 
 @pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)

@@ -93,7 +93,9 @@ def test_a_password_that_is_blank_or_a_number():
     assert described(OperationalError("no 4711"), {"PASSWORD": 4711}) == "OperationalError: no ***"
 
 
-@pytest.mark.parametrize("ask", [causality.ask, causality.position, lambda alias: causality.wait(alias, None, 0.1)])
+@pytest.mark.parametrize(
+    "ask", [causality.query_position, causality.position, lambda alias: causality.wait(alias, None, 0.1)]
+)
 def test_what_cannot_be_asked_is_logged_without_secrets(ask, caplog: pytest.LogCaptureFixture):
     # The driver quotes a port that is no number.
     database = {"ENGINE": "django.db.backends.postgresql", "NAME": "x", "HOST": "127.0.0.1"}

@@ -47,7 +47,7 @@ def test_a_primary_that_cannot_be_asked_costs_no_response(monkeypatch: pytest.Mo
         raise error
 
     monkeypatch.setattr("replicant.engines.sqlite.ask_position", fail)
-    assert causality.ask("default") is None
+    assert causality.query_position("default") is None
     monkeypatch.setattr("replicant.engines.sqlite.wait", fail)
     assert causality.wait("replica1", Position("postgresql", "1:0/1"), 0.0) is None
 

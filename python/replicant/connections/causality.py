@@ -64,8 +64,8 @@ def current() -> tuple[Causality, ...]:
     An error of that query is not raised: writes without a position are judged by time.
     """
     if asyncio._get_running_loop() is None:
-        for primary, asked_at in _core.unasked():
-            _core.asked(primary, ask(primary), asked_at)
+        for primary, asked_at in _core.pending_primaries():
+            _core.position_received(primary, query_position(primary), asked_at)
     unpublished = _unpublished()
     found = {
         cluster: Causality(cluster, position, written, False, member, read, server=server, missed=missed)
@@ -172,7 +172,7 @@ def serves(connection: BaseDatabaseWrapper, session: Session) -> bool:
 # The core calls these functions, on a thread that may wait.
 
 
-def ask(primary: str) -> Position | None:
+def query_position(primary: str) -> Position | None:
     """The position that the primary has published by now, in one round trip; None if the query fails."""
     connection = connections[primary]
     try:

@@ -16,7 +16,7 @@ Asked = Callable[[BaseDatabaseWrapper, str, Any], None]
 Told = Callable[[BaseDatabaseWrapper], None]
 
 
-def tell_of_bypasses(connection: BaseDatabaseWrapper, asked: Asked, told: Told) -> None:
+def hook_unwrapped_calls(connection: BaseDatabaseWrapper, asked: Asked, told: Told) -> None:
     """Call ``asked`` before, and ``told`` after, every cursor call of this connection that bypasses the wrappers."""
     telling_class = functools.cache(functools.partial(_telling_class, asked, told))
     for name in ("make_cursor", "make_debug_cursor"):

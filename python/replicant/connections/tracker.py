@@ -22,11 +22,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from replicant import _core, conf, under_test
 from replicant.conf import exempt_tables
 from replicant.connections import causality, guard, session_changes, session_copies, shared_connection, tracked
-from replicant.connections.cursors import tell_of_bypasses
+from replicant.connections.cursors import hook_unwrapped_calls
 from replicant.connections.tracked import TRACKER
 from replicant.engines import NOTHING, UNKNOWN, Captured, dialect_of, engine_of, tenants
 from replicant.engines.encoding import is_ascii, may_be_misread
-from replicant.engines.query import found_as_wanted
+from replicant.engines.query import may_have_been_noop
 from replicant.errors import UnfitSession
 from replicant.tracing import recorded, recording
 
@@ -94,7 +94,7 @@ class Tracker:
         #: The records of the scopes that wrote in the open transaction.
         self._pending: set[_core.Record] = set()
         #: A statement in the open transaction found rows that already were as it wanted them, through other clients.
-        self._found_as_wanted = False
+        self._may_have_been_noop = False
         #: A statement may have ended the transaction without a sign of it: the next write counts at once.
         self._is_uncertain = False
         #: The snapshot of the open transaction, on a replica; None if no transaction is open.
@@ -128,7 +128,7 @@ class Tracker:
         self._wrap_method(connection, "_rollback", self._after_rollback)
         self._wrap_method(connection, "_close", self._after_close)
         self._wrap_method(connection, "set_autocommit", self._after_set_autocommit)
-        tell_of_bypasses(connection, self._before_bypass, self._after_bypass)
+        hook_unwrapped_calls(connection, self._before_bypass, self._after_bypass)
 
     def follow(self, mirror: BaseDatabaseWrapper, primary: BaseDatabaseWrapper) -> None:
         """Follow the transactions that end through ``mirror``, which uses the session of ``primary``."""
@@ -344,10 +344,12 @@ class Tracker:
         engine = engine_of(connection)
         if self._has_positions:
             if self._transaction_is_open(connection):
-                self._found_as_wanted = self._found_as_wanted or found_as_wanted(cursor, sql, dialect_of(connection))
+                self._may_have_been_noop = self._may_have_been_noop or may_have_been_noop(
+                    cursor, sql, dialect_of(connection)
+                )
             else:
                 captured = engine.captured(connection, many=many)
-                if captured is NOTHING and found_as_wanted(cursor, sql, dialect_of(connection)):
+                if captured is NOTHING and may_have_been_noop(cursor, sql, dialect_of(connection)):
                     return UNKNOWN
                 if captured is not UNKNOWN:
                     return captured
@@ -520,11 +522,11 @@ class Tracker:
         elif not is_open and not rolls_back:
             commits = True
         if at_once or (commits and (begins or not is_open)):
-            self._publish(connection, UNKNOWN if self._found_as_wanted and captured is NOTHING else captured)
+            self._publish(connection, UNKNOWN if self._may_have_been_noop and captured is NOTHING else captured)
         if rolls_back:
             self._pending.clear()
         if not is_open:
-            self._found_as_wanted = False
+            self._may_have_been_noop = False
             self._end_session_transaction(committed=not rolls_back)
         if effects & (_core.AUTOCOMMIT_OFF | _core.AUTOCOMMIT_ON):
             self._autocommit_off = bool(effects & _core.AUTOCOMMIT_OFF)
@@ -556,7 +558,7 @@ class Tracker:
         if self._pending and self._has_positions and not failed:
             # Immediately, because the next statement replaces the server's report.
             captured = engine_of(connection).captured(connection)
-            if captured is NOTHING and self._found_as_wanted:
+            if captured is NOTHING and self._may_have_been_noop:
                 captured = UNKNOWN
         self._publish(connection, captured)
         if failed:
@@ -574,7 +576,7 @@ class Tracker:
     def _after_end(self, connection: BaseDatabaseWrapper, failed: bool = False) -> None:
         """Drop the records of a transaction that has ended: writes that were not published were rolled back."""
         self._pending.clear()
-        self._found_as_wanted = False
+        self._may_have_been_noop = False
         self._is_uncertain = False
         self._set_text_transaction(self._autocommit_off)
         self._snapshot = None

@@ -54,7 +54,7 @@ def matched_nothing(cursor: Any, sql: str, vendor: str) -> bool:
     return not _core.analyse(f"SELECT {text[6:]}", vendor) & _core.WRITES
 
 
-def found_as_wanted(cursor: Any, sql: Any, vendor: str) -> bool:
+def may_have_been_noop(cursor: Any, sql: Any, vendor: str) -> bool:
     """Whether ``sql``, just executed on ``cursor``, may have left rows unchanged because they already had its values.
 
     Another client wrote those rows, and the sender of this statement learns that they are there. Examples: an UPDATE

@@ -153,9 +153,9 @@ def _behind(primary: str, replicas: list[str], commits: int | None, seconds: flo
         history.tell(primary=True)
         # The replicas have all earlier writes. The positions of these writes must be reported now: if they were queried
         # later, they would include writes that other code makes in the meantime.
-        for asked, asked_at in _core.unasked():
+        for asked, asked_at in _core.pending_primaries():
             if asked == primary:
-                _core.asked(primary, history.latest.position, asked_at)
+                _core.position_received(primary, history.latest.position, asked_at)
         history.start()
         yield
     finally:

@@ -1,11 +1,11 @@
 //! Character sets in which a character's second byte may be a backslash, a quote or a letter.
 //!
-//! A server whose session has one of them takes the text apart at other places than it is read here if the driver sends
-//! another encoding. So a statement that sets one is refused on a replica.
+//! A server whose session has one of these character sets splits the text at other places than this lexer does, if the
+//! driver sends another encoding. So a statement that sets one is refused on a replica.
 
 use crate::sql::dialect::Dialect;
 
-/// Whether each byte of ASCII is a character of its own in this character set, wherever it stands.
+/// Whether each byte of ASCII is a character of its own in this character set, at any place in a text.
 #[must_use]
 pub fn keeps_ascii_apart(name: &str, dialect: Dialect) -> bool {
     // As PostgreSQL compares them: letters and digits only.

@@ -11,7 +11,7 @@ use crate::sql::surroundings::{Clause, is};
 /// The setting with which every SELECT in a transaction of MySQL or MariaDB takes row locks, and the values that do not.
 const ISOLATION: [&str; 2] = ["transaction_isolation", "tx_isolation"];
 const ISOLATION_WITHOUT_LOCKS: [&str; 3] = ["read-uncommitted", "read-committed", "repeatable-read"];
-/// The settings with which a session of MySQL or MariaDB would say what a transaction is called that it makes.
+/// The settings with which a session of MySQL or MariaDB names the transactions that it makes.
 const REPLICATION: [&str; 8] = [
     "gtid_next",
     "gtid_seq_no",
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// SET: what concerns this session alone, and leaves it read-only.
+    /// SET: assignments that concern this session alone, and leave it read-only.
     fn set(&mut self) -> Verdict {
         // MariaDB's settings for one statement.
         let is_for_statement = self.dialect.is_mysql() && self.words_after(&["statement"]);
@@ -174,7 +174,7 @@ impl<'a> Reader<'a> {
         if one_of(word, &far) || one_of(word, &REPLICATION) { refused(word) } else { Ok(()) }
     }
 
-    /// SET NAMES and its kin: with some character sets the server would take the text apart at other places.
+    /// SET NAMES and similar statements: with some character sets the server would split the text at other places.
     fn character_set(&self, word: &str) -> Verdict {
         let mut ahead = self.lexer.clone();
         let is_variable = self.around.last == Token::Other;
@@ -241,7 +241,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// EXPLAIN of what is a read itself: with ANALYZE it is executed, and some servers execute parts of it without.
+    /// EXPLAIN of a read: with ANALYZE it is executed, and some servers execute parts of it without.
     fn explain(&mut self, verb: &str) -> Verdict {
         const OPTIONS: [&str; 7] = ["verbose", "extended", "partitions", "query", "plan", "settings", "memory"];
         const VERBS: [&str; 13] = [
@@ -286,7 +286,7 @@ impl<'a> Reader<'a> {
         !matches!(self.lexer.clone().next(), Token::End | Token::Semicolon | Token::Dot)
     }
 
-    /// DESCRIBE of a table, of which a column or a pattern may be named, and EXPLAIN FOR CONNECTION.
+    /// DESCRIBE of a table, perhaps with a column or a pattern, and EXPLAIN FOR CONNECTION.
     fn describe(&mut self, verb: &str, first: Token<'a>) -> Verdict {
         if first.is_word("for") && self.next().is_word("connection") && matches!(self.next(), Token::Number(_)) {
             return match self.next() {
@@ -353,7 +353,7 @@ impl<'a> Reader<'a> {
         Err(Refusal::of(direction))
     }
 
-    /// PRAGMA that asks, or sets what concerns this connection alone, and leaves it read-only.
+    /// PRAGMA that queries, or sets what concerns this connection alone, and leaves it read-only.
     fn pragma(&mut self) -> Verdict {
         let refused = |name: &str| Err(Refusal::of(format!("PRAGMA {name}")));
         let mut name = self.next();

@@ -18,7 +18,7 @@ pub(super) struct Reader<'a> {
     pub(super) is_copy: bool,
     /// A WITH with SEARCH or CYCLE clauses in its list, which have no recognised end before the verb that follows.
     pub(super) searches: bool,
-    /// At which depth a list of an alias's columns is open, and what would be called if it were none.
+    /// The depth of an open list of an alias's columns, and the function that would be called if it were no such list.
     pub(super) columns: Option<(u32, String)>,
 }
 
@@ -62,13 +62,13 @@ impl<'a> Reader<'a> {
         if self.around.follow(token) { token } else { Token::Unsure }
     }
 
-    /// Remembers a token: those that come later are judged by what stood before them.
+    /// Remembers a token: later tokens are judged by the ones before them.
     pub(super) fn follow(&mut self, token: Token<'a>) -> Verdict {
         if self.around.follow(token) { Ok(()) } else { Err(too_deep()) }
     }
 
-    /// Reads an expression, a query or whatever else is harmless but for what its words and calls do, to the end of
-    /// the statement.
+    /// Reads to the end of the statement an expression, a query, or other text that is harmless except for its words
+    /// and calls.
     pub(super) fn scan(&mut self) -> Verdict {
         loop {
             let token = self.lexer.next();
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Judges a token by what it is, words aside, and remembers it.
+    /// Judges a token by its kind, and remembers it; words are judged elsewhere.
     pub(super) fn step(&mut self, token: Token<'a>) -> Verdict {
         match token {
             Token::Open => {
@@ -176,8 +176,8 @@ impl<'a> Reader<'a> {
         words.iter().all(|word| ahead.next().is_word(word))
     }
 
-    /// A parenthesis is opened: whether that calls what may write or lock. Tells which clause begins in it, if that is
-    /// known already.
+    /// Judges an opening parenthesis, which may call a function that writes or locks. Returns the clause that begins in
+    /// it, if that is known already.
     pub(super) fn open(&mut self) -> Result<Option<Clause>, Refusal> {
         let last = self.around.last;
         match self.around.clause() {
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
         let around = &mut self.around;
         let opens = around.opens(&self.lexer, self.dialect);
         let own = around.servers_own(self.dialect);
-        // set_config is harmless to data, but not here.
+        // set_config is harmless to data, but not on a replica.
         if opens == Opens::Nothing || (opens == Opens::HarmlessCall && !own.is_some_and(|name| is(name, "set_config")))
         {
             return Ok(());

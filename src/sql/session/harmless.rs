@@ -1,8 +1,9 @@
-//! Settings that do not change what a read means.
+//! Settings that do not change the meaning of a read.
 
 use crate::sql::dialect::Dialect;
 
-/// Whether a setting concerns transactions or the log of a connection alone: a session that has it is as any other.
+/// Whether a setting concerns only transactions or the log of a connection, so that a session with it serves like any
+/// other.
 pub fn is_no_state(name: &str, dialect: Dialect) -> bool {
     const MYSQL: [&str; 12] = [
         "autocommit",

@@ -2,8 +2,8 @@
 //! that later statements of the same session find, and that a session with another server lacks.
 //!
 //! One rule holds: **a change that the text shows is never missed**. A text that cannot be read to its end counts as a
-//! change if a word of such a change stands in it. A statement that runs other statements, which its text does not show
-//! (EXECUTE, CALL), always counts as one. A function or a trigger of the user's own is not looked into.
+//! change if it contains a word of such a change. A statement that runs other statements, which its text does not show
+//! (EXECUTE, CALL), always counts as one. The body of a user's function or trigger is not considered.
 
 mod change;
 mod found;
