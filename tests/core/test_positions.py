@@ -51,7 +51,7 @@ def test_bad_texts_are_value_errors_that_name_them():
     for kind, text in [("mysql", "3e11fa47:1"), ("mariadb", "0-1"), ("postgresql", "0/16B3748")]:
         with pytest.raises(ValueError, match=f'^not a {kind} position: "{text}": ".*" is not '):
             Position(kind, text)
-    with pytest.raises(ValueError, match=r'^no kind of position: "sqlite"; there is mysql, mariadb, postgresql$'):
+    with pytest.raises(ValueError, match=r'^unknown kind of position "sqlite": expected mysql, mariadb, postgresql$'):
         Position("sqlite", "1")
     with pytest.raises(ValueError, match="surrogates"):
         Position("mysql", "\ud800")
