@@ -1,4 +1,5 @@
 use super::*;
+use crate::replication::position::{Kind, Position};
 use crate::settings::tests::settings;
 
 #[test]
@@ -77,4 +78,19 @@ fn changes_from_many_threads_are_not_lost() {
         }
     });
     assert!(cluster.view().eligible().is_empty());
+}
+
+#[test]
+fn a_probe_that_finds_another_server_keeps_it_from_reads_at_once() {
+    let cluster = Cluster::try_new(Settings { has_positions: true, ..settings(&[1.0]) }).unwrap();
+    let report = |server, at| {
+        let sent = Duration::from_secs(at);
+        let position = Some(Position::parse(Kind::PostgreSql, "1:0/5").unwrap());
+        let seen = |member| Observation { member, position: position.clone(), at: sent, server: Some(server) };
+        let answered = |member| Probe { member, outcome: Outcome::Ok, sent, took: None };
+        cluster.report_probes(&[answered(0), answered(1)], &[seen(0), seen(1)], sent, 0)
+    };
+    assert_eq!((report(7, 1), cluster.view().eligible()), (vec![], &[1][..]));
+    let change = Change { member: 1, before: State::Up, after: State::Lagging };
+    assert_eq!((report(8, 2), cluster.view().eligible()), (vec![change], &[][..]));
 }

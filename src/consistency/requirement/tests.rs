@@ -349,3 +349,15 @@ fn without_a_monitor_the_position_of_reads_is_queried() {
     requirement.position_received(Some(&lsn(20)), SECOND, SECOND);
     assert_eq!(requirement.obstacle(&cluster, &cluster.view()), Obstacle::Position(SECOND));
 }
+
+#[test]
+fn a_session_with_a_former_server_does_not_have_what_was_read_at_the_present_one() {
+    let (cluster, mut requirement) = (cluster(), Requirement::default());
+    look(&cluster, 1, [10, 10, 10]);
+    requirement.require_read(Some(Alias::from_number(1)), SECOND * 2);
+    look(&cluster, 3, [20, 20, 20]);
+    let admits = |place, is_present| {
+        requirement.admits_session(&cluster, &cluster.view(), 1, (Some(&lsn(place)), is_present), SECOND * 3)
+    };
+    assert!(admits(10, true) && !admits(10, false) && admits(20, false));
+}
