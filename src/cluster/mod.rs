@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use crate::alias::Alias;
 use crate::balance::pool::Pool;
-use crate::health::admission;
 use crate::health::breaker::FULL;
-use crate::health::cluster_health::{ClusterHealth, Probe, Rules, States};
+use crate::health::cluster_health::{ClusterHealth, Probe, States};
 use crate::member::{Change, Member, PRIMARY, State};
 use crate::reason::Outcome;
 use crate::replication::state::{Observation, ReplicationState};
@@ -21,15 +20,8 @@ use crate::support::counters::Counters;
 use crate::support::snapshot::Shared;
 use crate::support::sync::Mutex;
 
+use decreed::rules;
 use view::{View, weight};
-
-fn rules(settings: &Settings) -> Rules {
-    // Without a monitor, lag figures never improve, so `MAX_LAG` would exclude a replica permanently. Without a monitor
-    // a requirement ends only when all replicas have it, including those out of service, so that no floor is needed.
-    let has_floors = settings.watched && settings.consistent && !settings.are_mirrors;
-    let admission = has_floors.then_some(admission::Rules { lease: settings.lease });
-    Rules { is_watched: settings.watched, max_lag: settings.max_lag.filter(|_| settings.watched), admission }
-}
 
 /// A cluster in use.
 #[derive(Debug)]
@@ -397,6 +389,7 @@ impl Cluster {
     }
 }
 
+mod decreed;
 pub mod view;
 
 #[cfg(all(loom, test))]

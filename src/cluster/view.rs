@@ -1,19 +1,19 @@
 //! The members' states at one moment: an immutable value that decisions read without a lock.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::balance::costs::Costs;
 use crate::balance::pool::Pool;
-use crate::health::admission::Absence;
 use crate::health::breaker::{self, FULL};
 use crate::health::cluster_health::States;
 use crate::member::{Member, PRIMARY, State};
 use crate::replication::state::ReplicationState;
 use crate::settings::Settings;
 use crate::support::sync::AtomicBool;
+
+use super::decreed::decreed;
 
 /// The members' states at one moment, the pools that follow from them, and the position known of each member.
 #[derive(Debug)]
@@ -162,24 +162,4 @@ impl View {
     pub fn is_waiting(&self) -> bool {
         self.states.is_waiting
     }
-}
-
-/// The states as the settings decree them; `None` if the measured states count.
-fn decreed(settings: &Settings, known: &States) -> Option<States> {
-    if !settings.are_mirrors && settings.forbidden.is_empty() {
-        return None;
-    }
-    let members = 1 + settings.replicas.len();
-    let mut states = if settings.are_mirrors { States::all_up(members) } else { known.clone() };
-    // Members that have joined and left may be thousands.
-    let forbidden: HashSet<_> = settings.forbidden.iter().copied().collect();
-    let both = states.members.iter_mut().zip(&mut states.absences);
-    for ((state, absence), alias) in both.zip(settings.members()) {
-        if forbidden.contains(&alias) {
-            *state = State::Down;
-            *absence = Some(Absence { from: Duration::ZERO, until: Duration::MAX });
-        }
-    }
-    states.trials = Box::default();
-    Some(states)
 }
