@@ -30,7 +30,6 @@ __all__ = [
     "changed_session",
     "configure",
     "draw_member",
-    "elsewhere",
     "explain",
     "generation",
     "has_written",
@@ -41,7 +40,6 @@ __all__ = [
     "keeps_ascii_apart",
     "load_mysql_client",
     "member_state",
-    "moved",
     "mysql_session_state",
     "names_one_table",
     "observe",
@@ -59,11 +57,13 @@ __all__ = [
     "report",
     "report_probes",
     "require",
+    "reroute",
     "role",
     "run_command",
     "scope_variable",
     "seed",
     "server",
+    "servers_swapped",
     "session_changed",
     "session_changes",
     "session_generation",
@@ -295,7 +295,7 @@ def report_probes(
     ignored.
     """
 
-def moved(primary: str, sources: Mapping[str, str]) -> None:
+def servers_swapped(primary: str, sources: Mapping[str, str]) -> None:
     """Report that the server behind each key of ``sources`` (an alias of the cluster of ``primary``) is now the server
     that was behind the alias in its value. The knowledge about a server moves with the server. Raises ``ValueError`` if
     two aliases would have the same server."""
@@ -393,7 +393,7 @@ def after_fork() -> None:
 def explain(model: Any, hints: dict[str, Any]) -> tuple[str | None, str | None, tuple[str, ...]]:
     """The router's answer if ``model`` were read now: the alias, the reason, and the eligible replicas."""
 
-def elsewhere(alias: str, failed: list[str]) -> str | None:
+def reroute(alias: str, failed: list[str]) -> str | None:
     """The alias to which a read of the cluster of ``alias`` is rerouted, after it failed on the members ``failed``.
 
     None for an alias of no cluster. The current scope moves to the new member.

@@ -324,10 +324,10 @@ impl Cluster {
     /// Servers have swapped their aliases: since `now`, the server behind each member is the one that was behind the
     /// member in its place in `sources`. Aliases keep their roles, and servers keep their measurements. `sources` has
     /// each member once.
-    pub fn moved(&self, sources: &[Member], now: Duration) {
+    pub fn servers_swapped(&self, sources: &[Member], now: Duration) {
         let mut told = self.changing.lock();
         let view = self.view.load();
-        self.health.moved(sources);
+        self.health.servers_swapped(sources);
         let mut states = (*view.known).clone();
         states.members = sources.iter().map(|&source| view.known.members[source as usize]).collect();
         states.ramps = sources.iter().map(|&source| view.known.ramps[source as usize]).collect();
@@ -344,7 +344,7 @@ impl Cluster {
             }
         }
         told.clone_from(&states.members);
-        let replication = view.replication.moved(sources, now);
+        let replication = view.replication.servers_swapped(sources, now);
         self.view.swap(Arc::new(View::new(&self.settings, states, self.health.costs(), replication)));
     }
 

@@ -49,7 +49,7 @@ fn servers_take_their_states_along_when_they_move() {
     let gone = Probe { member: 0, outcome: Outcome::Gone, sent: Duration::from_secs(1), took: None };
     cluster.report_probes(&[gone], &[], Duration::from_secs(1), 0);
     assert_eq!(cluster.view().state(0), State::Down);
-    cluster.moved(&[1, 0, 2], Duration::from_secs(2));
+    cluster.servers_swapped(&[1, 0, 2], Duration::from_secs(2));
     assert_eq!([0, 1, 2].map(|member| cluster.view().state(member)), [State::Up, State::Down, State::Up]);
     assert_eq!(cluster.view().eligible(), [2]);
     // The next probe result leaves it so.
@@ -61,7 +61,7 @@ fn servers_take_their_states_along_when_they_move() {
 fn a_member_that_may_not_be_used_is_not_taken_for_dead_when_servers_move() {
     let absent = Settings { forbidden: vec![Alias::from_number(2)], ..settings(&[1.0, 1.0]) };
     let cluster = Cluster::try_new(absent).unwrap();
-    cluster.moved(&[1, 0, 2], Duration::from_secs(1));
+    cluster.servers_swapped(&[1, 0, 2], Duration::from_secs(1));
     assert!(!cluster.view().serves(2));
     let back = Cluster::try_new(settings(&[1.0, 1.0])).unwrap().inheriting(&cluster);
     assert!(back.view().serves(2));

@@ -159,7 +159,7 @@ impl ClusterHealth {
 
     /// Servers have swapped their aliases: the server behind each member is the one that was behind the member in its
     /// place in `sources`. The caller holds the lock that guards changes of the view.
-    pub fn moved(&self, sources: &[Member]) {
+    pub fn servers_swapped(&self, sources: &[Member]) {
         let before: Vec<MemberHealth> = self.members.iter().map(|member_health| member_health.lock().clone()).collect();
         for (member_health, &source) in self.members.iter().zip(sources) {
             *member_health.lock() = before[source as usize].clone();

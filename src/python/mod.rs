@@ -48,13 +48,13 @@ mod _core {
     #[pymodule_export]
     use super::position::Position;
     #[pymodule_export]
-    use super::promotion::moved;
+    use super::promotion::servers_swapped;
     #[pymodule_export]
     use super::reads::{is_to_remember, remember, run_command};
     #[pymodule_export]
     use super::reports::{report, report_probes};
     #[pymodule_export]
-    use super::reroute::{elsewhere, member_state, pinned_answer, spend_decision};
+    use super::reroute::{member_state, pinned_answer, reroute, spend_decision};
     #[pymodule_export]
     use super::router::ReplicaRouter;
     #[pymodule_export]

@@ -13,7 +13,7 @@ use super::{clock, errors, table};
 /// other members keep theirs.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts a dictionary as a map")]
-pub fn moved(py: Python<'_>, primary: &str, sources: HashMap<String, String>) -> PyResult<()> {
+pub fn servers_swapped(py: Python<'_>, primary: &str, sources: HashMap<String, String>) -> PyResult<()> {
     let table = table::in_force(py)?;
     let Some(&(index, _)) = table.places.get(primary) else { return Ok(()) };
     let cluster = &table.entries[index].cluster;
@@ -26,6 +26,6 @@ pub fn moved(py: Python<'_>, primary: &str, sources: HashMap<String, String>) ->
     if (0..).zip(&sorted).any(|(place, &member)| place != member) {
         return Err(errors::one_server_twice(primary));
     }
-    cluster.moved(&places, clock::now());
+    cluster.servers_swapped(&places, clock::now());
     Ok(())
 }

@@ -17,7 +17,7 @@ use super::{reads, scopes, table};
 ///
 /// The scope moves: what it may have seen on a member that failed it is required of the next one.
 #[pyfunction]
-pub fn elsewhere<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyResult<Option<Bound<'py, PyString>>> {
+pub fn reroute<'py>(py: Python<'py>, alias: &str, failed: Vec<String>) -> PyResult<Option<Bound<'py, PyString>>> {
     let table = table::in_force(py)?;
     let Some(&(index, _)) = table.places.get(alias) else { return Ok(None) };
     let entry = &table.entries[index];

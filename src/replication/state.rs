@@ -190,7 +190,7 @@ impl ReplicationState {
     /// its place in `sources`. The positions of the servers that moved have to be queried anew: what a replica lacked a
     /// moment ago, a primary must not seem to have lost.
     #[must_use]
-    pub fn moved(&self, sources: &[Member], now: Duration) -> Self {
+    pub fn servers_swapped(&self, sources: &[Member], now: Duration) -> Self {
         let taken_over = |(member, &source): (Member, &Member)| {
             let known = self.members[source as usize].clone();
             if member == source {

@@ -22,7 +22,7 @@ pub(super) struct Reader<'a> {
     /// The state of the scope.
     pub(super) scope_state: Option<&'a Arc<ScopeState>>,
     pub(super) sticky: Option<Alias>,
-    pub(super) eligible_members: Eligible,
+    pub(super) eligible: Eligible,
     pub(super) draw: u64,
     pub(super) mode: Mode,
 }
@@ -46,7 +46,7 @@ impl Reader<'_> {
     /// Rows 8 and 9: the sticky member while it is `eligible`, else one from `pool`.
     pub(super) fn choose(&self, pool: &Pool, eligible: impl Fn(Member) -> bool) -> Option<Decision> {
         let (cluster, turn) = (self.cluster, self.cluster.turn());
-        let may_serve = |&member: &Member| eligible(member) && self.eligible_members.admits(member);
+        let may_serve = |&member: &Member| eligible(member) && self.eligible.admits(member);
         if let Some(member) = self.sticky.and_then(|alias| cluster.member(alias)).filter(may_serve) {
             return Some((member, Reason::Sticky));
         }
@@ -54,7 +54,7 @@ impl Reader<'_> {
             return Some(self.keep(member, may_serve));
         }
         let among;
-        let pool = match &self.eligible_members {
+        let pool = match &self.eligible {
             Eligible::All => pool,
             Eligible::Only(member) => {
                 among = self.pool_among(std::slice::from_ref(member));
@@ -97,14 +97,14 @@ impl Reader<'_> {
             return None;
         }
         // A member whose position is not followed cannot be known to satisfy a requirement.
-        self.view.trial(self.mode == Mode::Decide, |_| self.eligible_members == Eligible::All)
+        self.view.trial(self.mode == Mode::Decide, |_| self.eligible == Eligible::All)
     }
 
     /// The pool of the members that satisfy the requirement. The primary always does, but is left out where the scope
     /// should stay where it is.
     fn pool_among(&self, members: &[Member]) -> Pool {
-        let own = Some(PRIMARY)
-            .filter(|&primary| self.view.serves(primary) && matches!(self.eligible_members, Eligible::Among(_)));
+        let own =
+            Some(PRIMARY).filter(|&primary| self.view.serves(primary) && matches!(self.eligible, Eligible::Among(_)));
         self.cluster.pool_of(self.view, members.iter().copied().chain(own))
     }
 

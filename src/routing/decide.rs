@@ -112,15 +112,8 @@ fn next_step<C: Caller>(
         }
         match &before {
             None => {
-                let reader = Reader {
-                    cluster,
-                    view,
-                    scope_state: None,
-                    sticky: None,
-                    eligible_members: Eligible::All,
-                    draw,
-                    mode,
-                };
+                let reader =
+                    Reader { cluster, view, scope_state: None, sticky: None, eligible: Eligible::All, draw, mode };
                 return Ok(reader.rows_8_to_11());
             }
             Some(Before { shown, stays: Some(member) }) => {
@@ -143,7 +136,7 @@ fn next_step<C: Caller>(
     let is_other =
         |record: &&Arc<ScopeState>| !context.scope_state.is_some_and(|scope_state| Arc::ptr_eq(scope_state, record));
     let scope_states = [context.scope_state.or(seen.as_ref()), record.filter(is_other)];
-    let eligible_members = if context.is_free(cluster, view, scope_states) {
+    let eligible = if context.is_free(cluster, view, scope_states) {
         Eligible::All
     } else if let Some(member) = context.proven(cluster, view, scope_states)
         && !read.caller.in_transaction(member)?
@@ -152,13 +145,13 @@ fn next_step<C: Caller>(
     } else {
         let before = context.sticky;
         match resolve_requirement(cluster, view, read, &mut context, scope_states)? {
-            Row5::Eligible(eligible_members) => eligible_members,
+            Row5::Eligible(eligible) => eligible,
             Row5::First(step) => return Ok(step),
             Row5::Primary if view.answers(PRIMARY) => return Ok(Step::primary(Reason::Pinned)),
             Row5::Primary => return Ok(late(cluster, view, &context, scope_states, effect, before, (draw, mode))),
         }
     };
-    if let Some(member) = context.named.filter(|&member| eligible_members.admits(member)) {
+    if let Some(member) = context.named.filter(|&member| eligible.admits(member)) {
         context.reads_from(cluster, view, Some(member));
         return Ok(Step::Decided(member, Reason::UseReplica));
     }
@@ -168,12 +161,12 @@ fn next_step<C: Caller>(
     if context.keeps_to_primary {
         return Ok(Step::primary(Reason::Default));
     }
-    if let Some(from) = context.loaded.filter(|from| view.eligible().contains(from) && eligible_members.admits(*from)) {
+    if let Some(from) = context.loaded.filter(|from| view.eligible().contains(from) && eligible.admits(*from)) {
         return Ok(Step::Decided(from, Reason::Instance));
     }
     if context.last != LastRead::Sticky {
         context.reads_from(cluster, view, None);
     }
     let ReadContext { scope_state, sticky, .. } = context;
-    Ok(Reader { cluster, view, scope_state, sticky, eligible_members, draw, mode }.rows_8_to_11())
+    Ok(Reader { cluster, view, scope_state, sticky, eligible, draw, mode }.rows_8_to_11())
 }

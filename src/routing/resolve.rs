@@ -119,7 +119,7 @@ pub(super) fn resolve_requirement<C: Caller>(
     // Waiting for a replica is of no use if the read then stays on the primary.
     let may_wait = read.may_wait && !context.keeps_to_primary && !context.follows_primary;
     Ok(match check.for_others(may_wait, wanted.or(candidate), is_usable)? {
-        Ok(eligible_members) => Row5::Eligible(eligible_members),
+        Ok(eligible) => Row5::Eligible(eligible),
         Err(Blocked::Pinned) => Row5::Primary,
         Err(Blocked::Ask { scope_state }) => Row5::First(Step::QueryPrimaryPosition(scope_state)),
         Err(Blocked::Wait { scope_state, member, position, longest }) => {
@@ -165,7 +165,7 @@ pub(super) fn late(
     let before = before.filter(|&alias| alias != cluster.name());
     let before = before.or_else(|| told(|requirement| requirement.read()?.0)).or_else(|| told(Requirement::preferred));
     let ReadContext { scope_state, sticky, .. } = *context;
-    let reader = Reader { cluster, view, scope_state, sticky, eligible_members: Eligible::All, draw, mode };
+    let reader = Reader { cluster, view, scope_state, sticky, eligible: Eligible::All, draw, mode };
     let chosen = match before.and_then(|alias| cluster.member(alias)).filter(serves) {
         Some(member) => Some(reader.keep(member, serves)),
         None => reader.choose(view.late(), |member| serves(&member)),

@@ -133,7 +133,7 @@ class Request:
         failed: list[str] = []
         while alias != "default" and not self.world.serves(alias):
             failed.append(alias)
-            alias = _core.elsewhere(alias, failed)
+            alias = _core.reroute(alias, failed)
         seen = self.world.has[alias]
         assert seen >= self.owed, f"{alias} has {seen}, and the client knows of {self.owed}"
         if alias != "default":

@@ -487,7 +487,7 @@ class _Survival:
         failed_with = error
         while time.monotonic() < self._until:
             try:
-                alias = _core.elsewhere(self._alias, self._failed)
+                alias = _core.reroute(self._alias, self._failed)
             except NoReplicaAvailable as none:
                 raise none from error
             if alias is None or alias in self._failed:

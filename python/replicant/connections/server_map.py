@@ -309,7 +309,7 @@ def _put(primary: str, after: Placement, *, gone: bool) -> None:
         else:
             _lost.discard(primary)
         if moved:
-            _core.moved(primary, moved)
+            _core.servers_swapped(primary, moved)
             for alias, server in after.servers.items():
                 if alias == server:
                     _servers.pop(alias, None)

@@ -62,7 +62,7 @@ fn a_server_that_moves_takes_its_number_along_and_is_asked_anew() {
     let mut replication =
         ReplicationState::unknown(3).observing(&[numbered(0, 7, 1), numbered(1, 8, 1), numbered(2, 9, 1)]);
     for second in [2, 4, 6] {
-        replication = replication.moved(&[1, 0, 2], seconds(second));
+        replication = replication.servers_swapped(&[1, 0, 2], seconds(second));
         assert_eq!((replication.position(PRIMARY), replication.position(1)), (None, None));
         assert_eq!((replication.lag(PRIMARY), replication.lag(1)), (Some(Duration::ZERO), None));
         assert!(!replication.is_same_since(1, seconds(1)) && replication.is_same_since(2, seconds(1)));
@@ -196,7 +196,7 @@ fn another_server_has_a_pace_of_its_own() {
     }
     let soon = Duration::from_millis(10_950);
     assert!(!replication.may_have_by(1, &lsn(105), soon, Duration::ZERO));
-    let moved = replication.moved(&[PRIMARY, 1], seconds(10));
+    let moved = replication.servers_swapped(&[PRIMARY, 1], seconds(10));
     assert!(!moved.may_have_by(1, &lsn(105), soon, Duration::ZERO));
     let rewound = replication.observing(&[seen(1, 1, 11)]);
     assert!(rewound.may_have_by(1, &lsn(105), seconds(11), Duration::ZERO));
