@@ -127,6 +127,7 @@ def test_a_page_that_is_not_there_has_a_bar_as_well(visitor: Any) -> None:
 # Reading what one has written
 
 
+@pytest.mark.slow
 def test_a_banner_just_saved_is_shown_though_the_replicas_lack_it(
     member: Any, demo: Any, wait_until: Callable[..., None]
 ) -> None:

@@ -154,6 +154,7 @@ def test_a_replica_that_comes_back_is_given_a_tenth_of_its_reads_first():
     assert 45 < counts["replica1"] < 140
 
 
+@pytest.mark.slow
 def test_with_no_monitor_one_read_tries_a_replica_that_refused(site, monkeypatch: pytest.MonkeyPatch):
     with override_settings(REPLICANT=watching(None)):
         observations.report("replica1", "ok")

@@ -151,6 +151,7 @@ def test_a_token_ends_though_its_client_never_stops_reading(visitor):
     assert held(client.client) == last
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_pins")
 def test_a_member_that_stops_serving_has_its_clients_token_moved_on(visitor):
     client = visitor()
