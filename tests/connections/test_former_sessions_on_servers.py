@@ -40,7 +40,7 @@ def is_ours(request: pytest.FixtureRequest) -> bool:
 def endpoint(servers: Cluster, database: str, is_ours: bool) -> Iterator[Proxy]:
     """``replica1`` leads to the first replica; ``replica2``, of no use here, always lacks something.
 
-    Nobody looks at the servers but the test."""
+    Only the test probes the servers."""
     with proxy(servers.replicas[0]) as endpoint, proxy(servers.primary) as other:
         databases = servers.databases(database)
         databases["replica1"]["PORT"] = endpoint.port
@@ -151,7 +151,7 @@ def test_what_the_former_server_showed_the_present_one_does_not_miss(
 def test_a_response_does_not_name_a_server_that_its_request_has_not_read_from(
     endpoint: Proxy, servers: Cluster, database: str, is_ours: bool, elsewhere: Elsewhere
 ):
-    """Another server is found behind the alias between the read and the response, and nobody probes."""
+    """Another server is found behind the alias between the read and the response, and no probe follows."""
     former, present = servers.replicas
     present.pause_replication()
     make_a_row(servers, database)

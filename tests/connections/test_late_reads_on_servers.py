@@ -1,6 +1,6 @@
 """The primary dies before any replica has what a session wrote: ``ON_UNAVAILABLE`` says who serves that session then.
 
-Nobody probes but the test, so that each schedule is exact. Every test runs on MySQL, MariaDB and PostgreSQL.
+Only the test probes the servers, so that each schedule is exact. Every test runs on MySQL, MariaDB and PostgreSQL.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.servers import Cluster
 
 
 def die(shop: Cluster) -> None:
-    """Kill the primary, and have nobody know."""
+    """Kill the primary before any probe can notice."""
     connections["default"].close()
     shop.primary.kill()
 

@@ -1,6 +1,6 @@
 """What a scope requires of a replica, on real servers: exact schedules that once let a client go back in time.
 
-Nobody probes but the test, so that each schedule is exact. Every test runs on MySQL, MariaDB and PostgreSQL.
+Only the test probes the servers, so that each schedule is exact. Every test runs on MySQL, MariaDB and PostgreSQL.
 """
 
 from __future__ import annotations

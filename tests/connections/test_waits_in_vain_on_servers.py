@@ -1,6 +1,6 @@
 """No read waits for a replica whose lag and recent rate show that it cannot arrive in time, on real servers.
 
-Nobody probes but the test. Every test runs on MySQL, MariaDB and PostgreSQL.
+Only the test probes the servers. Every test runs on MySQL, MariaDB and PostgreSQL.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def test_a_position_of_now_is_not_waited_for_on_replicas_that_are_steadily_late(
             assert [read(pk) for _ in range(3)] == [("default", True)] * 3
             assert (waits, missed()) == ([], True)
             sent = token()
-        # Its next request waits in vain for nobody either, though the probes have changed what is known.
+        # Its next request does not wait for the replicas either, though the probes have changed what is known.
         with request_scope(), after(sent):
             assert read(pk) == ("default", True)
         assert waits == []

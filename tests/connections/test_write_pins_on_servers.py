@@ -82,7 +82,7 @@ def test_a_replica_asked_for_by_name_that_lacks_the_position_moves_nobody(paused
         with use_replica("replica1"):
             assert read(pk) == ("replica2", True)
             for _ in range(5):
-                # Sticky, and not pinned: nobody is to be asked first.
+                # Sticky, and not pinned: no server is queried before.
                 assert explain(Item)[:2] == ("replica2", "sticky")
                 assert read(pk) == ("replica2", True)
         catch_up(paused)

@@ -5,6 +5,8 @@ checks, before it is used, whether the server of its session is still the one be
 connection outside of a transaction is opened again, which the caller does not notice. A transaction with a former
 primary ends with an error before anything more is sent, its COMMIT included. Transactions on a replica go on: the
 change does not make their reads any worse.
+
+The file is long, since the placement, the connections that it outdates and their pools change together, under one lock.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ Each of Django's connection objects has a :class:`Tracker`, whatever its engine.
 through Django's own execute wrappers, and notices commits and rollbacks by wrapping the methods that perform them.
 ``connection.on_commit`` would be simpler and is wrong: a callback registered before ours would run before the write
 is recorded, and tests that count callbacks would find one too many.
+
+The file is long, since a tracker is one state machine: what a statement means depends on the session, the transaction
+and the configuration together.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""MySQL and MariaDB."""
+"""MySQL and MariaDB.
+
+The file is long, since each engine is one file: all that differs between servers is read side by side.
+"""
 
 from __future__ import annotations
 

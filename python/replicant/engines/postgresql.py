@@ -1,4 +1,7 @@
-"""PostgreSQL, with psycopg 3 or psycopg2."""
+"""PostgreSQL, with psycopg 3 or psycopg2.
+
+The file is long, since each engine is one file: all that differs between servers is read side by side.
+"""
 
 from __future__ import annotations
 
