@@ -27,11 +27,7 @@ def stocked(servers: Cluster, database: str) -> Iterator[Cluster]:
     cluster_monitor.stop()
     for alias in ("default", *REPLICAS):
         _core.set_state(alias, "up")
-    for node in servers.nodes:
-        if node.suspended:
-            node.resume()
-        if not node.running:
-            node.restart()
+    servers.revive()
     servers.primary.query(f"DELETE FROM {Item._meta.db_table}", database)
 
 

@@ -45,11 +45,7 @@ def shop(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Ite
         probe()
         yield cluster
         cluster_monitor.stop()
-    for node in cluster.nodes:
-        if node.suspended:
-            node.resume()
-        if not node.running:
-            node.restart()
+    cluster.revive()
     for replica in cluster.replicas:
         replica.resume_replication()
     cluster.wait_until_caught_up()

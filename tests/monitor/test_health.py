@@ -266,11 +266,7 @@ def watched(servers: Cluster, database: str) -> Iterator[Callable[..., Any]]:
     # What was found of a server here must not be known to the next test.
     for alias in ("default", *REPLICAS):
         _core.set_state(alias, "up")
-    for node in servers.nodes:
-        if node.suspended:
-            node.resume()
-        if not node.running:
-            node.restart()
+    servers.revive()
 
 
 @pytest.fixture

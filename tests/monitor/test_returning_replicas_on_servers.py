@@ -41,11 +41,7 @@ def shop(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Ite
         until(lambda: eligible() == BOTH and known(), "both replicas serve")
         yield cluster
         cluster_monitor.stop()
-    for node in cluster.nodes:
-        if node.suspended:
-            node.resume()
-        if not node.running:
-            node.restart()
+    cluster.revive()
     for replica in cluster.replicas:
         replica.delay(0)
         replica.resume_replication()

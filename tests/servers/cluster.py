@@ -147,6 +147,14 @@ class Cluster:
             "NAME": name,
         }
 
+    def revive(self) -> None:
+        """Have every server run again that a test has suspended or ended."""
+        for node in self.nodes:
+            if node.suspended:
+                node.resume()
+            if not node.running:
+                node.restart()
+
     # Replication
 
     def wait_until_caught_up(self, timeout: float = 10.0) -> None:
